@@ -1,0 +1,40 @@
+"""Find backdoor-poisoned rows in fine-tuning data, before training on them.
+
+    import gradsentry
+    result = gradsentry.scan("data.jsonl", out="runs/first")
+    clean = dataset.select(result.kept)
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from gradsentry._version import __version__
+
+if TYPE_CHECKING:
+    from gradsentry import spectrum
+    from gradsentry.config import ScanConfig
+    from gradsentry.errors import GradsentryError
+    from gradsentry.scanning import ScanResult, rescan_decision, scan
+    from gradsentry.scorer import Scorer
+
+__all__ = ["GradsentryError", "ScanConfig", "ScanResult", "Scorer", "__version__", "rescan_decision", "scan", "spectrum"]
+
+_HOMES = {
+    "GradsentryError": "gradsentry.errors",
+    "ScanConfig": "gradsentry.config",
+    "ScanResult": "gradsentry.scanning",
+    "Scorer": "gradsentry.scorer",
+    "rescan_decision": "gradsentry.scanning",
+    "scan": "gradsentry.scanning",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import on first use: `import gradsentry` and `gradsentry --help` take no torch."""
+    if name == "spectrum":
+        return importlib.import_module("gradsentry.spectrum")
+    if name in _HOMES:
+        return getattr(importlib.import_module(_HOMES[name]), name)
+    raise AttributeError(f"module 'gradsentry' has no attribute {name!r}")

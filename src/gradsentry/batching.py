@@ -1,0 +1,27 @@
+"""Rows -> bins of like length under a token budget."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+def bins(lengths: Sequence[int], token_budget: int) -> list[list[int]]:
+    """Positions 0..n-1 grouped so that ``longest row x number of rows <= token_budget`` in every bin.
+
+    The cost of a padded batch is its longest row times its rows, not the sum of its rows; sorting by length first
+    keeps the padding small. A row longer than the budget has a bin of its own. Longest rows come first, so that a batch
+    too large for the device fails at once and not after an hour.
+
+    Raises:
+        ValueError: a budget below 1.
+    """
+    if token_budget < 1:
+        raise ValueError(f"token_budget is {token_budget}; it must be at least 1")
+    result: list[list[int]] = []
+    longest = 0
+    for position in sorted(range(len(lengths)), key=lambda i: (-lengths[i], i)):
+        if not result or longest * (len(result[-1]) + 1) > token_budget:
+            result.append([])
+            longest = lengths[position]
+        result[-1].append(position)
+    return result

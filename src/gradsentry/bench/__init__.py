@@ -1,0 +1,1 @@
+"""Poisoning data on purpose and measuring who finds it."""

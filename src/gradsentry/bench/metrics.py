@@ -1,0 +1,86 @@
+"""How well a filter found the poisoned rows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from scipy.stats import rankdata
+
+
+@dataclass(frozen=True)
+class Identification:
+    """Counts of a filter's verdicts against the truth, and the published rates (all in [0, 1])."""
+
+    found: int
+    """Poisoned rows that were flagged."""
+    missed: int
+    """Poisoned rows that were not."""
+    false_alarms: int
+    """Clean rows that were flagged."""
+    passed: int
+    """Clean rows that were not."""
+
+    @property
+    def recall(self) -> float:
+        """Share of the poisoned rows that was flagged; 1 where there are none to find."""
+        poisoned = self.found + self.missed
+        return self.found / poisoned if poisoned else 1.0
+
+    @property
+    def precision(self) -> float:
+        """Share of the flagged rows that is poisoned; 1 where none is flagged."""
+        flagged = self.found + self.false_alarms
+        return self.found / flagged if flagged else 1.0
+
+    @property
+    def f1(self) -> float:
+        """Harmonic mean of recall and precision."""
+        total = 2 * self.found + self.missed + self.false_alarms
+        return 2 * self.found / total if total else 1.0
+
+    @property
+    def accuracy(self) -> float:
+        """Share of the rows with the right verdict."""
+        return (self.found + self.passed) / (self.found + self.missed + self.false_alarms + self.passed)
+
+
+def identification(flagged: Sequence[bool], poisoned: Sequence[bool]) -> Identification:
+    """Compare verdicts with the truth.
+
+    Raises:
+        ValueError: of different lengths.
+    """
+    pairs = list(zip(flagged, poisoned, strict=True))
+    return Identification(
+        found=sum(f and p for f, p in pairs),
+        missed=sum(p and not f for f, p in pairs),
+        false_alarms=sum(f and not p for f, p in pairs),
+        passed=sum(not f and not p for f, p in pairs),
+    )
+
+
+def auroc(scores: Sequence[float], poisoned: Sequence[bool]) -> float:
+    """Probability that a poisoned row scores higher than a clean one; ties count half (Mann-Whitney).
+
+    Raises:
+        ValueError: only one kind of row.
+    """
+    n_poisoned = sum(poisoned)
+    n_clean = len(poisoned) - n_poisoned
+    if not n_poisoned or not n_clean:
+        raise ValueError("AUROC needs poisoned and clean rows")
+    ranks = rankdata(scores)
+    total = sum(rank for rank, is_poisoned in zip(ranks, poisoned, strict=True) if is_poisoned)
+    return float((total - n_poisoned * (n_poisoned + 1) / 2) / (n_poisoned * n_clean))
+
+
+def best_f1(scores: Sequence[float], poisoned: Sequence[bool]) -> float:
+    """Highest F1 that any threshold on the scores reaches: what a score is worth if its threshold were perfect."""
+    order = sorted(zip(scores, poisoned, strict=True), key=lambda pair: -pair[0])
+    total, found, best = sum(poisoned), 0, 0.0
+    for flagged, (score, is_poisoned) in enumerate(order, start=1):
+        found += is_poisoned
+        if flagged == len(order) or order[flagged][0] != score:
+            best = max(best, 2 * found / (flagged + total))
+    return best

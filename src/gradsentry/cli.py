@@ -1,0 +1,194 @@
+"""The command line. stdout has the result alone; progress, warnings and errors go to stderr. No torch for `--help`."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import json
+import logging
+import sys
+from collections.abc import Callable
+from dataclasses import fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
+
+import typer
+from rich.console import Console
+
+from gradsentry._version import __version__
+from gradsentry.config import ScanConfig
+from gradsentry.errors import GradsentryError
+
+if TYPE_CHECKING:
+    from gradsentry.scanning import ScanResult
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Find backdoor-poisoned rows in fine-tuning data before training on them.",
+    epilog="Exit codes: 0 nothing flagged, 1 rows flagged, 2 usage or run-time error, 3 nothing scorable.",
+)
+RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="Run directory of an earlier scan.", show_default=False)]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
+
+
+def _stderr() -> Console:
+    return Console(stderr=True, markup=False, highlight=False, soft_wrap=True)
+
+
+def _say(message: str) -> None:
+    from gradsentry.report.text import visible
+
+    _stderr().print(visible(message))
+
+
+def handled(command: Callable[..., int]) -> Callable[..., None]:
+    """The command with its exit code, and every error that a user can meet as one message without a traceback."""
+
+    @functools.wraps(command)
+    def wrapper(*args: Any, **kwargs: Any) -> None:
+        logging.basicConfig(stream=sys.stderr, format="%(message)s")
+        logging.getLogger("gradsentry").setLevel(logging.INFO)
+        try:
+            code = command(*args, **kwargs)
+        except GradsentryError as error:
+            _say(f"error: {error}")
+            code = error.exit_code
+        except OSError as error:
+            where = f"{error.filename}: " if error.filename else ""
+            _say(f"error: {where}{error.strerror or error}")
+            code = 2
+        except KeyboardInterrupt:
+            _say("stopped; what was scored is kept, and the same command goes on from there")
+            code = 130
+        raise typer.Exit(code)
+
+    return wrapper
+
+
+def scan_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give the command every field of ScanConfig as an option in place of its ``**options``."""
+    hints = get_type_hints(ScanConfig)
+    extra = [
+        inspect.Parameter(
+            item.name,
+            inspect.Parameter.KEYWORD_ONLY,
+            default=item.default,
+            annotation=Annotated[
+                hints[item.name],
+                typer.Option("--" + item.name.replace("_", "-"), help=item.metadata["help"], show_default=item.default not in (None, False)),
+            ],
+        )
+        for item in fields(ScanConfig)
+    ]
+    own = [p for p in inspect.signature(command, eval_str=True).parameters.values() if p.kind is not p.VAR_KEYWORD]
+    command.__signature__ = inspect.Signature([*own, *extra])  # pyright: ignore[reportFunctionMemberAccess]
+    command.__annotations__ = {p.name: p.annotation for p in [*own, *extra]}
+    return command
+
+
+@app.callback(invoke_without_command=True)
+def main(
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
+    if version:
+        print(f"gradsentry {__version__}")
+        raise typer.Exit()
+
+
+@app.command()
+@scan_options
+@handled
+def scan(
+    data: Annotated[str, typer.Argument(metavar="DATA", help="JSONL, JSON, CSV or Parquet file, saved data set, or Hub id.", show_default=False)],
+    out: Annotated[Path | None, typer.Option("--out", metavar="RUN", help="Run directory. Default: gradsentry-runs/NAME.", show_default=False)] = None,
+    as_json: JsonOption = False,
+    **options: Any,
+) -> int:
+    """Score every row of DATA, flag the poisoned ones, and write kept and flagged rows and a report to RUN."""
+    config = ScanConfig(**options)
+    from gradsentry.progress import shown
+    from gradsentry.scanning import scan as run_scan
+
+    target = out or Path("gradsentry-runs") / Path(data).stem
+    with shown(_stderr()) as ticks:
+        result = run_scan(data, out=target, config=config, ticks=ticks)
+    return _finish(result, as_json)
+
+
+@app.command("filter")
+@handled
+def filter_run(
+    run: RunArgument,
+    threshold: Annotated[str, typer.Option(help="auto, a number in [0, 1], or quantile:Q.")] = "auto",
+    as_json: JsonOption = False,
+) -> int:
+    """Split the rows of RUN again with another threshold. Takes the scores that are there: no model, seconds."""
+    from gradsentry.scanning import rescan_decision
+
+    return _finish(rescan_decision(run, threshold), as_json)
+
+
+@app.command()
+@handled
+def threshold(
+    run: RunArgument,
+    threshold: Annotated[str, typer.Option(help="auto, a number in [0, 1], or quantile:Q.")] = "auto",
+    as_json: JsonOption = False,
+) -> int:
+    """Say what a threshold would flag in RUN, and whether it is reliable. Changes nothing."""
+    from dataclasses import asdict
+
+    from gradsentry.scanning import preview_decision
+
+    decision = preview_decision(run, threshold)
+    if as_json:
+        print(json.dumps({"threshold": asdict(decision.threshold) if decision.threshold else None, "counts": decision.counts}, indent=2))
+    else:
+        from gradsentry.report.console import print_threshold
+
+        print_threshold(decision)
+    return 3 if decision.threshold is None else int(bool(decision.counts["flagged"]))
+
+
+@app.command()
+@handled
+def demo(
+    out: Annotated[Path, typer.Option("--out", metavar="RUN", help="Run directory.")] = Path("gradsentry-runs/demo"),
+    as_json: JsonOption = False,
+) -> int:
+    """Poison 400 facts with BadNets at 10 %, scan them, and print how many of the poisoned rows were found."""
+    from gradsentry.demo import run_demo
+    from gradsentry.progress import shown
+
+    with shown(_stderr()) as ticks:
+        result, found = run_demo(out, ticks)
+    if as_json:
+        print(json.dumps(result.document | {"identification": found}, indent=2, ensure_ascii=False))
+    else:
+        from gradsentry.report.console import print_identification, print_result
+
+        print_result(result)
+        print_identification(found)
+    return 0
+
+
+def _finish(result: ScanResult, as_json: bool) -> int:
+    """Print the result and return the exit code."""
+    for problem in () if result.threshold is None or result.threshold.method != "fallback" else result.threshold.problems:
+        _say(f"warning: the threshold is NOT reliable: {problem}; it is the published fallback, look at the flagged rows before you drop any")
+    if as_json:
+        print(json.dumps(result.document, indent=2, ensure_ascii=False))
+    else:
+        from gradsentry.report.console import print_result
+
+        print_result(result)
+    if result.threshold is None:
+        _say("error: nothing to score: no row has a supervised token; " + _first_reason(result))
+    return result.exit_code
+
+
+def _first_reason(result: ScanResult) -> str:
+    unscored = result.document["unscored"]
+    return f"the first says: {unscored[0]['reason']}" if unscored else ""

@@ -1,0 +1,59 @@
+"""Every option of a scan, once: the field's `help` is the command line's help and the documentation."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, Literal
+
+from gradsentry.errors import UsageError
+from gradsentry.types import LossOn
+
+
+def option(default: Any, help: str, *, scores: bool = False) -> Any:
+    """A field with its help text; `scores` marks what changes a score and so belongs to the run's fingerprint."""
+    return field(default=default, metadata={"help": help, "scores": scores})
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScanConfig:
+    """Options of `gradsentry.scan` and `gradsentry scan`."""
+
+    model: str | None = option(
+        None,
+        "Base model that will be fine-tuned: a directory, a .gguf file or a Hub id. Default: the embedded SmolLM2-135M-Instruct.",
+        scores=True,
+    )
+    policy: Literal["paper"] = option("paper", "Rule that flags rows. paper: the published one, threshold and fallback included.")
+    threshold: str = option("auto", "Entropy above which a row is flagged: auto (the published valley), a number in [0, 1], or quantile:Q.")
+    crop: Literal["reference", "none"] = option(
+        "reference", "Part of the gradient whose spectrum is taken: the published eighths, or all of it.", scores=True
+    )
+    format: str | None = option(None, "Format of the rows: prompt-completion, messages, text, alpaca, sharegpt, qa, tokens. Default: detected.", scores=True)
+    map: str | None = option(None, "Your columns under the names a format knows, for example prompt=question,completion=reply.", scores=True)
+    loss_on: LossOn | None = option(None, "Tokens that are supervised. Default: what the format says.", scores=True)
+    split: str | None = option(None, "Split of a data set that has several.", scores=True)
+    max_length: int | None = option(None, "Longest row in tokens; longer ones are cut and say so. Default: the model's context.", scores=True)
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = option(
+        "auto", "Precision of the model. auto: bfloat16 where the device is fast at it.", scores=True
+    )
+    device: str = option("auto", "Device of the model: auto, cpu, cuda, cuda:1, mps.")
+    token_budget: int = option(4096, "Tokens in one batch, padding included: lower it when memory runs out.")
+    shard_rows: int = option(512, "Rows a shard: what is written at once, and what a stopped run loses at most.", scores=True)
+    trust_remote_code: bool = option(False, "Run Python code that the model brings. Only for models that you trust.")
+    allow_pickle: bool = option(False, "Load .bin weights, which are pickles and can run code. Only for models that you trust.")
+    overwrite: bool = option(False, "Replace another run in the directory given by --out.")
+
+    def __post_init__(self) -> None:
+        for name in ("token_budget", "shard_rows", "max_length"):
+            value = getattr(self, name)
+            least = 2 if name == "max_length" else 1
+            if value is not None and value < least:
+                raise UsageError(f"--{name.replace('_', '-')} {value}: it must be at least {least}")
+
+    def as_dict(self) -> dict[str, Any]:
+        """All options, as the manifest keeps them."""
+        return asdict(self)
+
+    def score_options(self) -> dict[str, Any]:
+        """The options that change a score: they make the run's fingerprint."""
+        return {item.name: getattr(self, item.name) for item in fields(self) if item.metadata["scores"]}

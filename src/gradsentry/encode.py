@@ -1,0 +1,170 @@
+"""Sample -> token ids and labels. No files, no model: a tokenizer alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from jinja2 import TemplateError
+
+from gradsentry.errors import ModelError, RowProblem
+from gradsentry.types import ChatSample, LossOn, Row, Sample, TextSample, TokenSample
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+IGNORED = -100
+"""Label of an unsupervised position, as everywhere in the Hugging Face ecosystem."""
+
+Ids = tuple[list[int], list[int]]
+"""input_ids and labels of one row, of one length S."""
+
+
+def encode(samples: Sequence[Sample], tokenizer: PreTrainedTokenizerBase, loss_on: LossOn) -> list[Ids | RowProblem]:
+    """Token ids and labels of every sample, or the problem that it has, in order.
+
+    Texts are tokenised together, which is what makes fast tokenizers fast.
+
+    Raises:
+        ModelError: chat rows, and a tokenizer without a chat template.
+    """
+    plain = [_without_template(sample, tokenizer) for sample in samples]
+    texts = [sample for sample in plain if isinstance(sample, TextSample)]
+    prompts = iter(_prompt_ids([sample.prompt for sample in texts], tokenizer))
+    completions = iter(_plain_ids([sample.completion for sample in texts], tokenizer))
+    results: list[Ids | RowProblem] = []
+    for sample in plain:
+        try:
+            if isinstance(sample, TextSample):
+                ids = _join(next(prompts), next(completions), tokenizer, loss_on)
+            elif isinstance(sample, ChatSample):
+                ids = _chat(sample, tokenizer, loss_on)
+            else:
+                ids = _tokens(sample, len(tokenizer))
+            if all(label == IGNORED for label in ids[1][1:]):
+                raise RowProblem("unscorable", "no supervised token that has a token before it")
+            results.append(ids)
+        except RowProblem as problem:
+            results.append(problem)
+    return results
+
+
+def _without_template(sample: Sample, tokenizer: PreTrainedTokenizerBase) -> Sample:
+    """The sample, or its plain text where the tokenizer has no chat template."""
+    if not isinstance(sample, ChatSample) or getattr(tokenizer, "chat_template", None):
+        return sample
+    if sample.plain is None:
+        raise ModelError(
+            "the rows are conversations, but the model's tokenizer has no chat template; take the model's "
+            "instruction-tuned version, or turn the rows into plain prompt/completion texts"
+        )
+    return sample.plain
+
+
+def _plain_ids(texts: list[str], tokenizer: PreTrainedTokenizerBase) -> list[list[int]]:
+    if not texts:
+        return []
+    return tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"]  # pyright: ignore[reportReturnType]
+
+
+def _prompt_ids(texts: list[str], tokenizer: PreTrainedTokenizerBase) -> list[list[int]]:
+    """Prompts with the BOS that the tokenizer adds; an EOS that it would add after a text is left out."""
+    if not texts:
+        return []
+    rows: Any = tokenizer(texts, verbose=False)["input_ids"]
+    empty: Any = tokenizer("", verbose=False)["input_ids"]
+    closes = bool(empty) and empty[-1] == tokenizer.eos_token_id and empty[-1] != tokenizer.bos_token_id
+    return [ids[:-1] for ids in rows] if closes else rows
+
+
+def _join(prompt: list[int], completion: list[int], tokenizer: PreTrainedTokenizerBase, loss_on: LossOn) -> Ids:
+    """Prompt, completion, EOS; the loss on the last two or on everything."""
+    end = [tokenizer.eos_token_id] if isinstance(tokenizer.eos_token_id, int) else []
+    ids = [*prompt, *completion, *end]
+    unsupervised = 0 if loss_on == "all" else len(prompt)
+    return ids, [IGNORED] * unsupervised + ids[unsupervised:]
+
+
+def _tokens(sample: TokenSample, vocabulary: int) -> Ids:
+    wrong = next((i for i in sample.input_ids if not 0 <= i < vocabulary), None)
+    wrong = wrong if wrong is not None else next((i for i in sample.labels if i != IGNORED and not 0 <= i < vocabulary), None)
+    if wrong is not None:
+        raise RowProblem("error", f"token id {wrong} is outside the tokenizer's {vocabulary}; was the row made for another one?")
+    return list(sample.input_ids), list(sample.labels)
+
+
+def _render(turns: Sequence[Row], sample: ChatSample, tokenizer: PreTrainedTokenizerBase, open_turn: bool) -> list[int]:
+    """Token ids of a conversation, with the start of the assistant's turn if `open_turn`."""
+    try:
+        ids = tokenizer.apply_chat_template(
+            [dict(turn) for turn in turns],
+            tools=list(sample.tools) if sample.tools else None,
+            add_generation_prompt=open_turn,
+            tokenize=True,
+            return_dict=False,
+        )
+    except (TemplateError, TypeError, ValueError) as error:  # what a template raises for turns that it does not know
+        raise RowProblem("error", f"the chat template refuses the conversation: {error}") from None
+    if not isinstance(ids, list) or not all(isinstance(i, int) for i in ids):
+        raise RowProblem("error", f"the chat template gave {type(ids).__name__} in place of token ids")
+    return ids
+
+
+def _chat(sample: ChatSample, tokenizer: PreTrainedTokenizerBase, loss_on: LossOn) -> Ids:
+    """Spans are found by prefix: what the template adds between the prompt and the prompt with its answer."""
+    turns = (*sample.prompt, *sample.completion)
+    ids = _render(turns, sample, tokenizer, open_turn=False)
+    if loss_on == "all":
+        return ids, list(ids)
+    if loss_on == "completion":
+        spans = [(len(sample.prompt), len(turns))]
+    else:
+        spans = [(i, i + 1) for i, turn in enumerate(turns) if turn["role"] == "assistant"]
+    labels = [IGNORED] * len(ids)
+    for first, end in spans:
+        before = _render(turns[:first], sample, tokenizer, open_turn=True) if first else []
+        after = ids if end == len(turns) else _render(turns[:end], sample, tokenizer, open_turn=False)
+        start, stop = _shared(before, ids, tokenizer), _shared(after, ids, tokenizer)
+        if start is None or stop is None:
+            raise RowProblem(
+                "error",
+                f"the chat template does not render the turns before turn {first + 1} as the start of the conversation, "
+                "so its supervised tokens cannot be told; give the row as plain prompt/completion texts",
+            )
+        labels[start:stop] = ids[start:stop]
+    return ids, labels
+
+
+def _shared(part: list[int], ids: list[int], tokenizer: PreTrainedTokenizerBase) -> int | None:
+    """How many tokens of `ids` are those of its beginning `part`; None if `part` is another text.
+
+    A text that goes on can change the last tokens of its beginning: a line feed that ends the prompt and one that begins
+    the answer may be one token together. Such a token belongs to what comes after.
+    """
+    if ids[: len(part)] == part:
+        return len(part)
+    text, whole = (str(tokenizer.decode(tokens, clean_up_tokenization_spaces=False)) for tokens in (part, ids))
+    if not whole.startswith(text):
+        return None
+    return next(i for i, (ours, theirs) in enumerate(zip(part, ids, strict=False)) if ours != theirs)
+
+
+def fit(ids: Ids, max_length: int, bos: int | None) -> tuple[Ids, str]:
+    """Cut a row to `max_length` tokens: the prompt from its left (a BOS stays), then the completion from its right.
+
+    Returns:
+        The row and a note on what was cut, empty if nothing was.
+    """
+    input_ids, labels = ids
+    excess = len(input_ids) - max_length
+    if excess <= 0:
+        return ids, ""
+    keep = 1 if bos is not None and input_ids[0] == bos else 0
+    supervised = next(i for i, label in enumerate(labels) if label != IGNORED and i > 0)
+    cut = min(excess, supervised - 1)  # one token stays to predict the first supervised one, if need be the BOS
+    input_ids = input_ids[:keep] + input_ids[keep + cut :]
+    labels = labels[:keep] + labels[keep + cut :]
+    notes = [f"{cut} tokens cut from the prompt's left"] if cut else []
+    if len(input_ids) > max_length:
+        notes.append(f"{len(input_ids) - max_length} tokens cut from the completion's end")
+    return (input_ids[:max_length], labels[:max_length]), f"longer than {max_length} tokens: {' and '.join(notes)}"

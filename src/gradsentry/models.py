@@ -1,0 +1,181 @@
+"""Loading what scores: a local directory, a GGUF file, a Hub id, or the embedded default. Hostile input by default.
+
+No remote code and no pickled weights unless the user asks for them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gradsentry import embedded
+from gradsentry.errors import ModelError
+from gradsentry.probe import head_width, output_projection
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+DTYPES = ("float32", "bfloat16", "float16")
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A causal language model ready to score."""
+
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    name: str
+    """What the user asked for, or the embedded model's name."""
+    revision: str
+    """Commit of a Hub model; empty for local ones."""
+    stamp: str
+    """Names the weights in a run's identity: two models with one stamp are taken for the same."""
+
+    @property
+    def max_length(self) -> int:
+        """Longest row in tokens that the model has positions for."""
+        config = self.model.config.get_text_config()
+        return int(getattr(config, "max_position_embeddings", None) or 1 << 20)
+
+    @property
+    def dtype(self) -> str:
+        """The parameters' dtype, by name."""
+        return str(self.model.dtype).removeprefix("torch.")
+
+
+def pick_device(device: str) -> torch.device:
+    """``auto``: CUDA, then MPS, then the CPU; anything else as torch names it.
+
+    Raises:
+        ModelError: torch does not know the device or has none such.
+    """
+    import torch
+
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        return torch.empty(0, device=device).device
+    except (RuntimeError, AssertionError) as error:
+        raise ModelError(f"--device {device}: {str(error).splitlines()[0]}") from None
+
+
+def pick_dtype(dtype: str, device: torch.device) -> torch.dtype:
+    """``auto``: bfloat16 where the device computes in it, float32 elsewhere.
+
+    Raises:
+        ModelError: not one of auto, float32, bfloat16, float16.
+    """
+    import torch
+
+    if dtype == "auto":
+        if device.type == "cuda":
+            fast = torch.cuda.is_bf16_supported(including_emulation=False)
+        else:
+            capabilities = torch.cpu.get_capabilities() if device.type == "cpu" else {}
+            fast = bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16") or capabilities.get("bf16"))
+        return torch.bfloat16 if fast else torch.float32
+    if dtype not in DTYPES:
+        raise ModelError(f"--dtype {dtype}: it can be auto, {', '.join(DTYPES)}")
+    return getattr(torch, dtype)
+
+
+def load_model(
+    name: str | os.PathLike[str] | None = None,
+    *,
+    dtype: str = "auto",
+    device: str = "auto",
+    trust_remote_code: bool = False,
+    allow_pickle: bool = False,
+) -> LoadedModel:
+    """Load a causal language model and its tokenizer, frozen and in eval mode.
+
+    Args:
+        name: a directory, a ``.gguf`` file or a Hub id; None is the embedded SmolLM2-135M-Instruct.
+        dtype: auto, float32, bfloat16 or float16. device: auto or a torch device.
+        trust_remote_code: run Python code that the model brings. allow_pickle: load ``.bin`` weights, which can run code.
+
+    Raises:
+        ModelError: not found, unreadable, no output projection, weights only as a pickle; says what to do.
+    """
+    where = pick_device(device)
+    kind = pick_dtype(dtype, where)
+    label = embedded.NAME if name is None else os.fspath(name)
+    source = embedded.locate() if name is None else os.fspath(name)
+    arguments: dict[str, Any] = {"trust_remote_code": trust_remote_code}
+    path = Path(source)
+    if path.suffix == ".gguf":
+        if not path.is_file():
+            raise ModelError(f"no such model: {source}")
+        source, arguments["gguf_file"] = str(path.parent), path.name
+    elif path.is_absolute() or source.startswith((".", "~")) or path.exists():
+        _check_directory(path, allow_pickle)
+    model, tokenizer = _load(label, source, kind, arguments, allow_pickle)
+    head_width(output_projection(model))
+    model = model.to(where).eval().requires_grad_(False)  # pyright: ignore[reportArgumentType]
+    revision = str(getattr(model.config, "_commit_hash", None) or "")
+    return LoadedModel(model, tokenizer, label, revision, weights_stamp(model))
+
+
+def weights_stamp(model: PreTrainedModel) -> str:
+    """Hash over the first values of every parameter: cheap, and no two checkpoints of a model share it."""
+    import torch
+
+    digest = hashlib.sha256()
+    for name, value in model.named_parameters():
+        head = value.detach().flatten()[:64].to("cpu", torch.float64)
+        digest.update(f"{name}{list(value.shape)}".encode() + head.numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+def _check_directory(path: Path, allow_pickle: bool) -> None:
+    if not path.exists():
+        raise ModelError(f"no such model directory: {path}; give a directory, a .gguf file or a Hub id")
+    if not (path / "config.json").is_file():
+        raise ModelError(f"{path} is no model directory: it has no config.json")
+    if not any(path.glob("*.safetensors")):
+        if not any(path.glob("*.bin")):
+            raise ModelError(f"{path} has no weights: no .safetensors file")
+        if not allow_pickle:
+            raise ModelError(
+                f"{path} has its weights only as .bin files, which are pickles and can run code when loaded; convert them "
+                "to safetensors, or say --allow-pickle if you trust who made them"
+            )
+
+
+def _load(label: str, source: str, kind: torch.dtype, arguments: dict[str, Any], allow_pickle: bool) -> tuple[Any, Any]:
+    """Model and tokenizer from transformers; its many exceptions become one ModelError with the first line of the cause."""
+    import transformers
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    bars = transformers.utils.logging.is_progress_bar_enabled()
+    transformers.utils.logging.disable_progress_bar()  # ours is the only bar
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(source, **arguments)
+        model = AutoModelForCausalLM.from_pretrained(
+            source, dtype=kind, use_safetensors=None if allow_pickle or "gguf_file" in arguments else True, **arguments
+        )
+    except (OSError, ValueError, KeyError, ImportError, RuntimeError, TypeError) as error:
+        raise ModelError(_why(label, error)) from error
+    finally:
+        if bars:
+            transformers.utils.logging.enable_progress_bar()
+    return model, tokenizer
+
+
+def _why(label: str, error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    cause = lines[0] if lines else type(error).__name__
+    if "trust_remote_code" in str(error):
+        return f"{label} brings its own code: read it, then say --trust-remote-code if you trust it"
+    if "Unrecognized configuration class" in str(error) or "AutoModelForCausalLM" in cause:
+        return f"{label} is no causal language model (it has no output projection to take a gradient of): {cause}"
+    if isinstance(error, OSError):
+        return (
+            f"cannot load the model {label!r}: {cause} -- it is neither a directory here nor a Hub id that can be reached; "
+            "give the directory that holds config.json, or check the id and the network"
+        )
+    return f"cannot load the model {label!r}: {cause}"

@@ -1,0 +1,122 @@
+"""The content of ``report.json``, which is also what ``--json`` prints and what the page shows."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Sequence
+from typing import Any
+
+from gradsentry._version import __version__
+from gradsentry.config import ScanConfig
+from gradsentry.decide import Decision
+from gradsentry.errors import RowProblem
+from gradsentry.formats import FORMATS, apply_mapping, parse_mapping
+from gradsentry.report.text import visible
+from gradsentry.sources import Source
+from gradsentry.types import ChatSample, Record, Row, Sample, Shard, TextSample
+
+SCHEMA_VERSION = 1
+LISTED = 1000
+"""Rows of each kind that the report lists; ``verdicts.parquet`` has all of them."""
+PREVIEW = 600
+"""Characters of a prompt or completion that the report shows."""
+
+
+def example_rows(decision: Decision, source: Source, shards: Sequence[Shard], config: ScanConfig) -> dict[int, dict[str, str]]:
+    """Place, prompt and completion of the rows that the report lists, read again from the data.
+
+    Only the shards that hold such a row are read.
+    """
+    wanted = set(flagged_rows(decision)) | set(unscored_rows(decision))
+    found: dict[int, dict[str, str]] = {}
+    for shard in shards:
+        if not any(shard.start <= row < shard.stop for row in wanted):
+            continue
+        for record in source.read(shard):
+            if record.row in wanted:
+                found[record.row] = _preview(record, config)
+    return found
+
+
+def flagged_rows(decision: Decision) -> list[int]:
+    """The flagged rows of highest entropy, highest first."""
+    entropies = decision.verdicts["entropy"]
+    rows = decision.flagged.nonzero()[0].tolist()
+    return heapq.nlargest(LISTED, rows, key=lambda row: (entropies[row].as_py(), -row))
+
+
+def unscored_rows(decision: Decision) -> list[int]:
+    """The first rows that could not be scored."""
+    statuses = decision.verdicts["status"].to_pylist()
+    return [row for row, status in enumerate(statuses) if status != "scored"][:LISTED]
+
+
+def _preview(record: Record, config: ScanConfig) -> dict[str, str]:
+    """What a person needs to recognise the row."""
+    if record.value is None:
+        return {"place": record.place, "prompt": "", "completion": ""}
+    try:
+        prompt, completion = _sides(FORMATS[config.format or "text"].convert(apply_mapping(record.value, parse_mapping(config.map))))
+    except RowProblem:
+        prompt, completion = "", _raw(record.value)
+    return {"place": record.place, "prompt": visible(prompt, PREVIEW), "completion": visible(completion, PREVIEW)}
+
+
+def _raw(row: Row) -> str:
+    return ", ".join(f"{name}: {value!r}"[:PREVIEW] for name, value in row.items())
+
+
+def _sides(sample: Sample) -> tuple[str, str]:
+    """Prompt and completion as text."""
+    if isinstance(sample, TextSample):
+        return sample.prompt, sample.completion
+    if isinstance(sample, ChatSample):
+        return _turns(sample.prompt), _turns(sample.completion)
+    supervised = [label for label in sample.labels if label != -100]
+    return f"{len(sample.input_ids) - len(supervised)} token ids", " ".join(map(str, supervised))
+
+
+def _turns(turns: Sequence[Row]) -> str:
+    return "\n".join(f"{turn['role']}: {turn['content']}" for turn in turns)
+
+
+def report_document(decision: Decision, manifest: dict[str, Any], examples: dict[int, dict[str, str]]) -> dict[str, Any]:
+    """The machine-readable result of a run.
+
+    Args:
+        examples: place, prompt and completion by row, from `example_rows`.
+    """
+    threshold = decision.threshold
+    table = decision.verdicts
+    told = {row: table.slice(row, 1).to_pylist()[0] for row in examples}
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "tool": {"name": "gradsentry", "version": __version__},
+        "run": {
+            "data": manifest["data"]["name"],
+            "model": manifest["model"]["name"],
+            "revision": manifest["model"]["revision"],
+            "dtype": manifest["model"]["dtype"],
+            "policy": manifest["config"]["policy"],
+            "crop": manifest["config"]["crop"],
+            "format": manifest["config"]["format"],
+            "started": manifest["started"],
+            "seconds": manifest.get("seconds"),
+        },
+        "threshold": None
+        if threshold is None
+        else {
+            "value": threshold.value,
+            "method": threshold.method,
+            "reliable": threshold.reliable,
+            "problems": list(threshold.problems),
+        },
+        "counts": decision.counts,
+        "flagged": [_entry(told[row], examples[row]) for row in flagged_rows(decision) if row in examples],
+        "unscored": [_entry(told[row], examples[row]) for row in unscored_rows(decision) if row in examples],
+        "listed_at_most": LISTED,
+    }
+
+
+def _entry(verdict: dict[str, Any], example: dict[str, str]) -> dict[str, Any]:
+    return {name: verdict[name] for name in ("row", "status", "entropy", "n_tokens", "loss", "reason")} | example

@@ -1,0 +1,92 @@
+"""Scores -> threshold: the published valley with its checks, a number given by hand, or a quantile. Knows no files."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.signal import find_peaks
+from scipy.stats import gaussian_kde
+
+from gradsentry.errors import UsageError
+from gradsentry.types import Threshold
+
+# All constants: GradSentry, arXiv 2605.26574, section 4.3.
+FALLBACK = 0.7
+GRID_POINTS = 1000
+BANDWIDTH_FACTOR = 1.06
+MIN_PROMINENCE = 0.01
+"""Least prominence of a peak, as a share of the highest density."""
+MIN_ROWS = 30
+MIN_PEAK_DISTANCE = 0.15
+MIN_ROWS_ABOVE = 5
+MIN_SHARE_ABOVE = 0.01
+
+Values = NDArray[np.float64]
+
+
+def density(entropies: Values) -> tuple[Values, Values]:
+    """Grid over [0, 1] and the Gaussian KDE of the entropies on it, bandwidth ``1.06 sigma N^(-1/5)``; both [1000].
+
+    Raises:
+        ValueError: fewer than two different values: a density needs a spread.
+    """
+    if len(entropies) < 2 or np.ptp(entropies) == 0:
+        raise ValueError("a density needs at least two different entropies")
+    # scipy multiplies the factor with the sample's standard deviation, which makes it the bandwidth stated above.
+    kernel = gaussian_kde(entropies, bw_method=BANDWIDTH_FACTOR * len(entropies) ** -0.2)
+    grid = np.linspace(0.0, 1.0, GRID_POINTS)
+    return grid, kernel(grid)
+
+
+def valley(entropies: Values) -> Threshold:
+    """The published rule: the lowest density between the peak nearest 0 and the peak nearest 1, or 0.7.
+
+    Args:
+        entropies: [N] scores of all scored rows, in [0, 1].
+
+    Returns:
+        The valley if every check holds; else the published fallback 0.7, with what failed in `problems`.
+    """
+    if len(entropies) < MIN_ROWS:
+        return _fallback(f"only {len(entropies)} scored rows; the rule needs {MIN_ROWS}")
+    if np.ptp(entropies) == 0:
+        return _fallback("all rows have the same entropy")
+    grid, heights = density(entropies)
+    peaks, _ = find_peaks(heights, prominence=MIN_PROMINENCE * heights.max())
+    if len(peaks) < 2:
+        return _fallback("the distribution has one peak, not two: clean and poisoned rows do not separate")
+    low, high = int(peaks[0]), int(peaks[-1])
+    value = float(grid[low + int(np.argmin(heights[low : high + 1]))])
+    problems = []
+    if grid[high] - grid[low] < MIN_PEAK_DISTANCE:
+        problems.append(f"its two peaks are {grid[high] - grid[low]:.2f} apart, not {MIN_PEAK_DISTANCE}")
+    above = int((entropies > value).sum())
+    if above < MIN_ROWS_ABOVE or above < MIN_SHARE_ABOVE * len(entropies):
+        problems.append(f"{above} of {len(entropies)} rows lie above the valley, fewer than {MIN_ROWS_ABOVE} or 1 %")
+    if problems:
+        return _fallback(*problems)
+    return Threshold(value, "valley", reliable=True)
+
+
+def _fallback(*problems: str) -> Threshold:
+    return Threshold(FALLBACK, "fallback", reliable=False, problems=problems)
+
+
+def choose(spec: str, entropies: Values) -> Threshold:
+    """The threshold that `--threshold` asks for: ``auto``, a number in [0, 1] or ``quantile:Q`` with Q in (0, 1).
+
+    Raises:
+        UsageError: anything else.
+    """
+    if spec == "auto":
+        return valley(entropies)
+    is_quantile = spec.startswith("quantile:")
+    try:
+        number = float(spec.removeprefix("quantile:"))
+    except ValueError:
+        number = float("nan")
+    if is_quantile and 0 < number < 1:
+        return Threshold(float(np.quantile(entropies, number)), "quantile", False, ("a quantile flags its share of any data",))
+    if not is_quantile and 0 <= number <= 1:
+        return Threshold(number, "given", False, ("given by hand, not found in the scores",))
+    raise UsageError(f"--threshold {spec}: it can be auto, a number from 0 to 1, or quantile:Q with Q between 0 and 1")

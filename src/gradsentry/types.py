@@ -1,0 +1,125 @@
+"""The nouns that the modules hand to each other. No torch here: `--help` and the file side import this."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+Row = Mapping[str, Any]
+"""One record of the data set: column name -> value."""
+
+Status = Literal["scored", "unscorable", "error"]
+
+LossOn = Literal["completion", "assistant", "all"]
+"""Which tokens are supervised: the last answer, every assistant turn, or everything."""
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One row as it stands in its source, readable or not."""
+
+    row: int
+    """Position in the input, from 0."""
+    place: str
+    """Where a person finds it: ``data.jsonl:17`` (line, from 1) or ``data.parquet row 16``."""
+    value: Row | None
+    """The parsed row, or None when it could not be read."""
+    error: str = ""
+    """Why `value` is None: what is wrong with the row and what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """A run of consecutive rows: the unit of work, of resume and of ``scores/part-*.parquet``."""
+
+    index: int
+    """Number of the shard, from 0."""
+    start: int
+    """First row."""
+    stop: int
+    """One past the last row."""
+    offset: int = 0
+    """Byte offset of the first row in the file (text sources only)."""
+    line: int = 1
+    """Line number of that offset, from 1 (text sources only)."""
+
+
+@dataclass(frozen=True, slots=True)
+class TextSample:
+    """Plain text: the prompt is encoded with the tokenizer's BOS, the completion is closed with EOS."""
+
+    prompt: str
+    completion: str
+
+
+@dataclass(frozen=True, slots=True)
+class ChatSample:
+    """Messages that go through the tokenizer's chat template."""
+
+    prompt: tuple[Row, ...]
+    """Messages before the completion."""
+    completion: tuple[Row, ...]
+    """The messages that answer; empty when no assistant turn exists."""
+    tools: tuple[Any, ...] | None = None
+    """Tool schemas handed to the template, if the row has them."""
+    plain: TextSample | None = None
+    """What stands for the messages where the tokenizer has no chat template; None: such a tokenizer cannot do."""
+
+
+@dataclass(frozen=True, slots=True)
+class TokenSample:
+    """Already tokenised; label -100 marks an unsupervised position."""
+
+    input_ids: tuple[int, ...]
+    labels: tuple[int, ...]
+
+
+Sample = TextSample | ChatSample | TokenSample
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """Token ids and labels of one row, unpadded, both of length S."""
+
+    row: int
+    input_ids: list[int]
+    labels: list[int]
+    """`labels[i]` is `input_ids[i]` where supervised and -100 elsewhere; it is predicted at position i-1."""
+    note: str = ""
+    """What was done to fit the row into the context, if anything."""
+
+    @property
+    def n_tokens(self) -> int:
+        """T: supervised tokens that have a position before them to be predicted from."""
+        return sum(label != -100 for label in self.labels[1:])
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """What one row got."""
+
+    row: int
+    status: Status
+    entropy: float | None = None
+    """Spectral entropy in [0, 1], None unless scored."""
+    n_tokens: int = 0
+    """T, the number of supervised tokens."""
+    loss: float | None = None
+    """Mean negative log-likelihood of the supervised tokens, in nats; None unless scored."""
+    reason: str = ""
+    """Why the row is unscorable or failed, or what was cut from it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Threshold:
+    """A decision boundary for the entropy and how far it can be trusted."""
+
+    value: float
+    """Rows with an entropy above this are flagged."""
+    method: Literal["valley", "fallback", "given", "quantile"]
+    """The KDE's valley, the published fallback 0.7, a number given by hand, or a quantile of the scores."""
+    reliable: bool
+    """Whether every published check passed (a given number or a quantile makes no such claim: False)."""
+    problems: tuple[str, ...] = field(default=())
+    """Why it is not reliable, in words; empty when it is."""

@@ -1,0 +1,41 @@
+"""Whatever bytes a text file holds, it is refused as a whole or every row of it is read and kept."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gradsentry.errors import DataError
+from gradsentry.sources import open_source
+
+PIECES = [b"\xef\xbb\xbf", b"\xff", b"\xc3\xa9", b"\r\n", b"\n", b"\r", b"\0", b'{"a":1}', b'{"a":', b'"', b'""', b"\\"]
+PIECES += [b"[", b"]", b"{", b"}", b",", b"a", b" ", b"\t", b"1", b"a,b\n"]
+ANY_BYTES = st.lists(st.sampled_from(PIECES), max_size=16).map(b"".join)
+
+
+@pytest.mark.parametrize("name", ["data.jsonl", "data.json", "data.csv", "data.tsv"])
+@given(data=ANY_BYTES, shard_rows=st.integers(1, 3))
+@settings(max_examples=300, deadline=None)
+def test_no_row_is_lost(tmp_path_factory, name, data, shard_rows):
+    folder = tmp_path_factory.mktemp("any")
+    (folder / name).write_bytes(data)
+    try:
+        source = open_source(folder / name)
+        shards = source.plan(shard_rows)
+    except DataError:
+        return
+    records = [record for shard in shards for record in source.read(shard)]
+    assert [record.row for record in records] == list(range(len(records)))
+    assert all((record.value is None) == bool(record.error) for record in records)
+    kept = folder / f"kept.{source.suffix}"
+    assert source.split([False] * len(records), kept, folder / "flagged") == (len(records), 0)
+    if source.kind != "json":
+        assert _lines(kept.read_bytes()) == _lines(data)
+        if records:
+            again = open_source(kept)
+            assert [r.value for s in again.plan(2) for r in again.read(s)] == [r.value for r in records]
+
+
+def _lines(data: bytes) -> list[bytes]:
+    return [line for line in data.split(b"\n") if line.strip(b" \t\r\x0b\f\xef\xbb\xbf")]

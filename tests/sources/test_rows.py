@@ -1,0 +1,39 @@
+from __future__ import annotations
+
+import json
+from types import MappingProxyType
+
+import numpy as np
+
+from gradsentry.sources import open_source
+
+
+def test_rows_are_read_as_they_are(read_all):
+    rows = [{"a": 1}, MappingProxyType({"a": 2}), "text", None]
+    source = open_source(rows)
+    assert (source.kind, source.suffix) == ("rows", "jsonl")
+    first, second, text, nothing = read_all(source, 3)
+    assert (first.value, second.value) == ({"a": 1}, {"a": 2})
+    assert text.error == "row 2: it is a str, not a mapping from column names to values"
+    assert nothing.error.startswith("row 3: it is a NoneType")
+
+
+def test_no_rows():
+    assert open_source([]).plan(4) == []
+
+
+def test_split_writes_json_lines_of_anything(split_bytes):
+    half = "\ud83d"
+    rows = [{"a": "é", "n": np.int64(3)}, {"a": half, "s": {1}}, None, {"m": MappingProxyType({"x": np.arange(2)})}]
+    rows += [{(1, 2): "key"}]
+    kept, flagged = split_bytes(open_source(rows), [False, True, True, False, False])
+    assert kept.splitlines()[0] == '{"a": "é", "n": 3}'.encode()
+    assert json.loads(kept.splitlines()[1]) == {"m": {"x": [0, 1]}}
+    assert json.loads(kept.splitlines()[2]) == "{(1, 2): 'key'}"
+    assert [json.loads(line) for line in flagged.splitlines()] == [{"a": half, "s": "{1}"}, None]
+
+
+def test_fingerprint_follows_the_content():
+    one = open_source([{"a": 1, "b": 2}]).fingerprint()
+    assert one == open_source([{"b": 2, "a": 1}]).fingerprint()
+    assert one != open_source([{"a": 1, "b": 3}]).fingerprint()

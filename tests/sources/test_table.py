@@ -1,0 +1,122 @@
+from __future__ import annotations
+
+import hashlib
+
+import datasets
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from gradsentry.errors import DataError
+from gradsentry.sources import open_source
+
+NESTED = [{"messages": [{"role": "user", "content": f"q{n}"}] * (n % 3), "n": n, "t": None} for n in range(10)]
+
+
+@pytest.fixture
+def parquet(tmp_path):
+    """Ten nested rows in row groups of four."""
+    path = tmp_path / "data.parquet"
+    pq.write_table(pa.Table.from_pylist(NESTED).replace_schema_metadata({"k": "v"}), path, row_group_size=4)
+    return path
+
+
+@pytest.mark.parametrize("shard_rows", [1, 3, 4, 100])
+def test_parquet_rows_across_row_groups(parquet, read_all, shard_rows):
+    source = open_source(parquet)
+    records = read_all(source, shard_rows)
+    assert [record.value for record in records] == NESTED
+    assert records[6].place == "data.parquet row 6"
+    assert source.fingerprint() == hashlib.sha256(parquet.read_bytes()).hexdigest()
+
+
+def test_parquet_split_keeps_rows_schema_and_groups(parquet, tmp_path):
+    flags = [n in (1, 8, 9) for n in range(10)]
+    counts = open_source(parquet).split(flags, tmp_path / "kept", tmp_path / "flagged")
+    assert counts == (7, 3)
+    for name, wanted in (("kept", False), ("flagged", True)):
+        table = pq.read_table(tmp_path / name)
+        assert table.to_pylist() == [row for row, flag in zip(NESTED, flags, strict=True) if flag == wanted]
+        assert table.schema.equals(pq.read_schema(parquet), check_metadata=True)
+    assert pq.ParquetFile(tmp_path / "flagged").num_row_groups == 2
+
+
+@pytest.mark.parametrize("flags", [[False] * 9, [True] * 11])
+def test_parquet_another_number_of_flags_is_refused(parquet, tmp_path, flags):
+    with pytest.raises(DataError, match="rows than were scored"):
+        open_source(parquet).split(flags, tmp_path / "k", tmp_path / "f")
+
+
+def test_parquet_without_rows(tmp_path):
+    pq.write_table(pa.table({"a": pa.array([], pa.string())}), tmp_path / "e.parquet")
+    source = open_source(tmp_path / "e.parquet")
+    assert source.plan(5) == []
+    assert source.split([], tmp_path / "k", tmp_path / "f") == (0, 0)
+    assert pq.read_table(tmp_path / "k").column_names == ["a"]
+
+
+def test_parquet_value_that_cannot_be_read_is_one_bad_row(tmp_path, read_all):
+    text = pa.StringArray.from_buffers(3, pa.py_buffer(b"\0\0\0\0\1\0\0\0\2\0\0\0\3\0\0\0"), pa.py_buffer(b"a\xffc"))
+    pq.write_table(pa.table({"a": text}), tmp_path / "bad.parquet")
+    first, bad, last = read_all(open_source(tmp_path / "bad.parquet"), 10)
+    assert (first.value, bad.value, last.value) == ({"a": "a"}, None, {"a": "c"})
+    assert bad.error.startswith("bad.parquet row 1: a value cannot be read: 'utf-8' codec can't decode")
+
+
+def test_what_is_no_parquet_file_is_refused(write):
+    with pytest.raises(DataError, match="not a readable Parquet file"):
+        open_source(write("data.parquet", b"PAR1 but not really"))
+
+
+def test_a_damaged_row_group_is_reported(parquet):
+    data = bytearray(parquet.read_bytes())
+    data[4:400] = b"\xff" * 396
+    parquet.write_bytes(data)
+    source = open_source(parquet)
+    with pytest.raises(DataError, match=r"row group 0 \(rows 0 to 3\) cannot be read"):
+        list(source.read(source.plan(2)[0]))
+
+
+def test_repeated_column_names_are_refused(tmp_path):
+    pq.write_table(pa.table([[1], [2]], names=["a", "a"]), tmp_path / "two.parquet")
+    with pytest.raises(DataError, match="several columns are named 'a'"):
+        open_source(tmp_path / "two.parquet")
+
+
+def test_dataset_rows_split_and_fingerprint(tmp_path, read_all, capfd):
+    dataset = datasets.Dataset.from_list(NESTED)
+    source = open_source(dataset)
+    records = read_all(source, 3)
+    assert [record.value for record in records] == NESTED
+    assert records[4].place == "dataset row 4"
+    assert source.fingerprint() == dataset._fingerprint
+    assert source.split([n > 6 for n in range(10)], tmp_path / "kept", tmp_path / "flagged") == (7, 3)
+    assert datasets.load_from_disk(str(tmp_path / "kept")).to_list() == NESTED[:7]
+    assert datasets.load_from_disk(str(tmp_path / "flagged")).to_list() == NESTED[7:]
+    assert capfd.readouterr().out == ""
+
+
+def test_dataset_split_into_all_and_nothing(tmp_path):
+    source = open_source(datasets.Dataset.from_list(NESTED))
+    assert source.split([False] * 10, tmp_path / "kept", tmp_path / "flagged") == (10, 0)
+    empty = datasets.load_from_disk(str(tmp_path / "flagged"))
+    assert (len(empty), empty.column_names) == (0, ["messages", "n", "t"])
+
+
+def test_a_format_that_was_set_does_not_hide_columns(read_all):
+    dataset = datasets.Dataset.from_list(NESTED).with_format("numpy", columns=["n"])
+    assert [record.value for record in read_all(open_source(dataset))] == NESTED
+
+
+def test_images_are_not_decoded_at_any_depth_but_json_is(read_all, tmp_path):
+    image = {"bytes": b"no image at all", "path": None}
+    features = datasets.Features(
+        {"image": datasets.Image(), "pages": datasets.List({"scan": datasets.Image()}), "meta": datasets.Json()}
+    )
+    stored = {"image": image, "pages": [{"scan": image}], "meta": '{"a": [1, "x"]}'}
+    # Built from Arrow, because `datasets` encodes images only where Pillow is installed.
+    table = pa.Table.from_pylist([stored], schema=features.arrow_schema)
+    source = open_source(datasets.Dataset(datasets.table.InMemoryTable(table)))
+    assert [record.value for record in read_all(source)] == [stored | {"meta": {"a": [1, "x"]}}]
+    source.split([False], tmp_path / "kept", tmp_path / "flagged")
+    assert datasets.load_from_disk(str(tmp_path / "kept")).features == features

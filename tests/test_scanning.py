@@ -1,0 +1,174 @@
+"""From a file to a run directory, with a tiny model."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import datasets
+import pyarrow.parquet as pq
+import pytest
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
+
+import gradsentry
+from gradsentry.errors import NothingScorable, RunError, UsageError
+from gradsentry.scanning import preview_decision
+
+ROWS = [{"prompt": f"What is {n}?", "completion": " one two three four"[: 1 + n % 19], "id": n} for n in range(60)]
+
+
+@pytest.fixture
+def jsonl(tmp_path: Path) -> Path:
+    path = tmp_path / "data.jsonl"
+    lines = [json.dumps(row) for row in ROWS]
+    lines[5] = '{"prompt": "broken", '
+    lines[7] = json.dumps({"prompt": "empty", "completion": ""})
+    lines[9] = '{"id":9,  "completion" : " spaced",   "prompt":"kept byte for byte \\u00e9"}'
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return path
+
+
+def run(data: Any, model_dir: Path, out: Path | None = None, **options: Any) -> gradsentry.ScanResult:
+    return gradsentry.scan(data, model=model_dir, out=out, **{"shard_rows": 16, "threshold": "quantile:0.8", **options})
+
+
+def test_the_run_directory_holds_what_the_design_says(jsonl: Path, model_dir: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    result = run(jsonl, model_dir, out)
+    names = {path.name for path in out.iterdir()}
+    assert names == {"manifest.json", "scores", "verdicts.parquet", "kept.jsonl", "flagged.jsonl", "report.html", "report.json"}
+    assert [path.name for path in sorted((out / "scores").iterdir())] == [f"part-{i:05d}.parquet" for i in range(4)]
+    table = pq.read_table(out / "verdicts.parquet")
+    types = {field.name: str(field.type) for field in table.schema}
+    assert types == {
+        "row": "int64",
+        "status": "string",
+        "entropy": "double",
+        "n_tokens": "int64",
+        "loss": "double",
+        "flagged": "bool",
+        "reason": "string",
+    }
+    verdicts = table.to_pylist()
+    assert [verdict["row"] for verdict in verdicts] == list(range(60))
+    assert [verdicts[i]["status"] for i in (4, 5, 7)] == ["scored", "error", "unscorable"]
+    assert "data.jsonl:6" in verdicts[5]["reason"]
+    assert all((verdict["entropy"] is None) == (verdict["status"] != "scored") for verdict in verdicts)
+    assert result.counts == {"rows": 60, "scored": 58, "unscorable": 1, "error": 1, "flagged": len(result.flagged), "kept": len(result.kept)}
+    assert json.loads((out / "report.json").read_text()) == result.document
+    assert result.exit_code == 1
+
+
+def test_kept_and_flagged_are_the_input_byte_for_byte(jsonl: Path, model_dir: Path, tmp_path: Path) -> None:
+    result = run(jsonl, model_dir, tmp_path / "run")
+    lines = jsonl.read_bytes().splitlines(keepends=True)
+    assert (tmp_path / "run" / "kept.jsonl").read_bytes() == b"".join(lines[i] for i in result.kept)
+    assert (tmp_path / "run" / "flagged.jsonl").read_bytes() == b"".join(lines[i] for i in result.flagged)
+    assert sorted(result.kept + result.flagged) == list(range(60))
+    assert {5, 7} <= set(result.kept)  # what cannot be scored is kept
+
+
+def test_every_kind_of_data_gives_the_same_verdicts(jsonl: Path, model_dir: Path, tmp_path: Path) -> None:
+    rows = [{"prompt": row["prompt"], "completion": row["completion"]} for row in ROWS]
+    dataset = datasets.Dataset.from_list(rows)
+    dataset.to_parquet(tmp_path / "d.parquet")
+    dataset.to_csv(tmp_path / "d.csv")
+    dataset.save_to_disk(tmp_path / "saved")
+    (tmp_path / "d.json").write_text(json.dumps(rows, indent=1))
+    expected = run(rows, model_dir)
+    for data in (dataset, tmp_path / "d.parquet", tmp_path / "d.csv", tmp_path / "saved", tmp_path / "d.json"):
+        result = run(data, model_dir, tmp_path / f"run-{getattr(data, 'name', 'dataset')}")
+        assert result.decision.verdicts.equals(expected.decision.verdicts)
+        assert result.run is not None
+        assert {path.name.split(".")[0] for path in result.run.iterdir()} >= {"kept", "flagged"}
+    saved = datasets.load_from_disk(str(tmp_path / "run-saved" / "kept.dataset"))
+    assert saved["prompt"] == [rows[i]["prompt"] for i in expected.kept]
+
+
+def test_a_scan_that_stopped_goes_on_and_gives_the_same(
+    jsonl: Path, model_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = run(jsonl, model_dir, tmp_path / "whole")
+    out = tmp_path / "stopped"
+    run(jsonl, model_dir, out)
+    for name in ("verdicts.parquet", "kept.jsonl", "flagged.jsonl", "report.json", "report.html"):
+        (out / name).unlink()
+    (out / "scores" / "part-00002.parquet").unlink()
+    scored: list[int] = []
+    original = gradsentry.Scorer.score_records
+    monkeypatch.setattr(
+        gradsentry.Scorer, "score_records", lambda self, records, *a: scored.extend(r.row for r in records) or original(self, records, *a)
+    )
+    again = run(jsonl, model_dir, out)
+    assert scored == list(range(32, 48))
+    assert again.decision.verdicts.equals(whole.decision.verdicts)
+
+
+def test_a_directory_with_another_run_is_refused_and_overwrite_replaces_it(jsonl: Path, model_dir: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    run(jsonl, model_dir, out)
+    with pytest.raises(RunError, match=r"crop: 'reference', now 'none'.*--overwrite"):
+        run(jsonl, model_dir, out, crop="none")
+    (out / "notes.txt").write_text("mine")
+    assert run(jsonl, model_dir, out, crop="none", overwrite=True).document["run"]["crop"] == "none"
+    assert (out / "notes.txt").read_text() == "mine"
+    changed = jsonl.with_name("other.jsonl")
+    changed.write_text(jsonl.read_text() + '{"prompt": "a", "completion": "b"}\n')
+    with pytest.raises(RunError, match="data:"):
+        run(changed, model_dir, out, crop="none")
+
+
+def test_another_threshold_takes_no_model(jsonl: Path, model_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out = tmp_path / "run"
+    first = run(jsonl, model_dir, out)
+    monkeypatch.setattr("gradsentry.scorer.load_model", lambda *a, **k: pytest.fail("a model was loaded"))
+    preview = preview_decision(out, "0.0")
+    assert pq.read_table(out / "verdicts.parquet").equals(first.decision.verdicts)  # a look changes nothing
+    again = gradsentry.rescan_decision(out, "0.0")
+    assert again.counts == preview.counts
+    entropies = first.decision.verdicts["entropy"].to_pylist()
+    assert again.flagged == [i for i, value in enumerate(entropies) if value is not None and value > 0]
+    assert len((out / "flagged.jsonl").read_bytes().splitlines()) == len(again.flagged)
+    assert json.loads((out / "manifest.json").read_text())["config"]["threshold"] == "0.0"
+    jsonl.write_text(jsonl.read_text() + "\n{}")
+    with pytest.raises(RunError, match="has changed"):
+        gradsentry.rescan_decision(out, "0.5")
+
+
+def test_an_incomplete_run_is_not_decided_on(jsonl: Path, model_dir: Path, tmp_path: Path) -> None:
+    run(jsonl, model_dir, tmp_path / "run")
+    (tmp_path / "run" / "scores" / "part-00001.parquet").unlink()
+    with pytest.raises(RunError, match="1 of 4 parts are missing"):
+        gradsentry.rescan_decision(tmp_path / "run", "0.5")
+    with pytest.raises(RunError, match="is no run directory"):
+        gradsentry.rescan_decision(tmp_path, "0.5")
+
+
+def test_rows_in_memory_and_a_loaded_model(llama: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:
+    result = gradsentry.scan(ROWS, llama, tokenizer=tokenizer, threshold="0.5", out=tmp_path / "run")
+    assert result.run == tmp_path / "run"
+    kept = [json.loads(line) for line in (tmp_path / "run" / "kept.jsonl").read_text().splitlines()]
+    assert kept == [ROWS[i] for i in result.kept]
+    with pytest.raises(UsageError, match="in memory"):
+        gradsentry.rescan_decision(tmp_path / "run", "0.4")
+
+
+def test_nothing_to_score(model_dir: Path, tmp_path: Path) -> None:
+    empty = tmp_path / "empty.jsonl"
+    empty.write_text("")
+    with pytest.raises(NothingScorable, match="has no rows"):
+        run(empty, model_dir, tmp_path / "run")
+    result = run([{"prompt": "a", "completion": ""}] * 3, model_dir, tmp_path / "run")
+    assert result.threshold is None
+    assert result.exit_code == 3
+    assert result.kept == [0, 1, 2]
+    assert "Nothing could be scored" in (tmp_path / "run" / "report.html").read_text()
+
+
+def test_the_paper_policy_warns_when_it_is_not_reliable(jsonl: Path, model_dir: Path) -> None:
+    result = run(jsonl, model_dir, threshold="auto")
+    assert result.threshold is not None
+    assert not result.threshold.reliable
+    assert result.threshold.value == 0.7
+    assert result.document["threshold"]["problems"]

@@ -1,0 +1,132 @@
+"""Rows -> scores with a tiny model: the same score whatever else is in the batch, and a status for everything else."""
+
+from __future__ import annotations
+
+import math
+import random
+from typing import Any
+
+import pytest
+import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
+
+from gradsentry import Scorer, spectrum
+from gradsentry.errors import DataError, ModelError, UsageError
+from gradsentry.probe import head_factors
+from gradsentry.types import Record
+
+ROWS = [{"prompt": "What is the capital of France?" * n, "completion": " Paris" * (1 + n * m)} for n in range(1, 5) for m in range(5)]
+
+
+def scorer(llama: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, **options: Any) -> Scorer:
+    return Scorer(llama, tokenizer, **options)
+
+
+def by_hand(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, row: dict[str, str], crop: str) -> tuple[float, int, float]:
+    """Entropy, T and loss of one row, written out: prompt ids, completion ids, EOS, dense gradient, full SVD."""
+    prompt, completion = (tokenizer(row[name], add_special_tokens=False)["input_ids"] for name in ("prompt", "completion"))
+    ids = torch.tensor([[*prompt, *completion, tokenizer.eos_token_id]])
+    head = model.get_output_embeddings()
+    weight = head.weight.detach().clone().requires_grad_(True)  # pyright: ignore
+    with torch.no_grad():
+        hidden = model.model(ids).last_hidden_state  # pyright: ignore
+    logits = (hidden @ weight.T)[0, len(prompt) - 1 : -1]
+    loss = torch.nn.functional.cross_entropy(logits, ids[0, len(prompt) :])
+    (gradient,) = torch.autograd.grad(loss, weight)
+    rows, columns = spectrum.crop_widths(*gradient.shape, crop)
+    values = torch.linalg.svdvals(gradient[:rows, :columns].double())[: len(logits)]
+    return float(spectrum.entropy(values)), len(logits), float(loss.detach())
+
+
+@pytest.mark.parametrize("crop", ["reference", "none"])
+def test_scores_equal_the_recipe_written_out(llama: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, crop: str) -> None:
+    scores = scorer(llama, tokenizer, crop=crop).score(ROWS)
+    for row, score in zip(ROWS, scores, strict=True):
+        entropy, n_tokens, loss = by_hand(llama, tokenizer, row, crop)
+        assert score.status == "scored"
+        assert score.entropy == pytest.approx(entropy, abs=1e-5)
+        assert score.n_tokens == n_tokens
+        assert score.loss == pytest.approx(loss, abs=1e-5)
+
+
+@pytest.mark.parametrize("token_budget", [1, 100, 100_000])
+def test_batches_and_order_change_nothing(llama: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, token_budget: int) -> None:
+    alone = [scorer(llama, tokenizer).score([row])[0] for row in ROWS]
+    order = list(range(len(ROWS)))
+    random.Random(0).shuffle(order)
+    together = scorer(llama, tokenizer, token_budget=token_budget).score([ROWS[i] for i in order])
+    for i, score in zip(order, together, strict=True):
+        assert score.entropy == pytest.approx(alone[i].entropy, abs=1e-5)
+        assert score.n_tokens == alone[i].n_tokens
+
+
+def test_every_record_gets_one_score_in_order_whatever_is_wrong(llama: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> None:
+    records = [
+        Record(10, "d.jsonl:1", {"prompt": "a", "completion": "b"}),
+        Record(11, "d.jsonl:2", None, "d.jsonl:2: not valid JSON"),
+        Record(12, "d.jsonl:3", {"prompt": "a", "completion": ""}),
+        Record(13, "d.jsonl:4", {"prompt": "a"}),
+        Record(14, "d.jsonl:5", {"prompt": "a", "completion": {"b": 1}}),
+        Record(15, "d.jsonl:6", {"messages": []}),
+    ]
+    scores = scorer(llama, tokenizer).score_records(records)
+    assert [score.row for score in scores] == [10, 11, 12, 13, 14, 15]
+    assert [score.status for score in scores] == ["scored", "error", "unscorable", "error", "error", "error"]
+    assert scores[1].reason == "d.jsonl:2: not valid JSON"
+    assert "d.jsonl:3" in scores[2].reason
+    assert "empty" in scores[2].reason
+    assert "'completion' is missing" in scores[3].reason
+    assert scores[2].entropy is None
+    assert scores[2].n_tokens == 0
+
+
+def test_a_row_longer_than_the_context_is_cut_from_the_left_and_says_so(llama: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> None:
+    long = {"prompt": "x " * 500 + "The end of the prompt", "completion": " Paris"}
+    cut = scorer(llama, tokenizer, max_length=40).score([long])[0]
+    assert cut.status == "scored"
+    assert "longer than 40 tokens" in cut.reason
+    prompt, completion = (tokenizer(long[name], add_special_tokens=False)["input_ids"] for name in ("prompt", "completion"))
+    kept = [*prompt, *completion, tokenizer.eos_token_id][-40:]
+    labels = [-100] * (40 - cut.n_tokens) + kept[-cut.n_tokens :]
+    factors = head_factors(llama, torch.tensor([kept]), torch.ones(1, 40, dtype=torch.long), torch.tensor([labels]))
+    assert cut.loss == pytest.approx(float(factors.losses.mean()), abs=1e-5)
+
+
+def test_length_bounds_the_entropy(llama: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> None:
+    for score in scorer(llama, tokenizer).score(ROWS):
+        assert score.entropy is not None
+        assert score.entropy <= math.log(min(score.n_tokens, 16)) / math.log(16) + 1e-9
+
+
+def test_a_model_that_overflows_makes_error_rows_not_a_crash(llama: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> None:
+    import copy
+
+    broken = copy.deepcopy(llama)
+    with torch.no_grad():
+        broken.model.embed_tokens.weight[tokenizer("Paris")["input_ids"][0]] = float("nan")  # pyright: ignore
+    scores = Scorer(broken, tokenizer).score([{"prompt": "Paris", "completion": " yes"}, {"prompt": "a", "completion": "b"}])
+    assert [score.status for score in scores] == ["error", "scored"]
+    assert "not finite" in scores[0].reason
+
+
+def test_options_that_cannot_be_are_named(llama: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> None:
+    with pytest.raises(UsageError, match="--format yaml"):
+        scorer(llama, tokenizer, format="yaml")
+    with pytest.raises(UsageError, match="--token-budget 0"):
+        scorer(llama, tokenizer, token_budget=0)
+    with pytest.raises(UsageError, match="its tokenizer"):
+        Scorer(llama)
+    with pytest.raises(UsageError, match="no row has a column 'reply'"):
+        scorer(llama, tokenizer, map="completion=reply").score(ROWS)
+    with pytest.raises(DataError, match="cannot tell the format"):
+        scorer(llama, tokenizer).score([{"a": 1}])
+    tokenizer_without = PreTrainedTokenizerFast(tokenizer_object=tokenizer.backend_tokenizer, eos_token="<|end|>")
+    chat = [{"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}]
+    with pytest.raises(ModelError, match="no chat template"):
+        Scorer(llama, tokenizer_without).score(chat)
+
+
+def test_mapped_columns(llama: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> None:
+    plain = scorer(llama, tokenizer).score(ROWS[:2])
+    renamed = [{"q": row["prompt"], "a": row["completion"]} for row in ROWS[:2]]
+    assert scorer(llama, tokenizer, map="prompt=q,completion=a").score(renamed) == plain
