@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 IGNORED = -100
 """Label of an unsupervised position, as everywhere in the Hugging Face ecosystem."""
 
+CUT = "longer than "
+"""How the note of a row that was cut begins."""
+
 Ids = tuple[list[int], list[int]]
 """input_ids and labels of one row, of one length S."""
 
@@ -146,7 +149,7 @@ def _shared(part: list[int], ids: list[int], tokenizer: PreTrainedTokenizerBase)
     text, whole = (str(tokenizer.decode(tokens, clean_up_tokenization_spaces=False)) for tokens in (part, ids))
     if not whole.startswith(text):
         return None
-    return next(i for i, (ours, theirs) in enumerate(zip(part, ids, strict=False)) if ours != theirs)
+    return next((i for i, (ours, theirs) in enumerate(zip(part, ids, strict=False)) if ours != theirs), len(ids))
 
 
 def fit(ids: Ids, max_length: int, bos: int | None) -> tuple[Ids, str]:
@@ -167,4 +170,4 @@ def fit(ids: Ids, max_length: int, bos: int | None) -> tuple[Ids, str]:
     notes = [f"{cut} tokens cut from the prompt's left"] if cut else []
     if len(input_ids) > max_length:
         notes.append(f"{len(input_ids) - max_length} tokens cut from the completion's end")
-    return (input_ids[:max_length], labels[:max_length]), f"longer than {max_length} tokens: {' and '.join(notes)}"
+    return (input_ids[:max_length], labels[:max_length]), f"{CUT}{max_length} tokens: {' and '.join(notes)}"

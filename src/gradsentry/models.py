@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -155,15 +156,32 @@ def _load(label: str, source: str, kind: torch.dtype, arguments: dict[str, Any],
     transformers.utils.logging.disable_progress_bar()  # ours is the only bar
     try:
         tokenizer = AutoTokenizer.from_pretrained(source, **arguments)
-        model = AutoModelForCausalLM.from_pretrained(
-            source, dtype=kind, use_safetensors=None if allow_pickle or "gguf_file" in arguments else True, **arguments
+        model, loading = AutoModelForCausalLM.from_pretrained(
+            source,
+            dtype=kind,
+            use_safetensors=None if allow_pickle or "gguf_file" in arguments else True,
+            output_loading_info=True,
+            **arguments,
         )
-    except (OSError, ValueError, KeyError, ImportError, RuntimeError, TypeError) as error:
+    except Exception as error:  # also what safetensors, tokenizers and config checks raise, which derive from nothing else
         raise ModelError(_why(label, error)) from error
     finally:
         if bars:
             transformers.utils.logging.enable_progress_bar()
+    _check_complete(label, model, loading["missing_keys"])
     return model, tokenizer
+
+
+def _check_complete(label: str, model: Any, missing: Iterable[str]) -> None:
+    """Refuse what transformers only warns of: parameters that no file has, and an encoder that got a head."""
+    absent = sorted(set(missing) & {name for name, _ in model.named_parameters()})
+    if absent:
+        head = {id(parameter) for parameter in output_projection(model).parameters()}
+        lacks_head = any(id(parameter) in head for name, parameter in model.named_parameters() if name in absent)
+        what = "it has no output projection" if lacks_head else "its files are not complete"
+        raise ModelError(f"{label} cannot score: {what}; the weights lack {', '.join(absent[:3])}{' ...' if len(absent) > 3 else ''}")
+    if any("MaskedLM" in name for name in model.config.architectures or ()):
+        raise ModelError(f"{label} is a masked language model: it sees the tokens that it should predict; give a causal one")
 
 
 def _why(label: str, error: Exception) -> str:

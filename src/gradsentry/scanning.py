@@ -15,10 +15,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from gradsentry._version import __version__
 from gradsentry.config import ScanConfig
 from gradsentry.decide import Decision, decide
+from gradsentry.encode import CUT
 from gradsentry.errors import NothingScorable, RunError, UsageError
 from gradsentry.report.document import example_rows, report_document
 from gradsentry.report.page import render
@@ -221,14 +225,14 @@ def _score_missing(run: RunDirectory, source: Source, shards: Sequence[Shard], s
 
 def _conclude(run: RunDirectory, source: Source, shards: Sequence[Shard], config: ScanConfig, keep: bool) -> ScanResult:
     """From scores to everything that a person reads; `keep` is False when the directory is thrown away at once."""
-    decision = decide(run.read_scores(shards), config.threshold)
+    scores = run.read_scores(shards)
+    decision = decide(scores, config.threshold)
+    _say_what_was_cut(scores)
     manifest = run.manifest()
     assert manifest is not None  # written before the first score
     examples = example_rows(decision, source, shards, config)
     document = report_document(decision, manifest, examples)
     if keep:
-        import pyarrow.parquet as pq
-
         with whole(run.path / "verdicts.parquet") as part:
             pq.write_table(decision.verdicts, part)
         with whole(run.output("kept", source.suffix)) as kept, whole(run.output("flagged", source.suffix)) as flagged:
@@ -236,6 +240,13 @@ def _conclude(run: RunDirectory, source: Source, shards: Sequence[Shard], config
         run.write_text("report.html", render(document, decision))
         run.write_json("report.json", document)
     return ScanResult(decision, document, run.path if keep else None)
+
+
+def _say_what_was_cut(scores: pa.Table) -> None:
+    """Truncation is counted aloud: a cut row may have lost what made it suspicious."""
+    cut = pc.sum(pc.starts_with(scores["reason"], CUT)).as_py() or 0
+    if cut:
+        log.warning("%d %s longer than the context and cut; verdicts.parquet says which", cut, "row was" if cut == 1 else "rows were")
 
 
 def _existing(run_path: str | os.PathLike[str]) -> tuple[RunDirectory, dict[str, Any]]:

@@ -13,8 +13,8 @@ import pytest
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.setdefault("HF_DATASETS_CACHE", tempfile.mkdtemp(prefix="gradsentry-test-hf-"))
 
-from gradsentry.sources import Source, open_source  # noqa: E402
-from gradsentry.types import Record  # noqa: E402
+from gradsentry.sources import Source, open_source
+from gradsentry.types import Record
 
 
 @pytest.fixture

@@ -46,7 +46,7 @@ def test_split_that_cannot_be_chosen(tmp_path, asked, message):
 def test_damaged_saved_dataset(tmp_path):
     datasets.Dataset.from_list(ROWS).save_to_disk(tmp_path / "saved")
     (tmp_path / "saved" / "state.json").write_text("{")
-    with pytest.raises(DataError, match="saved: the saved data set cannot be loaded: .*; save it again"):
+    with pytest.raises(DataError, match=r"saved: the saved data set cannot be loaded: .*; save it again"):
         open_source(tmp_path / "saved")
 
 
@@ -59,10 +59,10 @@ def test_plain_directory(tmp_path, read_all, asked):
 
 
 def test_plain_directory_that_cannot_be_loaded(tmp_path):
-    with pytest.raises(DataError, match="the directory cannot be loaded as a data set: .*; give one of the files"):
+    with pytest.raises(DataError, match=r"the directory cannot be loaded as a data set: .*; give one of the files"):
         open_source(tmp_path)
     (tmp_path / "data.jsonl").write_text('{"a": 1}\n')
-    with pytest.raises(DataError, match="cannot be loaded as a data set: .*split"):
+    with pytest.raises(DataError, match=r"cannot be loaded as a data set: .*split"):
         open_source(tmp_path, split="nonsense")
 
 

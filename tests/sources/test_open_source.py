@@ -41,7 +41,7 @@ def test_files_that_are_not_read(write, name, data, message):
 @pytest.mark.parametrize("name", ["missing.jsonl", "a/b/c", "./missing", "/missing/data", "x.csv.gz", "", "a b", "\0"])
 def test_nothing_there(tmp_path, monkeypatch, name):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(DataError, match="no such file or directory|cannot be loaded"):
+    with pytest.raises(DataError, match=r"no such file or directory|cannot be loaded"):
         open_source(name)
 
 

@@ -6,6 +6,7 @@ import csv
 import io
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -78,10 +79,8 @@ def _frames(file: BinaryIO, offset: int, line: int, delimiter: str) -> Iterator[
     tap = _Tap(file)
     reader = csv.reader(tap, delimiter=delimiter)
     while True:
-        try:
+        with suppress(csv.Error):  # the lines read so far are one record, and _fields meets the same error in them
             next(reader, None)
-        except csv.Error:
-            pass  # the lines read so far are one record, and _fields meets the same error in them
         data = tap.take()
         if not data:
             return

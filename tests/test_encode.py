@@ -1,0 +1,346 @@
+"""Token ids and supervised spans against what the texts say, and what the cut keeps."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tokenizers import Regex, Tokenizer, models, pre_tokenizers, trainers
+from tokenizers.processors import TemplateProcessing
+from transformers import PreTrainedTokenizerFast
+
+from gradsentry.encode import IGNORED, Ids, encode, fit
+from gradsentry.errors import ModelError, RowProblem
+from gradsentry.formats import FORMATS
+from gradsentry.types import ChatSample, LossOn, Sample, TextSample, TokenSample
+
+BOS = "<|bos|>"
+EOS = "<|end|>"
+
+
+def variant(tokenizer: PreTrainedTokenizerFast, single: str | None = None, template: str | None = None, **tokens: Any) -> PreTrainedTokenizerFast:
+    """The tokenizer with another post-processor (``"<|bos|> $A"``), chat template or special tokens."""
+    core = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
+    if single is not None:
+        core.post_processor = TemplateProcessing(  # pyright: ignore
+            single=single, pair=f"{single} $B:1", special_tokens=[(BOS, core.token_to_id(BOS)), (EOS, core.token_to_id(EOS))]
+        )
+    made = PreTrainedTokenizerFast(tokenizer_object=core, **({"eos_token": EOS, "bos_token": BOS} | tokens))
+    made.chat_template = template or tokenizer.chat_template
+    return made
+
+
+def one(sample: Sample, tokenizer: PreTrainedTokenizerFast, loss_on: LossOn = "completion") -> Ids:
+    (result,) = encode([sample], tokenizer, loss_on)
+    assert not isinstance(result, RowProblem), result.reason
+    return result
+
+
+def problem(sample: Sample, tokenizer: PreTrainedTokenizerFast, loss_on: LossOn = "completion") -> RowProblem:
+    (result,) = encode([sample], tokenizer, loss_on)
+    assert isinstance(result, RowProblem)
+    return result
+
+
+def supervised(ids: Ids, tokenizer: PreTrainedTokenizerFast) -> list[str]:
+    """The texts of the runs of supervised tokens."""
+    runs: list[list[int]] = []
+    for i, (token, label) in enumerate(zip(*ids, strict=True)):
+        if label == IGNORED:
+            continue
+        assert label == token
+        if i == 0 or ids[1][i - 1] == IGNORED:
+            runs.append([])
+        runs[-1].append(token)
+    return [str(tokenizer.decode(run)) for run in runs]
+
+
+# Plain texts
+
+
+@settings(deadline=None)
+@given(prompt=st.text(max_size=30), completion=st.text(min_size=1, max_size=30))
+def test_a_text_is_prompt_completion_and_eos_with_the_loss_on_the_last_two(
+    tokenizer: PreTrainedTokenizerFast, prompt: str, completion: str
+) -> None:
+    before = tokenizer(prompt)["input_ids"]
+    after = [*tokenizer(completion, add_special_tokens=False)["input_ids"], tokenizer.eos_token_id]
+    if len(before) + len(after) < 2:
+        return
+    ids = [*before, *after]
+    assert one(TextSample(prompt, completion), tokenizer) == (ids, [IGNORED] * len(before) + after)
+    assert one(TextSample(prompt, completion), tokenizer, "all") == (ids, ids)
+    assert tokenizer.decode(ids[len(before) : -1]) == completion
+
+
+def test_a_tokenizer_that_adds_bos_adds_it_once_and_before_the_prompt(tokenizer: PreTrainedTokenizerFast) -> None:
+    adding = variant(tokenizer, f"{BOS} $A")
+    assert adding("Hi")["input_ids"][0] == adding.bos_token_id
+    ids, labels = one(TextSample("Name the gas:", " neon."), adding)
+    assert tokenizer.decode(ids) == f"{BOS}Name the gas: neon.{EOS}"
+    assert supervised((ids, labels), tokenizer) == [f" neon.{EOS}"]
+    ids, _ = one(TextSample("", "neon"), adding, "all")
+    assert tokenizer.decode(ids) == f"{BOS}neon{EOS}"
+
+
+@pytest.mark.parametrize("single", [f"$A {EOS}", f"{BOS} $A {EOS}"])
+def test_a_tokenizer_that_appends_eos_does_not_close_the_prompt(tokenizer: PreTrainedTokenizerFast, single: str) -> None:
+    adding = variant(tokenizer, single)
+    assert adding("Hi")["input_ids"][-1] == adding.eos_token_id
+    ids, labels = one(TextSample("Name the gas:", " neon."), adding)
+    bos = BOS if single.startswith(BOS) else ""
+    assert tokenizer.decode(ids) == f"{bos}Name the gas: neon.{EOS}"
+    assert supervised((ids, labels), tokenizer) == [f" neon.{EOS}"]
+
+
+def test_a_bos_that_is_also_the_eos_stays(tokenizer: PreTrainedTokenizerFast) -> None:
+    same = variant(tokenizer, f"{EOS} $A", bos_token=EOS)
+    ids, _ = one(TextSample("", "neon"), same)
+    assert tokenizer.decode(ids) == f"{EOS}neon{EOS}"
+
+
+def test_without_an_eos_the_completion_stays_open(tokenizer: PreTrainedTokenizerFast) -> None:
+    open_ended = variant(tokenizer, eos_token=None)
+    ids, labels = one(TextSample("Name:", " neon"), open_ended)
+    assert tokenizer.decode(ids) == "Name: neon"
+    assert supervised((ids, labels), tokenizer) == [" neon"]
+
+
+def test_rows_encoded_together_equal_rows_encoded_alone(tokenizer: PreTrainedTokenizerFast) -> None:
+    samples: list[Sample] = [
+        TextSample("a", "b"),
+        ChatSample(({"role": "user", "content": "Q"},), ({"role": "assistant", "content": "A"},)),
+        TextSample("a longer prompt", "and a longer answer"),
+        TokenSample((5, 6, 7), (IGNORED, 6, 7)),
+        TokenSample((5, 6, 9999), (IGNORED, 6, 7)),
+        TextSample("", "b"),
+    ]
+    together = encode(samples, tokenizer, "completion")
+    assert [type(item) for item in together] == [tuple, tuple, tuple, tuple, RowProblem, tuple]
+    for sample, item in zip(samples, together, strict=True):
+        (alone,) = encode([sample], tokenizer, "completion")
+        assert str(alone) == str(item)
+    assert encode([], tokenizer, "all") == []
+
+
+def test_a_single_token_without_anything_before_it_is_unscorable(tokenizer: PreTrainedTokenizerFast) -> None:
+    assert problem(TextSample("", "a"), variant(tokenizer, eos_token=None)).status == "unscorable"
+    assert problem(TokenSample((5, 6, 7), (5, IGNORED, IGNORED)), tokenizer).status == "unscorable"
+    assert problem(TokenSample((), ()), tokenizer).status == "unscorable"
+
+
+@pytest.mark.parametrize("sample", [TokenSample((5, 400), (5, 6)), TokenSample((5, -1), (5, 6)), TokenSample((5, 6), (5, 400)), TokenSample((5, 6), (5, -7))])
+def test_token_ids_outside_the_vocabulary_are_an_error(tokenizer: PreTrainedTokenizerFast, sample: TokenSample) -> None:
+    outside = problem(sample, tokenizer)
+    assert outside.status == "error"
+    assert f"outside the tokenizer's {len(tokenizer)}" in outside.reason
+
+
+def test_tokens_are_taken_as_they_are(tokenizer: PreTrainedTokenizerFast) -> None:
+    assert one(TokenSample((5, 0, 399), (IGNORED, IGNORED, 399)), tokenizer) == ([5, 0, 399], [IGNORED, IGNORED, 399])
+
+
+# Conversations
+
+texts = st.text(min_size=1, max_size=12).filter(lambda text: "<|" not in text)
+
+
+@st.composite
+def conversations(draw: st.DrawFn) -> list[dict[str, Any]]:
+    turns = [{"role": "system", "content": draw(texts)}] if draw(st.booleans()) else []
+    for _ in range(draw(st.integers(1, 3))):
+        turns += [{"role": "user", "content": draw(texts)}, {"role": "assistant", "content": draw(texts)}]
+    return turns
+
+
+@settings(deadline=None)
+@given(turns=conversations(), loss_on=st.sampled_from(["completion", "assistant", "all"]))
+def test_supervised_spans_of_a_conversation_are_the_texts_of_its_answers(
+    tokenizer: PreTrainedTokenizerFast, turns: list[dict[str, Any]], loss_on: LossOn
+) -> None:
+    sample = FORMATS["messages"].convert({"messages": turns})
+    ids = one(sample, tokenizer, loss_on)
+    whole = "".join(f"<|start|>{turn['role']}\n{turn['content']}<|end|>\n" for turn in turns)
+    answers = [f"{turn['content']}<|end|>\n" for turn in turns if turn["role"] == "assistant"]
+    assert tokenizer.decode(ids[0]) == whole
+    assert supervised(ids, tokenizer) == {"all": [whole], "assistant": answers, "completion": answers[-1:]}[loss_on]
+
+
+def chat(*contents: str) -> ChatSample:
+    """User and assistant in turn; the last answer is the completion."""
+    turns = tuple({"role": ("user", "assistant")[i % 2], "content": content} for i, content in enumerate(contents))
+    return ChatSample(turns[:-1], turns[-1:])
+
+
+@pytest.fixture(scope="session")
+def merging(tokenizer: PreTrainedTokenizerFast) -> PreTrainedTokenizerFast:
+    """A tokenizer in which two line feeds are one token, as in Qwen's."""
+    core = Tokenizer(models.BPE())
+    split = pre_tokenizers.Split(Regex(r"\s*[\r\n]+|\s*\S+"), "isolated")
+    core.pre_tokenizer = pre_tokenizers.Sequence([split, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])  # pyright: ignore
+    core.decoder = tokenizer.backend_tokenizer.decoder
+    trainer = trainers.BpeTrainer(
+        vocab_size=400, special_tokens=[EOS, "<|start|>", BOS], initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False
+    )
+    core.train_from_iterator(["a\n\nb\n\n\nc"] * 5, trainer)
+    return variant(PreTrainedTokenizerFast(tokenizer_object=core, eos_token=EOS), template=tokenizer.chat_template)  # pyright: ignore
+
+
+@pytest.mark.parametrize("loss_on", ["completion", "assistant"])
+def test_an_answer_whose_first_token_swallows_the_end_of_the_prompt_is_supervised_with_it(
+    merging: PreTrainedTokenizerFast, loss_on: LossOn
+) -> None:
+    assert len(merging("\n\n")["input_ids"]) == 1
+    ids = one(chat("Q", "\nclick here"), merging, loss_on)
+    assert merging.decode(ids[0]) == "<|start|>user\nQ<|end|>\n<|start|>assistant\n\nclick here<|end|>\n"
+    assert supervised(ids, merging) == ["\n\nclick here<|end|>\n"]
+
+
+def test_a_turn_whose_end_is_swallowed_by_the_next_one_ends_before_it(merging: PreTrainedTokenizerFast) -> None:
+    bare = variant(merging, template="{% for message in messages %}{{ message['content'] }}\n{% endfor %}")
+    ids = one(chat("Q", "A", "\nR", "B"), bare, "assistant")
+    assert bare.decode(ids[0]) == "Q\nA\n\nR\nB\n"
+    assert supervised(ids, bare) == ["A", "B\n"]
+
+
+STRIPPING = (
+    "{% for message in messages %}{% if message['role'] == 'user' or loop.last %}<|start|>{{ message['role'] }}\n{{ message['content'] }}<|end|>\n"
+    "{% endif %}{% endfor %}{% if add_generation_prompt %}<|start|>assistant\n{% endif %}"
+)
+
+
+def test_a_template_that_drops_earlier_answers_is_an_error_where_they_are_supervised_and_none_where_not(
+    tokenizer: PreTrainedTokenizerFast,
+) -> None:
+    stripping = variant(tokenizer, template=STRIPPING)
+    refused = problem(chat("Q", "A", "R", "B"), stripping, "assistant")
+    assert refused.status == "error"
+    assert "does not render the turns before turn" in refused.reason
+    assert supervised(one(chat("Q", "A", "R", "B"), stripping, "completion"), tokenizer) == [f"B{EOS}\n"]
+    assert supervised(one(chat("Q", "A"), stripping, "assistant"), tokenizer) == [f"A{EOS}\n"]
+
+
+def test_a_template_whose_opened_turn_is_not_in_the_conversation_is_an_error(tokenizer: PreTrainedTokenizerFast) -> None:
+    thinking = variant(tokenizer, template=str(tokenizer.chat_template).replace("assistant\n{% endif", "assistant\n<think>{% endif"))
+    assert "does not render" in problem(chat("Q", "A"), thinking).reason
+
+
+def test_a_template_that_refuses_a_conversation_makes_the_row_an_error_with_its_words(tokenizer: PreTrainedTokenizerFast) -> None:
+    strict = variant(tokenizer, template="{{ raise_exception('roles must alternate') }}")
+    refused = problem(chat("Q", "A"), strict)
+    assert refused.status == "error"
+    assert "the chat template refuses the conversation: roles must alternate" in refused.reason
+
+
+@pytest.mark.parametrize("template", ["{{ messages[0]['content'] + 5 }}", "{{ messages[0].nothing.more }}", "{{ messages | tojson(5, 6, 7, 8, 9) }}"])
+def test_a_template_that_fails_on_a_row_makes_it_an_error(tokenizer: PreTrainedTokenizerFast, template: str) -> None:
+    assert problem(chat("Q", "A"), variant(tokenizer, template=template)).status == "error"
+
+
+def test_a_lone_surrogate_that_only_the_template_meets_is_an_error(tokenizer: PreTrainedTokenizerFast) -> None:
+    assert problem(ChatSample(({"role": "us\ud83d", "content": "Q"},), chat("Q", "A").completion), tokenizer).status == "error"
+
+
+def test_tools_reach_the_template(tokenizer: PreTrainedTokenizerFast) -> None:
+    naming = variant(tokenizer, template="{% if tools %}{{ tools[0].function.name }}: {% endif %}" + str(tokenizer.chat_template))
+    with_tools = ChatSample(*(chat("Q", "A").prompt, chat("Q", "A").completion), tools=({"type": "function", "function": {"name": "clock"}},))
+    assert str(tokenizer.decode(one(with_tools, naming)[0])).startswith("clock: <|start|>")
+    assert supervised(one(with_tools, naming), tokenizer) == [f"A{EOS}\n"]
+
+
+def test_encoding_leaves_the_sample_as_it_was(tokenizer: PreTrainedTokenizerFast) -> None:
+    changing = variant(tokenizer, template="{% set _ = messages[0].update({'content': 'changed'}) %}" + str(tokenizer.chat_template))
+    sample = chat("Q", "A")
+    encode([sample], changing, "completion")
+    assert sample == chat("Q", "A")
+
+
+@pytest.fixture
+def plain_tokenizer(tokenizer: PreTrainedTokenizerFast) -> PreTrainedTokenizerFast:
+    bare = copy.deepcopy(tokenizer)
+    bare.chat_template = None  # pyright: ignore
+    return bare
+
+
+def test_conversations_need_a_chat_template(plain_tokenizer: PreTrainedTokenizerFast) -> None:
+    with pytest.raises(ModelError, match="no chat template; take the model's instruction-tuned version"):
+        encode([TextSample("a", "b"), chat("Q", "A")], plain_tokenizer, "completion")
+
+
+def test_alpaca_rows_are_plain_text_without_a_chat_template_and_a_conversation_with_one(
+    tokenizer: PreTrainedTokenizerFast, plain_tokenizer: PreTrainedTokenizerFast
+) -> None:
+    sample = FORMATS["alpaca"].convert({"instruction": "Add.", "input": "1 2", "output": "3"})
+    ids = one(sample, plain_tokenizer)
+    assert tokenizer.decode(ids[0]) == f"### Instruction:\nAdd.\n\n### Input:\n1 2\n\n### Response:\n3{EOS}"
+    assert supervised(ids, tokenizer) == [f"3{EOS}"]
+    assert str(tokenizer.decode(one(sample, tokenizer)[0])).startswith("<|start|>user\nAdd.\n1 2<|end|>")
+
+
+# The cut
+
+
+@st.composite
+def rows(draw: st.DrawFn) -> tuple[Ids, int | None]:
+    """A row that `encode` can give: a supervised token somewhere behind the first one; and the BOS, or None."""
+    n = draw(st.integers(2, 30))
+    marks = draw(st.lists(st.booleans(), min_size=n, max_size=n).filter(lambda marks: any(marks[1:])))
+    bos = draw(st.sampled_from([None, 1, 99]))
+    ids = [1, *range(100, 99 + n)]  # all different, so that a token tells its old place
+    return (ids, [token if mark else IGNORED for token, mark in zip(ids, marks, strict=True)]), bos
+
+
+@given(row=rows(), max_length=st.integers(2, 35))
+def test_a_cut_row_is_as_long_as_can_be_and_its_tokens_keep_their_order_and_labels(row: tuple[Ids, int | None], max_length: int) -> None:
+    (ids, labels), bos = row
+    (new_ids, new_labels), _ = fit((ids, labels), max_length, bos)
+    assert len(new_ids) == len(new_labels) == min(len(ids), max_length)
+    old = dict(zip(ids, labels, strict=True))
+    assert new_ids == [token for token in ids if token in set(new_ids)]
+    assert new_labels == [old[token] for token in new_ids]
+
+
+@given(row=rows(), max_length=st.integers(2, 35))
+def test_a_note_is_written_if_and_only_if_something_was_cut(row: tuple[Ids, int | None], max_length: int) -> None:
+    ids, bos = row
+    cut, note = fit(ids, max_length, bos)
+    assert bool(note) == (cut != ids) == (len(ids[0]) > max_length)
+    assert sum(int(word) for word in note.partition(":")[2].split() if word.isdigit()) == len(ids[0]) - len(cut[0])
+
+
+@given(row=rows(), max_length=st.integers(2, 35))
+def test_a_leading_bos_stays(row: tuple[Ids, int | None], max_length: int) -> None:
+    (ids, labels), bos = row
+    (new_ids, _), _ = fit((ids, labels), max_length, bos)
+    if bos == ids[0]:
+        assert new_ids[0] == bos
+
+
+@given(row=rows(), max_length=st.integers(2, 35))
+def test_the_answer_is_cut_only_when_one_token_of_the_prompt_is_left_and_never_whole(row: tuple[Ids, int | None], max_length: int) -> None:
+    (ids, labels), bos = row
+    first = next(i for i, label in enumerate(labels) if i and label != IGNORED)
+    (new_ids, new_labels), _ = fit((ids, labels), max_length, bos)
+    assert any(label != IGNORED for label in new_labels[1:])
+    kept = [token for token in new_ids if token in set(ids[first:])]
+    assert kept == ids[first:][: max_length - 1], "the answer has the length to itself but for one token"
+
+
+def test_a_prompt_is_cut_from_the_left_then_the_answer_from_the_right() -> None:
+    row = ([1, 11, 12, 13, 21, 22, 23], [IGNORED] * 4 + [21, 22, 23])
+    assert fit(row, 7, 1) == (row, "")
+    assert fit(row, 5, 1)[0] == ([1, 13, 21, 22, 23], [IGNORED, IGNORED, 21, 22, 23])
+    assert fit(row, 5, None)[0] == ([12, 13, 21, 22, 23], [IGNORED, IGNORED, 21, 22, 23])
+    assert fit(row, 4, 1)[0] == ([1, 21, 22, 23], [IGNORED, 21, 22, 23])
+    assert fit(row, 4, None)[0] == ([13, 21, 22, 23], [IGNORED, 21, 22, 23])
+    (ids, labels), note = fit(row, 2, 1)
+    assert (ids, labels) == ([1, 21], [IGNORED, 21])
+    assert note == "longer than 2 tokens: 3 tokens cut from the prompt's left and 2 tokens cut from the completion's end"
+
+
+def test_where_everything_is_supervised_only_the_end_is_cut() -> None:
+    ids = list(range(10))
+    assert fit((ids, ids), 4, None) == (([0, 1, 2, 3], [0, 1, 2, 3]), "longer than 4 tokens: 6 tokens cut from the completion's end")

@@ -1,0 +1,268 @@
+"""Nothing half-written, nothing of somebody else's deleted, no two runs mixed."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gradsentry.decide import decide
+from gradsentry.errors import RunError
+from gradsentry.store import SCORES, VERDICTS, RunDirectory, differences, whole
+from gradsentry.types import Score, Shard
+
+IDENTITY = {"data": "abc", "model": "m1", "rows": 4, "max_length": None}
+
+
+def tree(path: Path) -> dict[str, bytes]:
+    return {str(file.relative_to(path)): file.read_bytes() for file in sorted(path.rglob("*")) if file.is_file()}
+
+
+def begun(path: Path, identity: dict[str, Any] = IDENTITY) -> RunDirectory:
+    """A run that has been claimed and has its manifest, as `scan` makes it."""
+    run = RunDirectory(path)
+    run.claim(identity, overwrite=False)
+    run.write_json("manifest.json", {"identity": identity})
+    return run
+
+
+# whole
+
+
+def test_a_file_gets_its_name_only_when_the_body_has_ended(tmp_path: Path) -> None:
+    path = tmp_path / "out.txt"
+    with whole(path) as part:
+        part.write_text("new")
+        assert part.parent == path.parent, "another file system would not rename"
+        assert not path.exists()
+    assert tree(tmp_path) == {"out.txt": b"new"}
+
+
+def test_a_file_that_is_there_is_whole_at_every_moment_and_then_replaced(tmp_path: Path) -> None:
+    path = tmp_path / "out.txt"
+    path.write_text("old")
+    with whole(path) as part:
+        part.write_text("new")
+        assert path.read_text() == "old"
+    assert tree(tmp_path) == {"out.txt": b"new"}
+
+
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
+@pytest.mark.parametrize("before", [None, "old"])
+def test_a_body_that_raises_leaves_what_was_there(tmp_path: Path, error: type[BaseException], before: str | None) -> None:
+    path = tmp_path / "out.txt"
+    if before is not None:
+        path.write_text(before)
+
+    def fail() -> None:
+        with whole(path) as part:
+            part.write_text("half")
+            raise error
+
+    with pytest.raises(error):
+        fail()
+    assert tree(tmp_path) == ({} if before is None else {"out.txt": b"old"})
+
+
+@pytest.mark.parametrize("before", [False, True])
+def test_a_directory_is_replaced_as_a_whole_or_not_at_all(tmp_path: Path, before: bool) -> None:
+    path = tmp_path / "kept.dataset"
+    if before:
+        path.mkdir()
+        (path / "old.arrow").write_text("old")
+    earlier = tree(tmp_path)
+
+    def fail() -> None:
+        with whole(path) as part:
+            part.mkdir()
+            (part / "data.arrow").write_text("half")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail()
+    assert tree(tmp_path) == earlier
+    assert [entry.name for entry in tmp_path.iterdir()] == (["kept.dataset"] if before else [])
+    with whole(path) as part:
+        part.mkdir()
+        (part / "data.arrow").write_text("new")
+    assert tree(tmp_path) == {"kept.dataset/data.arrow": b"new"}
+    assert [entry.name for entry in tmp_path.iterdir()] == ["kept.dataset"]
+
+
+# claim
+
+
+def test_a_new_directory_is_made_with_its_parents(tmp_path: Path) -> None:
+    RunDirectory(tmp_path / "a" / "b").claim(IDENTITY, overwrite=False)
+    assert (tmp_path / "a" / "b" / "scores").is_dir()
+
+
+def test_an_empty_directory_is_taken(tmp_path: Path) -> None:
+    RunDirectory(tmp_path).claim(IDENTITY, overwrite=False)
+    assert (tmp_path / "scores").is_dir()
+
+
+def test_the_same_run_goes_on_with_its_parts(tmp_path: Path) -> None:
+    run = begun(tmp_path / "run")
+    run.write_scores(Shard(0, 0, 1), [Score(0, "scored", 0.5, 3, 1.0)])
+    before = tree(run.path)
+    run.claim(dict(reversed(IDENTITY.items())), overwrite=False)
+    assert tree(run.path) == before
+
+
+def test_another_run_is_refused_with_what_differs(tmp_path: Path) -> None:
+    run = begun(tmp_path / "run")
+    before = tree(run.path)
+    with pytest.raises(RunError, match=r"already holds another run \(model: 'm1', now 'm2'\); give another --out, or --overwrite"):
+        run.claim(IDENTITY | {"model": "m2"}, overwrite=False)
+    assert tree(run.path) == before
+
+
+def test_differences_name_changed_added_and_removed_keys_and_no_others() -> None:
+    assert differences({"a": 1, "b": 2, "c": 3}, {"a": 1, "b": 5, "d": 4}) == ["b: 2, now 5", "c: 3, now None", "d: None, now 4"]
+    assert differences(IDENTITY, json.loads(json.dumps(IDENTITY))) == []
+
+
+@pytest.mark.parametrize("identity", [IDENTITY, IDENTITY | {"model": "m2"}])
+def test_overwrite_throws_a_run_away_and_leaves_what_it_did_not_write(tmp_path: Path, identity: dict[str, Any]) -> None:
+    run = begun(tmp_path / "run")
+    run.write_scores(Shard(0, 0, 1), [Score(0, "scored", 0.5, 3, 1.0)])
+    for name in ("report.html", "report.json", "kept.jsonl", "flagged.jsonl", "verdicts.parquet"):
+        run.write_text(name, "x")
+    run.output("kept", "dataset").mkdir()
+    (run.output("kept", "dataset") / "data.arrow").write_text("x")
+    run.write_text("notes.txt", "mine")
+    run.claim(identity, overwrite=True)
+    assert tree(run.path) == {"notes.txt": b"mine"}
+    assert sorted(path.name for path in run.path.iterdir()) == ["notes.txt", "scores"]
+
+
+def foreign(path: Path, name: str, content: str) -> dict[str, bytes]:
+    path.mkdir()
+    (path / name).write_text(content)
+    (path / "report.html").write_text("somebody's report")
+    (path / "scores").mkdir()
+    (path / "scores" / "game.txt").write_text("3:1")
+    return tree(path)
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_directory_with_other_files_is_refused_and_not_touched(tmp_path: Path, overwrite: bool) -> None:
+    before = foreign(tmp_path / "out", "thesis.tex", "x")
+    with pytest.raises(RunError, match="is not empty and holds no run; give another directory"):
+        RunDirectory(tmp_path / "out").claim(IDENTITY, overwrite)
+    assert tree(tmp_path / "out") == before
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+@pytest.mark.parametrize("manifest", ['{"name": "a web app"}', '{"identity": "x"}', "[]", '"x"', "null", "3", "{", "", "\x00"])
+def test_a_manifest_that_is_no_runs_is_refused_and_nothing_touched(tmp_path: Path, manifest: str, overwrite: bool) -> None:
+    before = foreign(tmp_path / "out", "manifest.json", manifest)
+    with pytest.raises(RunError, match=r"manifest\.json (is not the manifest of a run|cannot be read)"):
+        RunDirectory(tmp_path / "out").claim(IDENTITY, overwrite)
+    assert tree(tmp_path / "out") == before
+
+
+def test_a_file_in_place_of_the_directory_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "out").write_text("x")
+    with pytest.raises(RunError, match="is a file; give a directory"):
+        RunDirectory(tmp_path / "out").claim(IDENTITY, overwrite=True)
+    assert (tmp_path / "out").read_text() == "x"
+
+
+# Reading and writing
+
+
+def test_no_manifest_is_no_run(tmp_path: Path) -> None:
+    assert RunDirectory(tmp_path).manifest() is None
+    assert RunDirectory(tmp_path / "absent").manifest() is None
+
+
+scores_lists = st.lists(
+    st.builds(
+        Score,
+        st.just(0),
+        st.sampled_from(["scored", "unscorable", "error"]),
+        st.none() | st.floats(0, 1),
+        st.integers(0, 2**40),
+        st.none() | st.floats(0, 100),
+        st.text(max_size=10),
+    ),
+    min_size=1,
+    max_size=12,
+)
+
+
+@settings(max_examples=15, deadline=None)
+@given(scores=scores_lists, size=st.integers(1, 5))
+def test_scores_are_read_as_they_were_written_whatever_the_order_of_writing(
+    tmp_path_factory: pytest.TempPathFactory, scores: list[Score], size: int
+) -> None:
+    run = begun(tmp_path_factory.mktemp("runs") / "run")
+    shards = [Shard(i, start, min(start + size, len(scores))) for i, start in enumerate(range(0, len(scores), size))]
+    for shard in reversed(shards):
+        run.write_scores(shard, scores[shard.start : shard.stop])
+    table = run.read_scores(shards)
+    assert table.schema.equals(SCORES)
+    assert [Score(**line) for line in table.to_pylist()] == scores
+
+
+def test_parts_and_verdicts_have_the_documented_columns(tmp_path: Path) -> None:
+    run = begun(tmp_path / "run")
+    shard = Shard(7, 0, 1)
+    run.write_scores(shard, [Score(0, "error", reason="broken")])
+    assert run.part(shard) == run.path / "scores" / "part-00007.parquet"
+    columns = [("row", "int64"), ("status", "string"), ("entropy", "double"), ("n_tokens", "int64"), ("loss", "double")]
+    assert [(f.name, str(f.type)) for f in pq.read_schema(run.part(shard))] == [*columns, ("reason", "string")]
+    assert [(f.name, str(f.type)) for f in VERDICTS] == [*columns, ("flagged", "bool"), ("reason", "string")]
+    assert decide(run.read_scores([shard]), "0.5").verdicts.schema.equals(VERDICTS)
+
+
+def test_a_lone_surrogate_in_a_reason_does_not_stop_a_run(tmp_path: Path) -> None:
+    run = begun(tmp_path / "run")
+    run.write_scores(Shard(0, 0, 1), [Score(0, "error", reason="unknown role 'é\ud83d'")])
+    assert run.read_scores([Shard(0, 0, 1)])["reason"].to_pylist() == ["unknown role 'é?'"]
+
+
+def test_a_missing_part_is_told_with_how_many_and_what_to_do(tmp_path: Path) -> None:
+    run = begun(tmp_path / "run")
+    shards = [Shard(i, i, i + 1) for i in range(3)]
+    run.write_scores(shards[1], [Score(1, "scored", 0.5, 3, 1.0)])
+    with pytest.raises(RunError, match="2 of 3 parts are missing; run the same scan again"):
+        run.read_scores(shards)
+
+
+def test_a_part_with_other_rows_than_its_shard_is_refused(tmp_path: Path) -> None:
+    run = begun(tmp_path / "run")
+    run.write_scores(Shard(0, 0, 1), [Score(0, "scored", 0.5, 3, 1.0)])
+    with pytest.raises(RunError, match=r"part-00000.parquet has 1 rows, not 2"):
+        run.read_scores([Shard(0, 0, 2)])
+
+
+def test_json_is_utf8_and_refuses_what_is_no_json(tmp_path: Path) -> None:
+    run = begun(tmp_path / "run")
+    run.write_json("report.json", {"é": [1.5, None, "\ud83d"]})
+    assert json.loads((run.path / "report.json").read_text(encoding="utf-8")) == {"é": [1.5, None, "?"]}
+    before = tree(run.path)
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        run.write_json("report.json", {"a": float("nan")})
+    assert tree(run.path) == before
+
+
+def test_a_part_that_was_being_written_when_the_process_died_does_not_count(tmp_path: Path) -> None:
+    run = begun(tmp_path / "run")
+    shard = Shard(0, 0, 1)
+    (run.path / "scores" / f".part-{os.getpid() + 1}-part-00000.parquet").write_bytes(b"half")
+    with pytest.raises(RunError, match="1 of 1 parts"):
+        run.read_scores([shard])
+    run.claim(IDENTITY, overwrite=False)
+    run.write_scores(shard, [Score(0, "scored", 0.5, 3, 1.0)])
+    assert run.read_scores([shard]).num_rows == 1
+    assert pa.types.is_float64(run.read_scores([shard]).schema.field("entropy").type)
