@@ -97,8 +97,6 @@ def test_peaks_that_are_close_fall_back_and_say_how_close() -> None:
 def test_too_few_rows_above_the_valley_fall_back(clean: int, poisoned: int) -> None:
     entropies = np.concatenate([cluster(0.3, 0.01, clean), np.full(poisoned, 0.9)])
     assert poisoned < 5 or poisoned < MIN_SHARE_ABOVE * len(entropies)
-    grid, heights = density(entropies)
-    assert heights[grid > 0.85].max() > 0.011 * heights.max() > heights[(grid > 0.5) & (grid < 0.6)].max(), "a second peak is there"
     assert_falls_back(entropies, f"{poisoned} of {clean + poisoned} rows lie above the valley")
 
 
