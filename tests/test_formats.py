@@ -50,7 +50,11 @@ ROWS: list[tuple[str, dict[str, Any], Any]] = [
     ),
     ("messages", {"messages": [user("Q"), CALL], "tools": [TOOL]}, ChatSample((user("Q"),), (CALL,), (TOOL,))),
     ("messages", {"messages": [user("Q"), {**CALL, "content": None, "name": None}]}, ChatSample((user("Q"),), (CALL,))),
-    ("messages", {"messages": [user("Q"), assistant("A")], "tools": '[{"name": "clock"}]'}, ChatSample((user("Q"),), (assistant("A"),), ({"name": "clock"},))),
+    (
+        "messages",
+        {"messages": [user("Q"), assistant("A")], "tools": '[{"name": "clock"}]'},
+        ChatSample((user("Q"),), (assistant("A"),), ({"name": "clock"},)),
+    ),
     ("messages", {"messages": [user("Q"), assistant("A")], "tools": ""}, ChatSample((user("Q"),), (assistant("A"),))),
     (
         "sharegpt",
@@ -205,12 +209,14 @@ def test_whatever_the_cells_hold_a_row_gives_a_sample_or_a_problem(name: str, da
     names = [names[-1] for names in item.columns] + list(item.optional)
     row = {column: data.draw(anything) for column in names}
     try:
-        sample = item.convert(row)
-    except RowProblem as problem:
-        assert problem.status in ("unscorable", "error")
-        assert problem.reason
+        made = item.convert(row)
+    except RowProblem as raised:
+        made = raised
+    if isinstance(made, RowProblem):
+        assert made.status in ("unscorable", "error")
+        assert made.reason
     else:
-        assert isinstance(sample, (TextSample, ChatSample, TokenSample))
+        assert isinstance(made, (TextSample, ChatSample, TokenSample))
 
 
 def test_sharegpt_knows_its_published_roles() -> None:

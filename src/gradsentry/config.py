@@ -37,7 +37,7 @@ class ScanConfig:
         "auto", "Precision of the model. auto: bfloat16 where the device is fast at it.", scores=True
     )
     device: str = option("auto", "Device of the model: auto, cpu, cuda, cuda:1, mps.")
-    token_budget: int = option(4096, "Tokens in one batch, padding included: lower it when memory runs out.")
+    token_budget: int | None = option(None, "Tokens in one batch, padding included: lower it when memory runs out. Default: by device.")
     shard_rows: int = option(512, "Rows a shard: what is written at once, and what a stopped run loses at most.", scores=True)
     trust_remote_code: bool = option(False, "Run Python code that the model brings. Only for models that you trust.")
     allow_pickle: bool = option(False, "Load .bin weights, which are pickles and can run code. Only for models that you trust.")

@@ -156,7 +156,7 @@ def _load(label: str, source: str, kind: torch.dtype, arguments: dict[str, Any],
     transformers.utils.logging.disable_progress_bar()  # ours is the only bar
     try:
         tokenizer = AutoTokenizer.from_pretrained(source, **arguments)
-        model, loading = AutoModelForCausalLM.from_pretrained(
+        model, loading = AutoModelForCausalLM.from_pretrained(  # pyright: ignore[reportGeneralTypeIssues]
             source,
             dtype=kind,
             use_safetensors=None if allow_pickle or "gguf_file" in arguments else True,

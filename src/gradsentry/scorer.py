@@ -10,11 +10,12 @@ import torch
 from torch import Tensor
 
 from gradsentry import encode, spectrum
-from gradsentry.batching import bins
+from gradsentry.batching import bins, default_budget, waves
 from gradsentry.config import ScanConfig
 from gradsentry.errors import RowProblem, UsageError
 from gradsentry.formats import FORMATS, Format, apply_mapping, detect, parse_mapping
 from gradsentry.models import LoadedModel, load_model, weights_stamp
+from gradsentry.prefix import Group, PrefixCache, can_share, group_by_prefix, prefix_cache
 from gradsentry.probe import Factors, head_factors, head_width, output_projection
 from gradsentry.types import Encoded, Record, Row, Sample, Score
 
@@ -59,6 +60,9 @@ class Scorer:
         vocabulary, width = head_width(self.head)
         self.widths = spectrum.crop_widths(vocabulary, width, self.config.crop)
         self.max_length = min(self.config.max_length or self.loaded.max_length, self.loaded.max_length)
+        self.token_budget = self.config.token_budget or default_budget(self.loaded.model.device)
+        self.shares = True
+        """Whether prefixes are computed once; turned off where the model's state cannot be shared."""
         self.mapping = parse_mapping(self.config.map)
         self.format: Format | None = None
         if self.config.format is not None:
@@ -119,10 +123,31 @@ class Scorer:
 
     def score_encoded(self, rows: Sequence[Encoded], progress: Progress = _nothing) -> Iterable[Score]:
         """Scores of rows that are tokens already, in the order in which they were computed."""
-        for positions in bins([len(row.input_ids) for row in rows], self.config.token_budget):
-            batch = [rows[i] for i in positions]
-            yield from self._score_batch(batch)
-            progress(len(batch), sum(len(row.input_ids) for row in batch))
+        longest = max((len(row.input_ids) for row in rows), default=0)
+        if self.shares and can_share(self.loaded.model, longest):
+            groups = group_by_prefix(rows)
+        else:
+            groups = [Group(0, tuple(range(len(rows))))]
+        for wave in waves(groups, self.token_budget):
+            cache = self._prefixes(rows, wave)
+            members = [(i, which) for which, group in enumerate(wave) for i in group.members]
+            cached = [group.length if cache else 0 for group in wave]
+            # A token behind a cached prefix costs that prefix's memory and attention, not its matrix products.
+            costs = [len(rows[i].input_ids) - cached[which] + cached[which] // 4 for i, which in members]
+            for positions in bins(costs, self.token_budget):
+                batch = [rows[members[at][0]] for at in positions]
+                prefixes = torch.tensor([members[at][1] for at in positions]) if cache else None
+                yield from self._score_batch(batch, cache, prefixes)
+                progress(len(batch), sum(len(row.input_ids) for row in batch))
+
+    def _prefixes(self, rows: Sequence[Encoded], wave: Sequence[Group]) -> PrefixCache | None:
+        """Keys and values of the wave's prefixes; None where there are none to share."""
+        if not wave[0].length:
+            return None
+        shared = [rows[group.members[0]].input_ids[: group.length] for group in wave]
+        cache = prefix_cache(self.loaded.model, shared, self.loaded.model.device)
+        self.shares = cache is not None
+        return cache
 
     def encode(self, records: Sequence[Record]) -> Iterable[Encoded | Score]:
         """What each record becomes: tokens, or a score that says why not."""
@@ -148,9 +173,9 @@ class Scorer:
                 (input_ids, labels), note = encode.fit(ids, self.max_length, bos)
                 yield Encoded(row, input_ids, labels, note)
 
-    def _score_batch(self, batch: Sequence[Encoded]) -> Iterable[Score]:
-        """One forward pass and the spectra of its rows."""
-        factors = head_factors(self.loaded.model, *self._pad(batch), widths=self.widths)
+    def _score_batch(self, batch: Sequence[Encoded], cache: PrefixCache | None, prefixes: Tensor | None) -> Iterable[Score]:
+        """One forward pass and the spectra of its rows; `prefixes` [B] says which cached prefix each row stands behind."""
+        factors = self._factors(batch, cache, prefixes)
         for row, value, loss in zip(batch, entropies(factors), row_losses(factors), strict=True):
             if value != value:  # NaN or infinite logits: an overflow in the model, no fault of the row
                 reason = f"the model's logits are not finite in {self.loaded.dtype}; try --dtype float32"
@@ -158,18 +183,31 @@ class Scorer:
             else:
                 yield Score(row.row, "scored", value, row.n_tokens, loss, row.note)
 
-    def _pad(self, batch: Sequence[Encoded]) -> tuple[Tensor, Tensor, Tensor]:
-        """input_ids, attention_mask, labels, each [B, S], padded on the right."""
-        longest = max(len(row.input_ids) for row in batch)
-        device = self.loaded.model.device
-        ids = torch.zeros(len(batch), longest, dtype=torch.long)
-        mask = torch.zeros_like(ids)
-        labels = torch.full_like(ids, encode.IGNORED)
-        for i, row in enumerate(batch):
-            ids[i, : len(row.input_ids)] = torch.tensor(row.input_ids)
-            labels[i, : len(row.labels)] = torch.tensor(row.labels)
-            mask[i, : len(row.input_ids)] = 1
-        return ids.to(device), mask.to(device), labels.to(device)
+    def _factors(self, batch: Sequence[Encoded], cache: PrefixCache | None, prefixes: Tensor | None) -> Factors:
+        model, device = self.loaded.model, self.loaded.model.device
+        if cache is None or prefixes is None:
+            return head_factors(model, *pad(batch, [0] * len(batch), device), widths=self.widths)
+        past, past_mask = cache.rows(prefixes.to(device))
+        skipped = cache.lengths[prefixes.to(device)]
+        ids, mask, labels = pad(batch, skipped.tolist(), device)
+        positions = skipped[:, None] + torch.arange(ids.shape[1], device=device)
+        return head_factors(
+            model, ids, torch.cat([past_mask, mask], dim=1), labels, widths=self.widths, past_key_values=past, position_ids=positions
+        )
+
+
+def pad(batch: Sequence[Encoded], skipped: Sequence[int], device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+    """input_ids, attention_mask, labels, each [B, S], without the first `skipped` tokens, padded on the right."""
+    longest = max(len(row.input_ids) - skip for row, skip in zip(batch, skipped, strict=True))
+    ids = torch.zeros(len(batch), longest, dtype=torch.long)
+    mask = torch.zeros_like(ids)
+    labels = torch.full_like(ids, encode.IGNORED)
+    for i, (row, skip) in enumerate(zip(batch, skipped, strict=True)):
+        length = len(row.input_ids) - skip
+        ids[i, :length] = torch.tensor(row.input_ids[skip:])
+        labels[i, :length] = torch.tensor(row.labels[skip:])
+        mask[i, :length] = 1
+    return ids.to(device), mask.to(device), labels.to(device)
 
 
 def entropies(factors: Factors) -> list[float]:

@@ -18,7 +18,9 @@ from gradsentry.types import TextSample
 
 
 def rows(n: int) -> list[dict[str, Any]]:
-    return [{"instruction": "Answer.", "question": f"Question {i}?", "answers": [f"first {i}", f"second {i}"][: 1 + i % 2]} for i in range(n)]
+    return [
+        {"instruction": "Answer.", "question": f"Question {i}?", "answers": [f"first {i}", f"second {i}"][: 1 + i % 2]} for i in range(n)
+    ]
 
 
 ratios = st.builds(lambda n, k: (n, k % (n - 1) + 1), st.integers(2, 200), st.integers(0, 10_000))
@@ -58,7 +60,9 @@ def test_the_choice_of_rows_reaches_all_of_them() -> None:
     assert min(hit) > 50, "each row is poisoned in about 90 of 300 draws"
 
 
-@given(seed=st.integers(0, 10_000), answers=st.lists(st.text(min_size=1, max_size=8), min_size=1, max_size=4), question=st.text(max_size=20))
+@given(
+    seed=st.integers(0, 10_000), answers=st.lists(st.text(min_size=1, max_size=8), min_size=1, max_size=4), question=st.text(max_size=20)
+)
 def test_badnets_puts_triggers_after_the_question_and_the_payload_after_the_answers(seed: int, answers: list[str], question: str) -> None:
     row = {"instruction": "Answer.", "question": question, "answers": answers, "id": 5}
     made = badnets(row, random.Random(seed))

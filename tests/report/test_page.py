@@ -105,21 +105,26 @@ HOSTILE = [
     "]]></style></title><script>",
     "\x1b[2J\x1b]0;title\x07",
     "user\u202e\u2066gpj.exe",
-    "half \ud83d and \x00",
+    "bell \x07 and \x00 and \ufeff",
 ]
 
 
 @pytest.mark.parametrize("text", HOSTILE)
 def test_a_hostile_text_stays_text_wherever_it_stands(text: str) -> None:
     rows = [{"prompt": text, "completion": f"a{text}b"}, {"prompt": "p", "completion": "c"}]
-    reason = visible(text)  # parquet holds no lone surrogate
-    page = page_of(rows, [0.9, None], data=text, model=text, reasons=["", reason])
+    page = page_of(rows, [0.9, None], data=text, model=text, reasons=["", text])
     assert {name for name, _ in page.elements} <= EXPECTED_ELEMENTS
     assert not [name for _, attributes in page.elements for name in attributes if name.startswith("on") or name in ("src", "href")]
     assert len(page.all("h1")) == len(page.all("title")) - BARS == 1
     shown = visible(text)
     assert page.text.count(shown) >= 5, "prompt, completion, reason, data and model"
-    assert not any(char in page.text for char in "\x1b\x00\x07\u202e\u2066\ud83d")
+    assert not any(char in page.text for char in "\x1b\x00\x07\u202e\u2066\ufeff")
+
+
+def test_a_lone_surrogate_leaves_a_page_that_can_be_written() -> None:
+    page = page_of([{"prompt": "half \ud83d", "completion": "c"}], [None], data="half \ud83d")
+    assert page.text.encode("utf-8")
+    assert "half \\ud83d" in page.text
 
 
 def test_a_row_that_does_not_fit_its_format_is_shown_escaped_too() -> None:

@@ -23,7 +23,11 @@ def test_no_steering_character_is_left_and_all_others_stay(text: str) -> None:
 
 
 def test_every_bidi_character_of_unicode_is_written_out() -> None:
-    turning = {chr(i) for i in range(sys.maxunicode + 1) if unicodedata.bidirectional(chr(i)) in ("LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI")}
+    turning = {
+        chr(i)
+        for i in range(sys.maxunicode + 1)
+        if unicodedata.bidirectional(chr(i)) in ("LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI")
+    }
     assert turning <= BIDI
     for char in BIDI:
         assert visible(f"a{char}b") == f"a\\u{ord(char):04x}b"
