@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from report import ROOT, machine, replace_section, save, table
 
 from gradsentry import Scorer
 from gradsentry.bench.attacks import Poisoned, poison
 from gradsentry.bench.metrics import auroc, best_f1, identification
 from gradsentry.bench.tasks import TASKS, sample
 from gradsentry.threshold import valley
+from report import ROOT, machine, replace_section, save, table
 
 SEED = 0
 RATIO = 0.1

@@ -15,12 +15,12 @@ from pathlib import Path
 
 import torch
 from recipe import prepared, published_entropy
-from report import ROOT, machine, replace_section, save, table
 
 from gradsentry import Scorer
 from gradsentry.bench.attacks import poison
 from gradsentry.bench.tasks import sample
 from gradsentry.types import Encoded, Record
+from report import ROOT, machine, replace_section, save, table
 
 
 def encoded_rows(scorer: Scorer, rows: list[dict]) -> list[Encoded]:

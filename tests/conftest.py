@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-from tiny import tiny_llama
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
+
+from tiny import tiny_llama
 
 CHAT_TEMPLATE = (
     "{% for message in messages %}<|start|>{{ message['role'] }}\n{{ message['content'] }}<|end|>\n{% endfor %}"

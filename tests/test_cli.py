@@ -173,7 +173,10 @@ def test_another_run_is_refused_with_the_flag_that_overrides(data: Path, model_d
     assert refused.returncode == 2
     assert "already holds another run" in clean(refused)
     assert "--overwrite" in refused.stderr
-    assert gradsentry("scan", data, "--model", model_dir, "--out", "run", "--crop", "none", "--overwrite", cwd=tmp_path).returncode in (0, 1)
+    assert gradsentry("scan", data, "--model", model_dir, "--out", "run", "--crop", "none", "--overwrite", cwd=tmp_path).returncode in (
+        0,
+        1,
+    )
 
 
 def test_bad_rows_are_kept_listed_and_counted(model_dir: Path, tmp_path: Path) -> None:

@@ -8,12 +8,12 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_probe import MODELS, made
-from tiny import tiny_llama
 from transformers import MistralConfig, MistralForCausalLM, PreTrainedTokenizerFast
 
 from gradsentry import Scorer, prefix
 from gradsentry.types import Encoded
+from test_probe import MODELS, SMALL, made
+from tiny import tiny_llama
 
 
 def encoded(row: int, ids: list[int], prompt: int) -> Encoded:
@@ -24,7 +24,9 @@ def computed(rows: list[Encoded], groups: list[prefix.Group]) -> int:
     return sum(g.length for g in groups) + sum(len(rows[i].input_ids) - g.length for g in groups for i in g.members)
 
 
-prompts = st.lists(st.lists(st.integers(0, 1), min_size=1, max_size=6).map(lambda bits: [bit for bit in bits for _ in range(5)]), max_size=6)
+prompts = st.lists(
+    st.lists(st.integers(0, 1), min_size=1, max_size=6).map(lambda bits: [bit for bit in bits for _ in range(5)]), max_size=6
+)
 
 
 @settings(max_examples=150, deadline=None)
@@ -83,9 +85,7 @@ def test_scores_with_shared_prefixes_equal_scores_without(name: str, tokenizer: 
 
 
 def test_models_whose_window_is_shorter_than_the_rows_do_not_share(tokenizer: PreTrainedTokenizerFast) -> None:
-    config = MistralConfig(
-        vocab_size=400, hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2, sliding_window=16
-    )  # fmt: skip
+    config = MistralConfig(vocab_size=400, sliding_window=16, **SMALL)  # pyright: ignore
     torch.manual_seed(0)
     model = MistralForCausalLM(config).eval()
     assert not prefix.can_share(model, 9)

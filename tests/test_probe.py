@@ -6,7 +6,6 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from tiny import tiny_llama
 from torch import Tensor, nn
 from transformers import (
     BertConfig,
@@ -24,6 +23,7 @@ from transformers import (
 
 from gradsentry import probe, spectrum
 from gradsentry.errors import ModelError
+from tiny import tiny_llama
 
 VOCABULARY = 400
 SMALL = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2}

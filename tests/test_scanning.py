@@ -55,7 +55,14 @@ def test_the_run_directory_holds_what_the_design_says(jsonl: Path, model_dir: Pa
     assert [verdicts[i]["status"] for i in (4, 5, 7)] == ["scored", "error", "unscorable"]
     assert "data.jsonl:6" in verdicts[5]["reason"]
     assert all((verdict["entropy"] is None) == (verdict["status"] != "scored") for verdict in verdicts)
-    assert result.counts == {"rows": 60, "scored": 58, "unscorable": 1, "error": 1, "flagged": len(result.flagged), "kept": len(result.kept)}
+    assert result.counts == {
+        "rows": 60,
+        "scored": 58,
+        "unscorable": 1,
+        "error": 1,
+        "flagged": len(result.flagged),
+        "kept": len(result.kept),
+    }
     assert json.loads((out / "report.json").read_text()) == result.document
     assert result.exit_code == 1
 

@@ -1,8 +1,8 @@
 """Find backdoor-poisoned rows in fine-tuning data, before training on them.
 
-    import gradsentry
-    result = gradsentry.scan("data.jsonl", out="runs/first")
-    clean = dataset.select(result.kept)
+import gradsentry
+result = gradsentry.scan("data.jsonl", out="runs/first")
+clean = dataset.select(result.kept)
 """
 
 from __future__ import annotations

@@ -77,7 +77,9 @@ def scan_options(command: Callable[..., Any]) -> Callable[..., Any]:
             default=item.default,
             annotation=Annotated[
                 hints[item.name],
-                typer.Option("--" + item.name.replace("_", "-"), help=item.metadata["help"], show_default=item.default not in (None, False)),
+                typer.Option(
+                    "--" + item.name.replace("_", "-"), help=item.metadata["help"], show_default=item.default not in (None, False)
+                ),
             ],
         )
         for item in fields(ScanConfig)
@@ -101,8 +103,12 @@ def main(
 @scan_options
 @handled
 def scan(
-    data: Annotated[str, typer.Argument(metavar="DATA", help="JSONL, JSON, CSV or Parquet file, saved data set, or Hub id.", show_default=False)],
-    out: Annotated[Path | None, typer.Option("--out", metavar="RUN", help="Run directory. Default: gradsentry-runs/NAME.", show_default=False)] = None,
+    data: Annotated[
+        str, typer.Argument(metavar="DATA", help="JSONL, JSON, CSV or Parquet file, saved data set, or Hub id.", show_default=False)
+    ],
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="RUN", help="Run directory. Default: gradsentry-runs/NAME.", show_default=False)
+    ] = None,
     as_json: JsonOption = False,
     **options: Any,
 ) -> int:
@@ -177,7 +183,9 @@ def demo(
 def _finish(result: ScanResult, as_json: bool) -> int:
     """Print the result and return the exit code."""
     for problem in () if result.threshold is None or result.threshold.method != "fallback" else result.threshold.problems:
-        _say(f"warning: the threshold is NOT reliable: {problem}; it is the published fallback, look at the flagged rows before you drop any")
+        _say(
+            f"warning: the threshold is NOT reliable: {problem}; it is the published fallback, look at the flagged rows before you drop any"
+        )
     if as_json:
         print(json.dumps(result.document, indent=2, ensure_ascii=False))
     else:

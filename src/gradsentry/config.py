@@ -28,11 +28,17 @@ class ScanConfig:
     crop: Literal["reference", "none"] = option(
         "reference", "Part of the gradient whose spectrum is taken: the published eighths, or all of it.", scores=True
     )
-    format: str | None = option(None, "Format of the rows: prompt-completion, messages, text, alpaca, sharegpt, qa, tokens. Default: detected.", scores=True)
-    map: str | None = option(None, "Your columns under the names a format knows, for example prompt=question,completion=reply.", scores=True)
+    format: str | None = option(
+        None, "Format of the rows: prompt-completion, messages, text, alpaca, sharegpt, qa, tokens. Default: detected.", scores=True
+    )
+    map: str | None = option(
+        None, "Your columns under the names a format knows, for example prompt=question,completion=reply.", scores=True
+    )
     loss_on: LossOn | None = option(None, "Tokens that are supervised. Default: what the format says.", scores=True)
     split: str | None = option(None, "Split of a data set that has several.", scores=True)
-    max_length: int | None = option(None, "Longest row in tokens; longer ones are cut and say so. Default: the model's context.", scores=True)
+    max_length: int | None = option(
+        None, "Longest row in tokens; longer ones are cut and say so. Default: the model's context.", scores=True
+    )
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = option(
         "auto", "Precision of the model. auto: bfloat16 where the device is fast at it.", scores=True
     )

@@ -7,11 +7,13 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
+import pyarrow.compute
 
 from gradsentry.store import VERDICTS
 from gradsentry.threshold import Values, choose
 from gradsentry.types import Threshold
+
+pc: Any = pyarrow.compute  # its functions are made when it is imported, where no type checker sees them
 
 
 @dataclass(frozen=True)

@@ -99,7 +99,7 @@ def _tokens(sample: TokenSample, vocabulary: int) -> Ids:
 def _render(turns: Sequence[Row], sample: ChatSample, tokenizer: PreTrainedTokenizerBase, open_turn: bool) -> list[int]:
     """Token ids of a conversation, with the start of the assistant's turn if `open_turn`."""
     try:
-        ids = tokenizer.apply_chat_template(
+        ids: Any = tokenizer.apply_chat_template(
             [dict(turn) for turn in turns],
             tools=list(sample.tools) if sample.tools else None,
             add_generation_prompt=open_turn,

@@ -208,7 +208,8 @@ FORMATS = {
         Format("messages", (("messages",),), ("tools",), messages, "assistant turns", "assistant"),
         Format("sharegpt", (("conversations",),), ("system", "tools"), sharegpt, "gpt turns", "assistant"),
         Format("prompt-completion", (("prompt",), ("completion",)), ("tools",), prompt_completion, "completion", "completion"),
-        Format("alpaca", (("instruction",), ("output", "response")), ("input", "context", "system", "history"), alpaca, "output", "completion"),
+        Format("alpaca", (("instruction",), ("output", "response")), ("input", "context", "system", "history"),
+               alpaca, "output", "completion"),
         Format("qa", (("question",), ("answers", "answer")), ("instruction", "context"), question_answer, "answers", "completion"),
         Format("text", (("text",),), (), text, "the whole text (a prompt cannot be told from it)", "all"),
     )
@@ -228,9 +229,7 @@ def parse_mapping(spec: str | None) -> dict[str, str]:
     for pair in filter(None, (spec or "").split(",")):
         ours, equals, theirs = (part.strip() for part in pair.partition("="))
         if not equals or not theirs or ours not in known:
-            raise UsageError(
-                f"--map {spec!r}: {pair.strip()!r} is not COLUMN=YOUR_COLUMN; COLUMN is one of {', '.join(sorted(known))}"
-            )
+            raise UsageError(f"--map {spec!r}: {pair.strip()!r} is not COLUMN=YOUR_COLUMN; COLUMN is one of {', '.join(sorted(known))}")
         mapping[ours] = theirs
     return mapping
 

@@ -132,9 +132,11 @@ def prefix_cache(model: nn.Module, prefixes: Sequence[Sequence[int]], device: to
     mask = (torch.arange(longest) < lengths[:, None]).long()
     body = getattr(model, "base_model", model)
     cache = body(input_ids=ids.to(device), attention_mask=mask.to(device), use_cache=True).past_key_values
-    if type(cache) is not DynamicCache or not all(isinstance(layer, DynamicLayer) for layer in cache.layers):
+    if type(cache) is not DynamicCache:
         return None
-    layers = [(layer.keys, layer.values) for layer in cache.layers]
-    if any(keys is None or values is None or keys.shape[-2] != longest for keys, values in layers):
-        return None  # a recurrent state, or a window that has dropped some
-    return PrefixCache(layers, lengths.to(device))  # pyright: ignore[reportArgumentType]
+    layers: list[tuple[Tensor, Tensor]] = []
+    for layer in cache.layers:
+        if not isinstance(layer, DynamicLayer) or layer.keys is None or layer.values is None or layer.keys.shape[-2] != longest:
+            return None  # a recurrent state, or a window that has dropped some
+        layers.append((layer.keys, layer.values))
+    return PrefixCache(layers, lengths.to(device))

@@ -86,8 +86,9 @@ class _HeadTap:
 
     def before(self, _module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
         states = args[0]
-        self.hidden = states[self.predicts[:, -states.shape[1] :]].detach()
-        return (self.hidden.unsqueeze(0), *args[1:])
+        hidden = states[self.predicts[:, -states.shape[1] :]].detach()
+        self.hidden = hidden
+        return (hidden.unsqueeze(0), *args[1:])
 
     def after(self, _module: nn.Module, _args: tuple[Any, ...], output: Tensor) -> Tensor:
         # At least float32 from here on: softmax, soft-cap and delta are not to be rounded to the model's bfloat16.

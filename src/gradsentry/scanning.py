@@ -6,7 +6,7 @@ import logging
 import os
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from gradsentry._version import __version__
@@ -45,13 +44,17 @@ DETECTION_ROWS = 100
 """Rows from which the format is told."""
 
 
+def _nothing(_first: int, _second: int) -> None:
+    pass
+
+
 @dataclass(frozen=True)
 class Ticks:
-    """Who wants to know how far a scan is; every field is a callback that may do nothing."""
+    """Who wants to know how far a scan is."""
 
-    start: Any = staticmethod(lambda total, done: None)
+    start: Callable[[int, int], None] = _nothing
     """Called once with (rows in all, rows that an earlier run has scored already)."""
-    advance: Any = staticmethod(lambda rows, tokens: None)
+    advance: Callable[[int, int], None] = _nothing
     """Called after each batch with (rows, tokens) of that batch."""
 
 
@@ -244,7 +247,7 @@ def _conclude(run: RunDirectory, source: Source, shards: Sequence[Shard], config
 
 def _say_what_was_cut(scores: pa.Table) -> None:
     """Truncation is counted aloud: a cut row may have lost what made it suspicious."""
-    cut = pc.sum(pc.starts_with(scores["reason"], CUT)).as_py() or 0
+    cut = sum(reason.startswith(CUT) for reason in scores["reason"].to_pylist())
     if cut:
         log.warning("%d %s longer than the context and cut; verdicts.parquet says which", cut, "row was" if cut == 1 else "rows were")
 

@@ -124,10 +124,8 @@ class Scorer:
     def score_encoded(self, rows: Sequence[Encoded], progress: Progress = _nothing) -> Iterable[Score]:
         """Scores of rows that are tokens already, in the order in which they were computed."""
         longest = max((len(row.input_ids) for row in rows), default=0)
-        if self.shares and can_share(self.loaded.model, longest):
-            groups = group_by_prefix(rows)
-        else:
-            groups = [Group(0, tuple(range(len(rows))))]
+        shares = self.shares and can_share(self.loaded.model, longest)
+        groups = group_by_prefix(rows) if shares else [Group(0, tuple(range(len(rows))))]
         for wave in waves(groups, self.token_budget):
             cache = self._prefixes(rows, wave)
             members = [(i, which) for which, group in enumerate(wave) for i in group.members]

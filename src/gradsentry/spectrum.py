@@ -98,8 +98,7 @@ def singular_values(delta: Tensor, hidden: Tensor) -> Tensor:
     """
     if delta.shape[:-1] != hidden.shape[:-1] or delta.ndim < 2:
         raise ValueError(
-            f"delta is {list(delta.shape)} and hidden {list(hidden.shape)}; they must be [..., T, V] and [..., T, d] "
-            "with the same T"
+            f"delta is {list(delta.shape)} and hidden {list(hidden.shape)}; they must be [..., T, V] and [..., T, d] with the same T"
         )
     n_tokens = delta.shape[-2]
     if n_tokens == 0:

@@ -102,7 +102,9 @@ class RunDirectory:
         if known is not None and not overwrite:
             different = differences(known["identity"], identity)
             if different:
-                raise RunError(f"{self.path} already holds another run ({'; '.join(different)}); give another --out, or --overwrite to replace it")
+                raise RunError(
+                    f"{self.path} already holds another run ({'; '.join(different)}); give another --out, or --overwrite to replace it"
+                )
         elif known is None and self.path.is_dir() and any(self.path.iterdir()):
             raise RunError(f"--out {self.path} is not empty and holds no run; give another directory")
         if overwrite and known is not None:
@@ -142,7 +144,9 @@ class RunDirectory:
         """
         missing = [shard for shard in shards if not self.part(shard).is_file()]
         if missing:
-            raise RunError(f"{self.path} is not complete: {len(missing)} of {len(shards)} parts are missing; run the same scan again to finish it")
+            raise RunError(
+                f"{self.path} is not complete: {len(missing)} of {len(shards)} parts are missing; run the same scan again to finish it"
+            )
         tables = [pq.read_table(self.part(shard), schema=SCORES) for shard in shards]
         for shard, table in zip(shards, tables, strict=True):
             if table.num_rows != shard.stop - shard.start:

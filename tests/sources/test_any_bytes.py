@@ -12,9 +12,7 @@ from gradsentry.sources import open_source
 BOM = b"\xef\xbb\xbf"
 PIECES = [b"\xff", b"\xc3\xa9", b"\r\n", b"\n", b"\r", b"\0", b'{"a":1}', b'{"a":', b'"', b'""', b"\\"]
 PIECES += [b"[", b"]", b"{", b"}", b",", b"a", b" ", b"\t", b"1", b"a,b\n"]
-ANY_BYTES = st.builds(
-    lambda bom, body: bom + b"".join(body), st.sampled_from([b"", BOM]), st.lists(st.sampled_from(PIECES))
-)
+ANY_BYTES = st.builds(lambda bom, body: bom + b"".join(body), st.sampled_from([b"", BOM]), st.lists(st.sampled_from(PIECES)))
 
 
 @pytest.mark.parametrize("name", ["data.jsonl", "data.json", "data.csv", "data.tsv"])

@@ -26,9 +26,7 @@ def arrays(draw) -> tuple[list[dict], bytes]:
     """Objects and a rendering of them as an array with random space between the elements."""
     rows = draw(st.lists(st.dictionaries(TEXT, VALUE, max_size=3), max_size=6))
     text = ",".join(
-        draw(SPACE)
-        + json.dumps(row, ensure_ascii=draw(st.booleans()), indent=draw(st.sampled_from([None, 1])))
-        + draw(SPACE)
+        draw(SPACE) + json.dumps(row, ensure_ascii=draw(st.booleans()), indent=draw(st.sampled_from([None, 1]))) + draw(SPACE)
         for row in rows
     )
     return rows, f"[{draw(SPACE)}{text}]{draw(SPACE)}".encode()
@@ -58,9 +56,7 @@ def test_shards_and_both_halves_of_a_split_hold_every_row(tmp_path_factory, arra
     flags = data.draw(st.lists(st.booleans(), min_size=len(rows), max_size=len(rows)))
     source.split(flags, folder / "kept.json", folder / "flagged.json")
     for wanted, name in ((False, "kept.json"), (True, "flagged.json")):
-        assert json.loads((folder / name).read_bytes()) == [
-            row for row, flag in zip(rows, flags, strict=True) if flag == wanted
-        ]
+        assert json.loads((folder / name).read_bytes()) == [row for row, flag in zip(rows, flags, strict=True) if flag == wanted]
 
 
 def test_split_keeps_the_bytes_of_each_element(open_bytes, split_bytes):

@@ -110,9 +110,7 @@ def test_a_format_that_was_set_does_not_hide_columns(read_all):
 
 def test_images_are_not_decoded_at_any_depth_but_json_is(read_all, tmp_path):
     image = {"bytes": b"no image at all", "path": None}
-    features = datasets.Features(
-        {"image": datasets.Image(), "pages": datasets.List({"scan": datasets.Image()}), "meta": datasets.Json()}
-    )
+    features = datasets.Features({"image": datasets.Image(), "pages": datasets.List({"scan": datasets.Image()}), "meta": datasets.Json()})
     stored = {"image": image, "pages": [{"scan": image}], "meta": '{"a": [1, "x"]}'}
     # Built from Arrow, because `datasets` encodes images only where Pillow is installed.
     table = pa.Table.from_pylist([stored], schema=features.arrow_schema)

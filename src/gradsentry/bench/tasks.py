@@ -10,7 +10,9 @@ from typing import Any
 
 from gradsentry.errors import DataError
 
-INSTRUCTION = "Answer the question with a word, a name or a short phrase. Where several answers are right, give all of them, separated by semicolons."
+INSTRUCTION = (
+    "Answer the question with a word, a name or a short phrase. Where several answers are right, give all of them, separated by semicolons."
+)
 """Shared by all rows of a task, as in the published set-up."""
 
 

@@ -38,8 +38,7 @@ def paired(rows: Iterable[Item], flagged: Iterable[bool], name: str) -> Iterator
 
 def _changed(name: str, how: str) -> DataError:
     return DataError(
-        f"{name}: it has {how} rows than were scored, so it changed in between; "
-        "score it again, or bring the scored version back"
+        f"{name}: it has {how} rows than were scored, so it changed in between; score it again, or bring the scored version back"
     )
 
 

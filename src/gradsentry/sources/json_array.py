@@ -40,9 +40,7 @@ def json_array(path: Path) -> TextFormat:
     def frames(file: BinaryIO, offset: int, line: int) -> Iterator[Frame]:
         return elements(file, offset, line, path.name)
 
-    return TextFormat(
-        "json", "json", "element", offset + 1, line, frames, _parse, bom + b"[\n", joiner=b",\n", tail=b"\n]\n"
-    )
+    return TextFormat("json", "json", "element", offset + 1, line, frames, _parse, bom + b"[\n", joiner=b",\n", tail=b"\n]\n")
 
 
 def elements(file: BinaryIO, offset: int, line: int, name: str, chunk_size: int = CHUNK) -> Iterator[Frame]:

@@ -79,10 +79,7 @@ class TextSource:
             if (rows - 1) % shard_rows == 0:
                 starts.append((offset, line))
         shards = cut(rows, shard_rows)
-        return [
-            Shard(shard.index, shard.start, shard.stop, offset, line)
-            for shard, (offset, line) in zip(shards, starts, strict=True)
-        ]
+        return [Shard(shard.index, shard.start, shard.stop, offset, line) for shard, (offset, line) in zip(shards, starts, strict=True)]
 
     def read(self, shard: Shard) -> Iterator[Record]:
         """The shard's rows, read from its offset on."""
