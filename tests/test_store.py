@@ -266,3 +266,13 @@ def test_a_part_that_was_being_written_when_the_process_died_does_not_count(tmp_
     run.write_scores(shard, [Score(0, "scored", 0.5, 3, 1.0)])
     assert run.read_scores([shard]).num_rows == 1
     assert pa.types.is_float64(run.read_scores([shard]).schema.field("entropy").type)
+
+
+def test_a_run_that_was_killed_before_its_first_manifest_can_start_again(tmp_path: Path) -> None:
+    run = RunDirectory(tmp_path / "run")
+    (run.path / "scores").mkdir(parents=True)
+    (run.path / ".part-1-manifest.json").write_text("{")
+    run.claim({"data": "a"}, overwrite=False)
+    (run.path / "scores" / "part-00000.parquet").write_text("of another program")
+    with pytest.raises(RunError, match="holds no run"):
+        run.claim({"data": "a"}, overwrite=False)

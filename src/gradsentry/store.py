@@ -105,11 +105,16 @@ class RunDirectory:
                 raise RunError(
                     f"{self.path} already holds another run ({'; '.join(different)}); give another --out, or --overwrite to replace it"
                 )
-        elif known is None and self.path.is_dir() and any(self.path.iterdir()):
+        elif known is None and self.path.is_dir() and not self._untouched():
             raise RunError(f"--out {self.path} is not empty and holds no run; give another directory")
         if overwrite and known is not None:
             self._clear()
         (self.path / "scores").mkdir(parents=True, exist_ok=True)
+
+    def _untouched(self) -> bool:
+        """Whether nothing is here but what a run that was killed before its first manifest leaves."""
+        others = [entry for entry in self.path.iterdir() if not entry.name.startswith(".part-")]
+        return all(entry.name == "scores" and entry.is_dir() and not any(entry.iterdir()) for entry in others)
 
     def _clear(self) -> None:
         """Delete what a run writes, and nothing else that somebody put beside it. The manifest goes last."""

@@ -79,3 +79,8 @@ def test_best_f1_equals_trying_every_threshold(pairs: list[tuple[float, bool]]) 
 def test_best_f1_does_not_cut_between_equal_scores() -> None:
     assert best_f1([0.5, 0.5], [True, False]) == pytest.approx(2 / 3)
     assert best_f1([0.5, 0.4], [True, False]) == 1
+
+
+def test_no_rows_have_no_wrong_verdict() -> None:
+    nothing = identification([], [])
+    assert nothing.recall == nothing.precision == nothing.f1 == nothing.accuracy == 1.0

@@ -41,8 +41,9 @@ class Identification:
 
     @property
     def accuracy(self) -> float:
-        """Share of the rows with the right verdict."""
-        return (self.found + self.passed) / (self.found + self.missed + self.false_alarms + self.passed)
+        """Share of the rows with the right verdict; 1 of no rows."""
+        right, wrong = self.found + self.passed, self.missed + self.false_alarms
+        return right / (right + wrong) if right + wrong else 1.0
 
 
 def identification(flagged: Sequence[bool], poisoned: Sequence[bool]) -> Identification:

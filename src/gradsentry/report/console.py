@@ -31,10 +31,10 @@ def print_result(result: ScanResult) -> None:
     console.print(Text(f"scored {counts['scored']:,}, unscorable {counts['unscorable']:,}, unreadable {counts['error']:,}"))
     if flagged:
         table = Table(box=None, pad_edge=False, title_justify="left")
-        table.add_column("where", overflow="fold")
+        table.add_column("where", overflow="fold", max_width=24)
         table.add_column("entropy", justify="right")
         table.add_column("prompt", ratio=3, no_wrap=True, overflow="ellipsis")
-        table.add_column("completion", ratio=4, overflow="fold")
+        table.add_column("completion", ratio=4, no_wrap=True, overflow="ellipsis")
         for row in flagged[:SHOWN]:
             cells = (row["place"], f"{row['entropy']:.3f}", _tail(row["prompt"], 40), _one_line(row["completion"], 120))
             table.add_row(*(Text(visible(cell)) for cell in cells))
