@@ -95,3 +95,12 @@ def test_models_whose_window_is_shorter_than_the_rows_do_not_share(tokenizer: Pr
     together = list(Scorer(model, tokenizer).score_encoded(rows))
     for row, score in zip(rows, sorted(together, key=lambda score: score.row), strict=True):
         assert score.entropy == pytest.approx(next(iter(Scorer(model, tokenizer).score_encoded([row]))).entropy, abs=1e-5)
+
+
+def test_a_model_in_train_mode_is_scored_without_dropout_in_its_prefixes_too(tokenizer: PreTrainedTokenizerFast) -> None:
+    model = made("gpt2", torch.float32).train()  # GPT-2's default dropout is 0.1
+    rows = [encoded(i, [5 + j for j in range(30)] + [40 + i, 7, 8, 9], 31) for i in range(3)]
+    first, second = ({s.row: s for s in Scorer(model, tokenizer).score_encoded(rows)} for _ in range(2))
+    assert first == second
+    assert model.training
+    assert {s.row: s for s in Scorer(model.eval(), tokenizer).score_encoded(rows)} == first

@@ -179,3 +179,34 @@ def test_the_paper_policy_warns_when_it_is_not_reliable(jsonl: Path, model_dir: 
     assert not result.threshold.reliable
     assert result.threshold.value == 0.7
     assert result.document["threshold"]["problems"]
+
+
+def test_a_bad_threshold_leaves_the_run_as_it_was(jsonl: Path, model_dir: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    run(jsonl, model_dir, out)
+    before = (out / "manifest.json").read_bytes()
+    with pytest.raises(UsageError, match="--threshold 7"):
+        gradsentry.rescan_decision(out, "7")
+    assert (out / "manifest.json").read_bytes() == before
+
+
+def test_another_tokenizer_or_template_is_another_run(
+    jsonl: Path, llama: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, tmp_path: Path
+) -> None:
+    def scanned(template: str) -> None:
+        other = PreTrainedTokenizerFast(tokenizer_object=tokenizer.backend_tokenizer, eos_token="<|end|>")
+        other.chat_template = template
+        gradsentry.scan(jsonl, llama, tokenizer=other, out=tmp_path / "run", threshold="0.5")
+
+    scanned("a")
+    scanned("a")
+    with pytest.raises(RunError, match="model:"):
+        scanned("b")
+
+
+def test_options_beside_a_config_win(model_dir: Path) -> None:
+    config = gradsentry.ScanConfig(threshold="0.5", crop="none")
+    result = gradsentry.scan(ROWS[:5], model_dir, config=config, threshold="0.9")
+    assert result.threshold is not None
+    assert result.threshold.value == 0.9
+    assert result.document["run"]["crop"] == "none"

@@ -130,3 +130,11 @@ def test_mapped_columns(llama: PreTrainedModel, tokenizer: PreTrainedTokenizerFa
     plain = scorer(llama, tokenizer).score(ROWS[:2])
     renamed = [{"q": row["prompt"], "a": row["completion"]} for row in ROWS[:2]]
     assert scorer(llama, tokenizer, map="prompt=q,completion=a").score(renamed) == plain
+
+
+def test_options_are_refused_before_a_model_is_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gradsentry.scorer.load_model", lambda *a, **k: pytest.fail("a model was loaded"))
+    wrong = {"format": "yaml", "map": "reply", "threshold": "7", "crop": "half", "dtype": "int4", "loss_on": "prompt", "policy": "none"}
+    for name, value in wrong.items():
+        with pytest.raises(UsageError, match=rf"--{name.replace('_', '-')} '?{value}"):
+            Scorer(**{name: value})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field, fields
-from typing import Any, Literal
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from gradsentry.errors import UsageError
 from gradsentry.types import LossOn
@@ -12,6 +12,26 @@ from gradsentry.types import LossOn
 def option(default: Any, help: str, *, scores: bool = False) -> Any:
     """A field with its help text; `scores` marks what changes a score and so belongs to the run's fingerprint."""
     return field(default=default, metadata={"help": help, "scores": scores})
+
+
+def parse_threshold(spec: str) -> tuple[Literal["auto", "given", "quantile"], float]:
+    """``auto``, a number in [0, 1] or ``quantile:Q`` with Q in (0, 1) -> its method and its number (0 for auto).
+
+    Raises:
+        UsageError: anything else.
+    """
+    if spec == "auto":
+        return "auto", 0.0
+    is_quantile = spec.startswith("quantile:")
+    try:
+        number = float(spec.removeprefix("quantile:"))
+    except ValueError:
+        number = float("nan")
+    if is_quantile and 0 < number < 1:
+        return "quantile", number
+    if not is_quantile and 0 <= number <= 1:
+        return "given", number
+    raise UsageError(f"--threshold {spec}: it can be auto, a number from 0 to 1, or quantile:Q with Q between 0 and 1")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +70,11 @@ class ScanConfig:
     overwrite: bool = option(False, "Replace another run in the directory given by --out.")
 
     def __post_init__(self) -> None:
+        parse_threshold(self.threshold)
+        for name, annotation in get_type_hints(ScanConfig).items():
+            choices = [choice for part in (annotation, *get_args(annotation)) if get_origin(part) is Literal for choice in get_args(part)]
+            if choices and getattr(self, name) not in (*choices, None):
+                raise UsageError(f"--{name.replace('_', '-')} {getattr(self, name)}: it can be {', '.join(choices)}")
         for name in ("token_budget", "shard_rows", "max_length"):
             value = getattr(self, name)
             least = 2 if name == "max_length" else 1

@@ -33,14 +33,17 @@ class LoadedModel:
     """What the user asked for, or the embedded model's name."""
     revision: str
     """Commit of a Hub model; empty for local ones."""
-    stamp: str
-    """Names the weights in a run's identity: two models with one stamp are taken for the same."""
 
     @property
     def max_length(self) -> int:
         """Longest row in tokens that the model has positions for."""
         config = self.model.config.get_text_config()
         return int(getattr(config, "max_position_embeddings", None) or 1 << 20)
+
+    @property
+    def stamp(self) -> str:
+        """Names weights and tokenizer in a run's identity: scores of two models with one stamp may be mixed."""
+        return f"{weights_stamp(self.model)}-{tokenizer_stamp(self.tokenizer)}"
 
     @property
     def dtype(self) -> str:
@@ -118,11 +121,11 @@ def load_model(
     head_width(output_projection(model))
     model = model.to(where).eval().requires_grad_(False)  # pyright: ignore[reportArgumentType]
     revision = str(getattr(model.config, "_commit_hash", None) or "")
-    return LoadedModel(model, tokenizer, label, revision, weights_stamp(model))
+    return LoadedModel(model, tokenizer, label, revision)
 
 
 def weights_stamp(model: PreTrainedModel) -> str:
-    """Hash over the first values of every parameter: cheap, and no two checkpoints of a model share it."""
+    """Hash over names, shapes and the first values of all parameters: cheap, and training moves all of them."""
     import torch
 
     digest = hashlib.sha256()
@@ -130,6 +133,13 @@ def weights_stamp(model: PreTrainedModel) -> str:
         head = value.detach().flatten()[:64].to("cpu", torch.float64)
         digest.update(f"{name}{list(value.shape)}".encode() + head.numpy().tobytes())
     return digest.hexdigest()[:16]
+
+
+def tokenizer_stamp(tokenizer: PreTrainedTokenizerBase) -> str:
+    """Hash over what makes tokens out of a row: vocabulary, chat template, the ids that open and close a text."""
+    parts = [sorted(tokenizer.get_vocab().items()), tokenizer.chat_template, tokenizer.bos_token_id, tokenizer.eos_token_id]
+    parts.append(tokenizer("A text, 1 + 2;\nanother one.", verbose=False)["input_ids"])
+    return hashlib.sha256(repr(parts).encode("utf-8", "replace")).hexdigest()[:16]
 
 
 def _check_directory(path: Path, allow_pickle: bool) -> None:

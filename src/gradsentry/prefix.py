@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
 
+from gradsentry.probe import frozen
 from gradsentry.types import Encoded
 
 LEAST = 8
@@ -121,7 +122,6 @@ class PrefixCache:
         return DynamicCache(parts), mask.long()
 
 
-@torch.no_grad()
 def prefix_cache(model: nn.Module, prefixes: Sequence[Sequence[int]], device: torch.device) -> PrefixCache | None:
     """Compute the keys and values of some prefixes in one pass; None where the model keeps another kind of state."""
     longest = max(map(len, prefixes))
@@ -131,7 +131,8 @@ def prefix_cache(model: nn.Module, prefixes: Sequence[Sequence[int]], device: to
     lengths = torch.tensor([len(prefix) for prefix in prefixes])
     mask = (torch.arange(longest) < lengths[:, None]).long()
     body = getattr(model, "base_model", model)
-    cache = body(input_ids=ids.to(device), attention_mask=mask.to(device), use_cache=True).past_key_values
+    with frozen(model):
+        cache = body(input_ids=ids.to(device), attention_mask=mask.to(device), use_cache=True).past_key_values
     if type(cache) is not DynamicCache:
         return None
     layers: list[tuple[Tensor, Tensor]] = []

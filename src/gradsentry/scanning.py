@@ -114,7 +114,7 @@ def scan(
         model: the base model: a directory, a ``.gguf`` file, a Hub id, or a loaded model with its `tokenizer`; None is
             the embedded one.
         out: the run directory; a run of the same data and options that stopped goes on there. None writes nothing.
-        config, options: `ScanConfig` or its fields: threshold, crop, format, map, loss_on, dtype, device ...
+        config, options: `ScanConfig` and fields that win over it: threshold, crop, format, map, loss_on, dtype, device ...
 
     Raises:
         DataError, ModelError, RunError, UsageError: what is wrong, where, and what to do.
@@ -126,7 +126,7 @@ def scan(
     """
     from gradsentry.scorer import Scorer
 
-    config = config or ScanConfig(**options)
+    config = replace(config or ScanConfig(), **options)
     ticks = ticks or Ticks()
     started = time.time()
     source = open_source(data, split=config.split)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -14,7 +15,7 @@ from gradsentry.batching import bins, default_budget, waves
 from gradsentry.config import ScanConfig
 from gradsentry.errors import RowProblem, UsageError
 from gradsentry.formats import FORMATS, Format, apply_mapping, detect, parse_mapping
-from gradsentry.models import LoadedModel, load_model, weights_stamp
+from gradsentry.models import LoadedModel, load_model
 from gradsentry.prefix import Group, PrefixCache, can_share, group_by_prefix, prefix_cache
 from gradsentry.probe import Factors, head_factors, head_width, output_projection
 from gradsentry.types import Encoded, Record, Row, Sample, Score
@@ -54,21 +55,20 @@ class Scorer:
         config: ScanConfig | None = None,
         **options: Any,
     ) -> None:
-        self.config = config or ScanConfig(**options)
-        self.loaded = self._load(model, tokenizer)
-        self.head = output_projection(self.loaded.model)
-        vocabulary, width = head_width(self.head)
-        self.widths = spectrum.crop_widths(vocabulary, width, self.config.crop)
-        self.max_length = min(self.config.max_length or self.loaded.max_length, self.loaded.max_length)
-        self.token_budget = self.config.token_budget or default_budget(self.loaded.model.device)
-        self.shares = True
-        """Whether prefixes are computed once; turned off where the model's state cannot be shared."""
+        self.config = replace(config or ScanConfig(), **options)
         self.mapping = parse_mapping(self.config.map)
         self.format: Format | None = None
         if self.config.format is not None:
             if self.config.format not in FORMATS:
                 raise UsageError(f"--format {self.config.format}: it can be {', '.join(FORMATS)}")
             self.format = FORMATS[self.config.format]
+        self.loaded = self._load(model, tokenizer)
+        vocabulary, width = head_width(output_projection(self.loaded.model))
+        self.widths = spectrum.crop_widths(vocabulary, width, self.config.crop)
+        self.max_length = min(self.config.max_length or self.loaded.max_length, self.loaded.max_length)
+        self.token_budget = self.config.token_budget or default_budget(self.loaded.model.device)
+        self.shares = True
+        """Whether prefixes are computed once; turned off where the model's state cannot be shared."""
 
     def _load(self, model: Any, tokenizer: Any) -> LoadedModel:
         if model is None or isinstance(model, (str, os.PathLike)):
@@ -81,7 +81,7 @@ class Scorer:
             )
         if tokenizer is None:
             raise UsageError("a loaded model needs its tokenizer: Scorer(model, tokenizer)")
-        return LoadedModel(model, tokenizer, type(model).__name__, "", weights_stamp(model))
+        return LoadedModel(model, tokenizer, type(model).__name__, "")
 
     def detect(self, rows: Iterable[Row]) -> Format:
         """Settle the format from some rows, unless it was given.
@@ -140,7 +140,7 @@ class Scorer:
 
     def _prefixes(self, rows: Sequence[Encoded], wave: Sequence[Group]) -> PrefixCache | None:
         """Keys and values of the wave's prefixes; None where there are none to share."""
-        if not wave[0].length:
+        if not self.shares or not wave[0].length:
             return None
         shared = [rows[group.members[0]].input_ids[: group.length] for group in wave]
         cache = prefix_cache(self.loaded.model, shared, self.loaded.model.device)

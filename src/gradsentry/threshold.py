@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from scipy.signal import find_peaks
 from scipy.stats import gaussian_kde
 
-from gradsentry.errors import UsageError
+from gradsentry.config import parse_threshold
 from gradsentry.types import Threshold
 
 # All constants: GradSentry, arXiv 2605.26574, section 4.3.
@@ -73,20 +73,14 @@ def _fallback(*problems: str) -> Threshold:
 
 
 def choose(spec: str, entropies: Values) -> Threshold:
-    """The threshold that `--threshold` asks for: ``auto``, a number in [0, 1] or ``quantile:Q`` with Q in (0, 1).
+    """The threshold that `--threshold` asks for, see `config.parse_threshold`.
 
     Raises:
-        UsageError: anything else.
+        UsageError: it cannot be.
     """
-    if spec == "auto":
+    method, number = parse_threshold(spec)
+    if method == "auto":
         return valley(entropies)
-    is_quantile = spec.startswith("quantile:")
-    try:
-        number = float(spec.removeprefix("quantile:"))
-    except ValueError:
-        number = float("nan")
-    if is_quantile and 0 < number < 1:
+    if method == "quantile":
         return Threshold(float(np.quantile(entropies, number)), "quantile", False, ("a quantile flags its share of any data",))
-    if not is_quantile and 0 <= number <= 1:
-        return Threshold(number, "given", False, ("given by hand, not found in the scores",))
-    raise UsageError(f"--threshold {spec}: it can be auto, a number from 0 to 1, or quantile:Q with Q between 0 and 1")
+    return Threshold(number, "given", False, ("given by hand, not found in the scores",))

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import heapq
 from collections.abc import Sequence
 from typing import Any
+
+import numpy as np
 
 from gradsentry._version import __version__
 from gradsentry.config import ScanConfig
@@ -40,9 +41,9 @@ def example_rows(decision: Decision, source: Source, shards: Sequence[Shard], co
 
 def flagged_rows(decision: Decision) -> list[int]:
     """The flagged rows of highest entropy, highest first."""
-    entropies = decision.verdicts["entropy"]
-    rows = decision.flagged.nonzero()[0].tolist()
-    return heapq.nlargest(LISTED, rows, key=lambda row: (entropies[row].as_py(), -row))
+    rows = decision.flagged.nonzero()[0]
+    highest = np.argsort(-decision.verdicts["entropy"].to_numpy()[rows], kind="stable")[:LISTED]
+    return rows[highest].tolist()
 
 
 def unscored_rows(decision: Decision) -> list[int]:
@@ -87,8 +88,7 @@ def report_document(decision: Decision, manifest: dict[str, Any], examples: dict
         examples: place, prompt and completion by row, from `example_rows`.
     """
     threshold = decision.threshold
-    table = decision.verdicts
-    told = {row: table.slice(row, 1).to_pylist()[0] for row in examples}
+    told = {verdict["row"]: verdict for verdict in decision.verdicts.take(np.array(list(examples), dtype=np.int64)).to_pylist()}
     return {
         "schema_version": SCHEMA_VERSION,
         "tool": {"name": "gradsentry", "version": __version__},
