@@ -26,7 +26,7 @@ from report import ROOT, machine, replace_section, save, table
 def encoded_rows(scorer: Scorer, rows: list[dict]) -> list[Encoded]:
     """The rows as tokens, so that every contender starts from the same."""
     records = [Record(i, f"row {i}", row) for i, row in enumerate(rows)]
-    encoded = list(scorer.encode(records))
+    encoded = scorer.prepare(records)
     assert all(isinstance(row, Encoded) for row in encoded)
     return encoded  # type: ignore[return-value]
 

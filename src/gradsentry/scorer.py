@@ -109,17 +109,20 @@ class Scorer:
 
     def score_records(self, records: Sequence[Record], progress: Progress = _nothing) -> list[Score]:
         """Scores of records in their order: every record gets exactly one, whatever is wrong with it."""
-        scores: dict[int, Score] = {}
-        rows: list[Encoded] = []
-        for item in self.encode(records):
-            if isinstance(item, Score):
-                scores[item.row] = item
-            else:
-                rows.append(item)
+        return self.score_prepared(self.prepare(records), progress)
+
+    def prepare(self, records: Sequence[Record]) -> list[Encoded | Score]:
+        """What each record becomes, in order: tokens, or a score that says why not. No model: may run beside the scoring."""
+        items = {item.row: item for item in self._encode(records)}
+        return [items[record.row] for record in records]
+
+    def score_prepared(self, items: Sequence[Encoded | Score], progress: Progress = _nothing) -> list[Score]:
+        """Scores of what `prepare` returned, in its order."""
+        scores = {item.row: item for item in items if isinstance(item, Score)}
         progress(len(scores), 0)
-        for score in self.score_encoded(rows, progress):
+        for score in self.score_encoded([item for item in items if isinstance(item, Encoded)], progress):
             scores[score.row] = score
-        return [scores[record.row] for record in records]
+        return [scores[item.row] for item in items]
 
     def score_encoded(self, rows: Sequence[Encoded], progress: Progress = _nothing) -> Iterable[Score]:
         """Scores of rows that are tokens already, in the order in which they were computed."""
@@ -147,8 +150,8 @@ class Scorer:
         self.shares = cache is not None
         return cache
 
-    def encode(self, records: Sequence[Record]) -> Iterable[Encoded | Score]:
-        """What each record becomes: tokens, or a score that says why not."""
+    def _encode(self, records: Sequence[Record]) -> Iterable[Encoded | Score]:
+        """The items of `prepare` as they come: first what cannot be read, then the rest."""
         format = self.format or self.detect([record.value for record in records[:100] if record.value is not None])
         readable: list[tuple[int, Sample]] = []
         for record in records:
