@@ -315,6 +315,16 @@ def test_bfloat16_is_automatic_only_where_the_processor_computes_in_it(
 # Stamps
 
 
+def test_a_device_map_places_the_model_and_scores_the_same(model_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole, mapped = load(model_dir), load(model_dir, device_map={"": "cpu"})
+    assert mapped.stamp == whole.stamp
+    ids = torch.arange(8)[None]
+    torch.testing.assert_close(mapped.model(ids).logits, whole.model(ids).logits, rtol=0, atol=0)
+    monkeypatch.setattr("gradsentry.models.find_spec", lambda name: None)
+    with pytest.raises(ModelError, match="pip install accelerate"):
+        load(model_dir, device_map="auto")
+
+
 def test_the_stamp_survives_saving_and_loading(model_dir: Path, llama: PreTrainedModel) -> None:
     assert weights_stamp(load(model_dir).model) == weights_stamp(llama) == weights_stamp(tiny_llama())
     assert load(model_dir).stamp == load(model_dir).stamp

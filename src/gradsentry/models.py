@@ -9,6 +9,7 @@ import hashlib
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -92,6 +93,7 @@ def load_model(
     *,
     dtype: str = "auto",
     device: str = "auto",
+    device_map: str | dict[str, Any] | None = None,
     trust_remote_code: bool = False,
     allow_pickle: bool = False,
 ) -> LoadedModel:
@@ -100,6 +102,7 @@ def load_model(
     Args:
         name: a directory, a ``.gguf`` file or a Hub id; None is the embedded SmolLM2-135M-Instruct.
         dtype: auto, float32, bfloat16 or float16. device: auto or a torch device.
+        device_map: spreads the model over several devices instead (``auto``, or module name -> device); needs accelerate.
         trust_remote_code: run Python code that the model brings. allow_pickle: load ``.bin`` weights, which can run code.
 
     Raises:
@@ -110,6 +113,8 @@ def load_model(
     label = embedded.NAME if name is None else os.fspath(name)
     source = embedded.locate() if name is None else os.fspath(name)
     arguments: dict[str, Any] = {"trust_remote_code": trust_remote_code}
+    if device_map is not None and find_spec("accelerate") is None:
+        raise ModelError("a model over several devices needs accelerate: pip install accelerate")
     path = Path(source)
     if path.suffix == ".gguf":
         if not path.is_file():
@@ -117,9 +122,11 @@ def load_model(
         source, arguments["gguf_file"] = str(path.parent), path.name
     elif path.is_absolute() or source.startswith((".", "~")) or path.exists():
         _check_directory(path, allow_pickle)
-    model, tokenizer = _load(label, source, kind, arguments, allow_pickle)
+    model, tokenizer = _load(label, source, kind, arguments, allow_pickle, device_map)
     head_width(output_projection(model))
-    model = model.to(where).eval().requires_grad_(False)  # pyright: ignore[reportArgumentType]
+    if device_map is None:
+        model = model.to(where)  # pyright: ignore[reportArgumentType]
+    model = model.eval().requires_grad_(False)
     revision = str(getattr(model.config, "_commit_hash", None) or "")
     return LoadedModel(model, tokenizer, label, revision)
 
@@ -157,7 +164,7 @@ def _check_directory(path: Path, allow_pickle: bool) -> None:
             )
 
 
-def _load(label: str, source: str, kind: torch.dtype, arguments: dict[str, Any], allow_pickle: bool) -> tuple[Any, Any]:
+def _load(label: str, source: str, kind: torch.dtype, arguments: dict[str, Any], allow_pickle: bool, device_map: Any) -> tuple[Any, Any]:
     """Model and tokenizer from transformers; its many exceptions become one ModelError with the first line of the cause."""
     import transformers
     from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -171,6 +178,7 @@ def _load(label: str, source: str, kind: torch.dtype, arguments: dict[str, Any],
             dtype=kind,
             use_safetensors=None if allow_pickle or "gguf_file" in arguments else True,
             output_loading_info=True,
+            device_map=device_map,
             **arguments,
         )
     except Exception as error:  # also what safetensors, tokenizers and config checks raise, which derive from nothing else
