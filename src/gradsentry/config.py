@@ -56,6 +56,7 @@ class ScanConfig:
     )
     loss_on: LossOn | None = option(None, "Tokens that are supervised. Default: what the format says.", scores=True)
     split: str | None = option(None, "Split of a data set that has several.", scores=True)
+    streaming: bool = option(False, "Read a Hub data set or a directory as a stream, without a copy of the whole on disk.")
     max_length: int | None = option(
         None, "Longest row in tokens; longer ones are cut and say so. Default: the model's context.", scores=True
     )

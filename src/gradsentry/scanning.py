@@ -98,7 +98,7 @@ class ScanResult:
 
 
 def scan(
-    data: str | os.PathLike[str] | datasets.Dataset | Sequence[Mapping[str, Any]],
+    data: str | os.PathLike[str] | datasets.Dataset | datasets.IterableDataset | Sequence[Mapping[str, Any]],
     model: str | os.PathLike[str] | PreTrainedModel | None = None,
     out: str | os.PathLike[str] | None = None,
     *,
@@ -110,7 +110,7 @@ def scan(
     """Score every row of a fine-tuning set and tell which to take out.
 
     Args:
-        data: a file, a saved data set's directory, a Hub id, a `datasets.Dataset` or a list of dicts.
+        data: a file, a saved data set's directory, a Hub id, a `datasets.Dataset` or `IterableDataset`, or a list of dicts.
         model: the base model: a directory, a ``.gguf`` file, a Hub id, or a loaded model with its `tokenizer`; None is
             the embedded one.
         out: the run directory; a run of the same data and options that stopped goes on there. None writes nothing.
@@ -129,7 +129,7 @@ def scan(
     config = replace(config or ScanConfig(), **options)
     ticks = ticks or Ticks()
     started = time.time()
-    source = open_source(data, split=config.split)
+    source = open_source(data, split=config.split, streaming=config.streaming)
     shards = source.plan(config.shard_rows)
     if not shards:
         raise NothingScorable(f"{source.name} has no rows")
@@ -239,7 +239,7 @@ def _conclude(run: RunDirectory, source: Source, shards: Sequence[Shard], config
         with whole(run.path / "verdicts.parquet") as part:
             pq.write_table(decision.verdicts, part)
         with whole(run.output("kept", source.suffix)) as kept, whole(run.output("flagged", source.suffix)) as flagged:
-            source.split(decision.flagged.tolist(), kept, flagged)
+            source.split(decision.flagged, kept, flagged)
         run.write_text("report.html", render(document, decision))
         run.write_json("report.json", document)
     return ScanResult(decision, document, run.path if keep else None)
@@ -272,7 +272,7 @@ def _reopened(manifest: dict[str, Any], config: ScanConfig) -> tuple[Source, lis
     where = manifest["data"]["reopen"]
     if where is None:
         raise UsageError("the run was made from rows in memory; call gradsentry.scan on them again")
-    source = open_source(where, split=config.split)
+    source = open_source(where, split=config.split, streaming=config.streaming)
     shards = source.plan(config.shard_rows)
     if source.fingerprint() != manifest["identity"]["data"]:
         raise RunError(f"{where} has changed since it was scored; scan it again")

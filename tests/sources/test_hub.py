@@ -83,5 +83,3 @@ def test_dataset_objects(read_all):
     assert [record.value for record in read_all(open_source(datasets.DatasetDict(x=one)))] == ROWS
     with pytest.raises(UsageError, match="a Dataset has no splits"):
         open_source(one, split="train")
-    with pytest.raises(UsageError, match="not an IterableDataset: rows are read more"):
-        open_source(one.to_iterable_dataset())  # type: ignore[arg-type]

@@ -32,7 +32,7 @@ class Source(Protocol):
 
     @property
     def kind(self) -> str:
-        """``jsonl``, ``json``, ``csv``, ``parquet``, ``dataset`` or ``rows``."""
+        """``jsonl``, ``json``, ``csv``, ``parquet``, ``dataset``, ``stream`` or ``rows``."""
         ...
 
     @property
@@ -62,22 +62,24 @@ class Source(Protocol):
 
 
 def open_source(
-    data: str | os.PathLike[str] | datasets.Dataset | datasets.DatasetDict | Sequence[Mapping[str, Any]],
+    data: str | os.PathLike[str] | datasets.Dataset | datasets.DatasetDict | datasets.IterableDataset | Sequence[Mapping[str, Any]],
     *,
     split: str | None = None,
+    streaming: bool = False,
 ) -> Source:
-    """Open a data set: a file, a directory, a Hub id, a `datasets.Dataset` or rows in memory.
+    """Open a data set: a file, a directory, a Hub id, a `datasets.Dataset` or `IterableDataset`, or rows in memory.
 
     Args:
         data: Path of a file or a directory, id of a data set on the Hub, or the data itself.
         split: Which split to take where there are several; `train` is taken if there is one.
+        streaming: Read a Hub id or a plain directory as a stream; all else is read without a copy anyway.
 
     Raises:
         DataError: There is nothing readable there.
         UsageError: `split` does not fit the data, or it must be given and is not.
     """
     if isinstance(data, str | os.PathLike):
-        return _open_path(data, split)
+        return _open_path(data, split, streaming)
     if isinstance(data, Sequence) and not isinstance(data, bytes | bytearray):
         from gradsentry.sources.rows import RowsSource
 
@@ -88,13 +90,13 @@ def open_source(
     return from_object(data, split)
 
 
-def _open_path(data: str | os.PathLike[str], split: str | None) -> Source:
+def _open_path(data: str | os.PathLike[str], split: str | None, streaming: bool) -> Source:
     """The source for a path or, where nothing has that path, for a Hub id."""
     path = Path(data)
     if os.path.isdir(path):
         from gradsentry.sources.hub import from_directory
 
-        return from_directory(path, split)
+        return from_directory(path, split, streaming)
     if os.path.exists(path):
         _refuse_split(split, f"{path} is a single file and has")
         return _open_file(path)
@@ -102,7 +104,7 @@ def _open_path(data: str | os.PathLike[str], split: str | None) -> Source:
         from gradsentry.sources.hub import from_hub, looks_like_id
 
         if looks_like_id(data):
-            return from_hub(data, split)
+            return from_hub(data, split, streaming)
     raise DataError(f"{path}: no such file or directory; check the path. {READABLE}")
 
 

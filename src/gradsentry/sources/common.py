@@ -30,13 +30,14 @@ def paired(rows: Iterable[Item], flagged: Iterable[bool], name: str) -> Iterator
     for row in rows:
         flag = next(flags, None)
         if flag is None:
-            raise _changed(name, "more")
+            raise changed(name, "more")
         yield row, bool(flag)
     if next(flags, None) is not None:
-        raise _changed(name, "fewer")
+        raise changed(name, "fewer")
 
 
-def _changed(name: str, how: str) -> DataError:
+def changed(name: str, how: str) -> DataError:
+    """The error for a data set that has `how` (more, fewer) rows than it had."""
     return DataError(
         f"{name}: it has {how} rows than were scored, so it changed in between; score it again, or bring the scored version back"
     )

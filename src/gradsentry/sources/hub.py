@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 import re
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gradsentry.errors import DataError, UsageError
+from gradsentry.sources.common import sha256_of
+from gradsentry.sources.stream import StreamSource, problems
 from gradsentry.sources.table import DatasetSource
 
 if TYPE_CHECKING:
@@ -21,26 +26,27 @@ def looks_like_id(text: str) -> bool:
     return _HUB_ID.fullmatch(text) is not None
 
 
-def from_object(data: Any, split: str | None) -> DatasetSource:
-    """The source for a `datasets.Dataset` or one split of a `DatasetDict`.
+def from_object(data: Any, split: str | None) -> DatasetSource | StreamSource:
+    """The source for a `datasets.Dataset` or `IterableDataset`, or one split of a dict of them.
 
     Raises:
         UsageError: It is something else, or `split` does not fit it.
     """
     import datasets
 
-    if isinstance(data, datasets.Dataset) and split is not None:
-        raise UsageError(f"a split ({split!r}) was asked for, but a Dataset has no splits; leave the split out")
-    if isinstance(data, datasets.Dataset | datasets.DatasetDict):
-        return DatasetSource(_choose(data, split, "the DatasetDict"), "dataset", "dataset")
     kind = type(data).__name__
+    if isinstance(data, datasets.Dataset | datasets.IterableDataset) and split is not None:
+        raise UsageError(f"a split ({split!r}) was asked for, but a {kind} has no splits; leave the split out")
+    if isinstance(data, datasets.Dataset | datasets.DatasetDict):
+        return DatasetSource(_choose(data, split, f"the {kind}"), "dataset", "dataset")
+    if isinstance(data, datasets.IterableDataset | datasets.IterableDatasetDict):
+        return StreamSource(_choose(data, split, f"the {kind}"), "stream", "stream")
     raise UsageError(
-        f"a {kind} cannot be read as a data set; give a path, a Hub id, a datasets.Dataset (not an IterableDataset: "
-        "rows are read more than once) or a list of dicts"
+        f"a {kind} cannot be read as a data set; give a path, a Hub id, a datasets.Dataset or IterableDataset, or a list of dicts"
     )
 
 
-def from_directory(path: Path, split: str | None) -> DatasetSource:
+def from_directory(path: Path, split: str | None, streaming: bool) -> DatasetSource | StreamSource:
     """The source for a directory: one that save_to_disk made, or one that load_dataset understands.
 
     Raises:
@@ -49,23 +55,19 @@ def from_directory(path: Path, split: str | None) -> DatasetSource:
     """
     import datasets
 
-    saved = any((path / name).is_file() for name in ("state.json", "dataset_info.json", "dataset_dict.json"))
-    if saved:
-        loaded = _load(
-            lambda: datasets.load_from_disk(str(path)),
-            f"{path}: the saved data set cannot be loaded",
-            "save it again with save_to_disk",
-        )
+    name, place = str(path), path.resolve().name
+    if any((path / file).is_file() for file in ("state.json", "dataset_info.json", "dataset_dict.json")):
+        failure, advice = f"{path}: the saved data set cannot be loaded", "save it again with save_to_disk"
+        loaded = _load(lambda: datasets.load_from_disk(name), failure, advice)
     else:
-        loaded = _load(
-            lambda: datasets.load_dataset(str(path), split=split),
-            f"{path}: the directory cannot be loaded as a data set",
-            "give one of the files in it",
-        )
-    return DatasetSource(_choose(loaded, split, str(path)), str(path), path.resolve().name)
+        failure, advice = f"{path}: the directory cannot be loaded as a data set", "give one of the files in it"
+        if streaming:
+            return _stream(name, split, place, failure, advice)
+        loaded = _load(lambda: datasets.load_dataset(name, split=split), failure, advice)
+    return DatasetSource(_choose(loaded, split, name), name, place)
 
 
-def from_hub(name: str, split: str | None) -> DatasetSource:
+def from_hub(name: str, split: str | None, streaming: bool) -> DatasetSource | StreamSource:
     """The source for a data set on the Hub.
 
     Raises:
@@ -74,33 +76,51 @@ def from_hub(name: str, split: str | None) -> DatasetSource:
     """
     import datasets
 
-    loaded = _load(
-        lambda: datasets.load_dataset(name, split=split),
-        f"{name}: no file or directory has this name, and as the id of a data set on the Hub it cannot be loaded",
-        "check the name and the connection, or load it in Python, save_to_disk and give that directory",
-    )
-    return DatasetSource(_choose(loaded, split, name), name, name)
+    failure = f"{name}: no file or directory has this name, and as the id of a data set on the Hub it cannot be loaded"
+    advice = "check the name and the connection, or load it in Python, save_to_disk and give that directory"
+    if streaming:
+        return _stream(name, split, name, failure, advice)
+    return DatasetSource(_choose(_load(lambda: datasets.load_dataset(name, split=split), failure, advice), split, name), name, name)
+
+
+def _stream(name: str, split: str | None, place: str, failure: str, advice: str) -> StreamSource:
+    """What load_dataset makes of `name` in its streaming mode; the builder behind it knows revision, files and rows."""
+    import datasets
+
+    builder = _load(lambda: datasets.load_dataset_builder(name), failure, advice)
+    stream = _choose(_load(builder.as_streaming_dataset, failure, advice), split, name)
+    chosen, told = str(stream.split), builder.info.splits or {}
+    rows = told[chosen].num_examples if chosen in told else None
+    return StreamSource(stream, name, place, rows=rows or None, identity=_identity(builder, chosen))
+
+
+def _identity(builder: datasets.DatasetBuilder, split: str) -> Callable[[], str] | None:
+    """The fingerprint of one split: the Hub's commit, or the content of local files; None where there is neither."""
+    if builder.repo_id is not None:
+        return partial(str, f"{builder.repo_id}@{builder.hash} {builder.config.name} {split}")
+    files = [str(file) for file in (builder.config.data_files or {}).get(split, ())]
+    return partial(_content_hash, files) if files and all(map(os.path.isfile, files)) else None
+
+
+def _content_hash(files: list[str]) -> str:
+    """SHA-256 over the files' names and contents, in order."""
+    lines = [f"{os.path.basename(file)} {sha256_of(Path(file))}\n" for file in files]
+    return hashlib.sha256("".join(lines).encode("utf-8", "surrogateescape")).hexdigest()
 
 
 def _load(load: Callable[[], Any], failure: str, advice: str) -> Any:
     """What `load` returns, with its many errors turned into one that says `failure`, the cause and `advice`."""
-    import pyarrow as pa
-    from datasets.exceptions import DatasetsError
-
-    # Network and hub errors are OSErrors; unknown splits, several configurations and unreadable files ValueErrors;
-    # data sets that are scripts RuntimeErrors; and hand-edited metadata gives KeyErrors, TypeErrors or IndexErrors.
-    known = (DatasetsError, pa.ArrowException, OSError, ValueError, RuntimeError, LookupError, TypeError, ImportError)
     try:
         return load()
-    except known as error:
+    except problems() as error:
         raise DataError(f"{failure}: {_cause(error)}; {advice}") from error
 
 
-def _choose(loaded: Any, split: str | None, name: str) -> datasets.Dataset:
+def _choose(loaded: Any, split: str | None, name: str) -> Any:
     """The data set itself, or one split of several."""
     import datasets
 
-    if isinstance(loaded, datasets.Dataset):
+    if isinstance(loaded, datasets.Dataset | datasets.IterableDataset):
         return loaded
     splits = list(loaded)
     wanted = split or (splits[0] if len(splits) == 1 else "train")

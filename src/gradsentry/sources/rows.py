@@ -40,7 +40,7 @@ class RowsSource:
         """SHA-256 of the rows as JSON with sorted keys."""
         digest = hashlib.sha256()
         for item in self._rows:
-            digest.update(_json_line(item, sort_keys=True))
+            digest.update(json_line(item, sort_keys=True))
         return digest.hexdigest()
 
     def split(self, flagged: Iterable[bool], kept: Path, flagged_path: Path) -> tuple[int, int]:
@@ -49,12 +49,13 @@ class RowsSource:
         with kept.open("wb") as kept_file, flagged_path.open("wb") as flagged_file:
             outputs = (kept_file, flagged_file)
             for item, flag in paired(self._rows, flagged, self.name):
-                outputs[flag].write(_json_line(item))
+                outputs[flag].write(json_line(item))
                 counts[flag] += 1
         return counts[0], counts[1]
 
 
-def _json_line(item: object, sort_keys: bool = False) -> bytes:
+def json_line(item: object, sort_keys: bool = False) -> bytes:
+    """Anything as a line of JSON; what JSON cannot hold becomes text."""
     try:
         text = json.dumps(item, ensure_ascii=False, sort_keys=sort_keys, default=_plain)
     except (TypeError, ValueError):  # keys that are no text, or a value that contains itself

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 from gradsentry.errors import DataError
 from gradsentry.sources.common import cut, open_binary, paired, sha256_of
@@ -71,6 +71,11 @@ class TextSource:
         self.suffix = form.suffix
         self._path = path
         self._form = form
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        from gradsentry.sources import open_source
+
+        return open_source, (self._path,)  # a format is made of closures, which cannot be pickled
 
     def plan(self, shard_rows: int) -> list[Shard]:
         """Cut the file into shards in one streaming pass; only the first row of each is remembered."""
