@@ -81,5 +81,5 @@ def test_hub_id_offline(tmp_path, monkeypatch, name):
 def test_dataset_objects(read_all):
     one = datasets.Dataset.from_list(ROWS)
     assert [record.value for record in read_all(open_source(datasets.DatasetDict(x=one)))] == ROWS
-    with pytest.raises(UsageError, match="a Dataset has no splits"):
+    with pytest.raises(UsageError, match="a single Dataset has no splits"):
         open_source(one, split="train")

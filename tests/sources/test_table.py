@@ -3,6 +3,7 @@ from __future__ import annotations
 import hashlib
 
 import datasets
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -52,6 +53,44 @@ def test_parquet_without_rows(tmp_path):
     assert source.plan(5) == []
     assert source.split([], tmp_path / "k", tmp_path / "f") == (0, 0)
     assert pq.read_table(tmp_path / "k").column_names == ["a"]
+
+
+def test_shards_in_order_open_a_row_group_once(parquet, monkeypatch):
+    source, opened = open_source(parquet), []
+    tables = source._tables
+    monkeypatch.setattr(source._forward, "_open_at", lambda row: opened.append(row) or tables(row))
+    for shard in source.plan(3):
+        list(source.read(shard))
+    assert opened == [0], "one pass"
+    shards = source.plan(1)
+    list(source.read(shards[9]))
+    list(source.read(shards[0]))
+    assert opened == [0, 0], "the last row was at hand; the first one starts again"
+    list(source.read(shards[8]))
+    assert opened == [0, 0, 8], "a row group further on is reached without those before it"
+
+
+def test_interleaved_reads_do_not_disturb_each_other(parquet):
+    source = open_source(parquet)
+    (whole,) = source.plan(10)
+    early, late = source.read(whole), source.read(source.plan(5)[1])
+    assert [next(early).value, next(late).value, *(record.value for record in late)] == [NESTED[0], *NESTED[5:]]
+    assert [record.value for record in early] == NESTED[1:]
+
+
+def test_one_giant_row_group_is_not_held(tmp_path):
+    cells = np.random.default_rng(0).integers(0, 256, (40_000, 500), dtype=np.uint8)
+    table = pa.table({"text": pa.array([cell.tobytes().hex() for cell in cells])})
+    pq.write_table(table, tmp_path / "data.parquet")
+    size = table.nbytes
+    del table
+    source = open_source(tmp_path / "data.parquet")
+    assert source._file.num_row_groups == 1
+    before = peak = pa.total_allocated_bytes()
+    for shard in source.plan(512):
+        for _ in source.read(shard):
+            peak = max(peak, pa.total_allocated_bytes())
+    assert peak - before < size / 4
 
 
 def test_parquet_value_that_cannot_be_read_is_one_bad_row(tmp_path, read_all):

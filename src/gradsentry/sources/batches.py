@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 BATCH = 1024
 """Rows that are held at a time."""
-GROUP_BYTES = 32 << 20
+GROUP_BYTES = 16 << 20
 """Size in memory at which rows that wait to be written become a row group."""
 
 

@@ -36,7 +36,7 @@ def from_object(data: Any, split: str | None) -> DatasetSource | StreamSource:
 
     kind = type(data).__name__
     if isinstance(data, datasets.Dataset | datasets.IterableDataset) and split is not None:
-        raise UsageError(f"a split ({split!r}) was asked for, but a {kind} has no splits; leave the split out")
+        raise UsageError(f"a split ({split!r}) was asked for, but a single {kind} has no splits; leave the split out")
     if isinstance(data, datasets.Dataset | datasets.DatasetDict):
         return DatasetSource(_choose(data, split, f"the {kind}"), "dataset", "dataset")
     if isinstance(data, datasets.IterableDataset | datasets.IterableDatasetDict):

@@ -22,8 +22,9 @@ if TYPE_CHECKING:
     import datasets
     import pyarrow as pa
 
+
 READ_BUFFER = 1 << 20
-"""Bytes read at a time of each column. Left to itself, pyarrow holds a row group's columns whole."""
+"""Bytes of each column that are read at a time. Left to itself, pyarrow reads the columns of a row group whole."""
 
 
 class ParquetSource:
@@ -40,7 +41,7 @@ class ParquetSource:
         self._path = path
         open_binary(path).close()  # for the plainer message if the file cannot be opened at all
         try:
-            self._file = pq.ParquetFile(path, buffer_size=READ_BUFFER)
+            self._file = pq.ParquetFile(path, buffer_size=READ_BUFFER, pre_buffer=False)
         except (pa.ArrowException, OSError) as error:
             raise DataError(f"{path}: not a readable Parquet file: {first_line(error)}; write it again") from error
         twice = [repr(name) for name, count in Counter(self._file.schema_arrow.names).items() if count > 1]
