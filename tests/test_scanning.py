@@ -103,9 +103,9 @@ def test_a_scan_that_stopped_goes_on_and_gives_the_same(
         (out / name).unlink()
     (out / "scores" / "part-00002.parquet").unlink()
     scored: list[int] = []
-    original = gradsentry.Scorer.score_records
+    original = gradsentry.Scorer.prepare
     monkeypatch.setattr(
-        gradsentry.Scorer, "score_records", lambda self, records, *a: scored.extend(r.row for r in records) or original(self, records, *a)
+        gradsentry.Scorer, "prepare", lambda self, records: scored.extend(r.row for r in records) or original(self, records)
     )
     again = run(jsonl, model_dir, out)
     assert scored == list(range(32, 48))

@@ -28,8 +28,7 @@ def tree(path: Path) -> dict[str, bytes]:
 def begun(path: Path, identity: dict[str, Any] = IDENTITY) -> RunDirectory:
     """A run that has been claimed and has its manifest, as `scan` makes it."""
     run = RunDirectory(path)
-    run.claim(identity, overwrite=False)
-    run.write_json("manifest.json", {"identity": identity})
+    run.claim({"identity": identity})
     return run
 
 
@@ -100,12 +99,12 @@ def test_a_directory_is_replaced_as_a_whole_or_not_at_all(tmp_path: Path, before
 
 
 def test_a_new_directory_is_made_with_its_parents(tmp_path: Path) -> None:
-    RunDirectory(tmp_path / "a" / "b").claim(IDENTITY, overwrite=False)
+    RunDirectory(tmp_path / "a" / "b").claim({"identity": IDENTITY})
     assert (tmp_path / "a" / "b" / "scores").is_dir()
 
 
 def test_an_empty_directory_is_taken(tmp_path: Path) -> None:
-    RunDirectory(tmp_path).claim(IDENTITY, overwrite=False)
+    RunDirectory(tmp_path).claim({"identity": IDENTITY})
     assert (tmp_path / "scores").is_dir()
 
 
@@ -113,15 +112,17 @@ def test_the_same_run_goes_on_with_its_parts(tmp_path: Path) -> None:
     run = begun(tmp_path / "run")
     run.write_scores(Shard(0, 0, 1), [Score(0, "scored", 0.5, 3, 1.0)])
     before = tree(run.path)
-    run.claim(dict(reversed(IDENTITY.items())), overwrite=False)
+    run.claim({"identity": dict(reversed(IDENTITY.items()))})
     assert tree(run.path) == before
 
 
 def test_another_run_is_refused_with_what_differs(tmp_path: Path) -> None:
     run = begun(tmp_path / "run")
     before = tree(run.path)
-    with pytest.raises(RunError, match=r"already holds another run \(model: 'm1', now 'm2'\); give another --out, or --overwrite"):
-        run.claim(IDENTITY | {"model": "m2"}, overwrite=False)
+    with pytest.raises(
+        RunError, match=r"another run \(fingerprint \w{12}, now \w{12}: model: 'm1', now 'm2'\); give another --out, or --overwrite"
+    ):
+        run.claim({"identity": IDENTITY | {"model": "m2"}})
     assert tree(run.path) == before
 
 
@@ -139,9 +140,10 @@ def test_overwrite_throws_a_run_away_and_leaves_what_it_did_not_write(tmp_path: 
     run.output("kept", "dataset").mkdir()
     (run.output("kept", "dataset") / "data.arrow").write_text("x")
     run.write_text("notes.txt", "mine")
-    run.claim(identity, overwrite=True)
-    assert tree(run.path) == {"notes.txt": b"mine"}
-    assert sorted(path.name for path in run.path.iterdir()) == ["notes.txt", "scores"]
+    run.claim({"identity": identity}, overwrite=True)
+    assert set(tree(run.path)) == {"manifest.json", "notes.txt"}
+    assert sorted(path.name for path in run.path.iterdir()) == ["manifest.json", "notes.txt", "scores"]
+    assert run.manifest() == {"identity": identity}
 
 
 def foreign(path: Path, name: str, content: str) -> dict[str, bytes]:
@@ -157,7 +159,7 @@ def foreign(path: Path, name: str, content: str) -> dict[str, bytes]:
 def test_a_directory_with_other_files_is_refused_and_not_touched(tmp_path: Path, overwrite: bool) -> None:
     before = foreign(tmp_path / "out", "thesis.tex", "x")
     with pytest.raises(RunError, match="is not empty and holds no run; give another directory"):
-        RunDirectory(tmp_path / "out").claim(IDENTITY, overwrite)
+        RunDirectory(tmp_path / "out").claim({"identity": IDENTITY}, overwrite)
     assert tree(tmp_path / "out") == before
 
 
@@ -166,14 +168,14 @@ def test_a_directory_with_other_files_is_refused_and_not_touched(tmp_path: Path,
 def test_a_manifest_that_is_no_runs_is_refused_and_nothing_touched(tmp_path: Path, manifest: str, overwrite: bool) -> None:
     before = foreign(tmp_path / "out", "manifest.json", manifest)
     with pytest.raises(RunError, match=r"manifest\.json (is not the manifest of a run|cannot be read)"):
-        RunDirectory(tmp_path / "out").claim(IDENTITY, overwrite)
+        RunDirectory(tmp_path / "out").claim({"identity": IDENTITY}, overwrite)
     assert tree(tmp_path / "out") == before
 
 
 def test_a_file_in_place_of_the_directory_is_refused(tmp_path: Path) -> None:
     (tmp_path / "out").write_text("x")
     with pytest.raises(RunError, match="is a file; give a directory"):
-        RunDirectory(tmp_path / "out").claim(IDENTITY, overwrite=True)
+        RunDirectory(tmp_path / "out").claim({"identity": IDENTITY}, overwrite=True)
     assert (tmp_path / "out").read_text() == "x"
 
 
@@ -262,7 +264,7 @@ def test_a_part_that_was_being_written_when_the_process_died_does_not_count(tmp_
     (run.path / "scores" / f".part-{os.getpid() + 1}-part-00000.parquet").write_bytes(b"half")
     with pytest.raises(RunError, match="1 of 1 parts"):
         run.read_scores([shard])
-    run.claim(IDENTITY, overwrite=False)
+    run.claim({"identity": IDENTITY})
     run.write_scores(shard, [Score(0, "scored", 0.5, 3, 1.0)])
     assert run.read_scores([shard]).num_rows == 1
     assert pa.types.is_float64(run.read_scores([shard]).schema.field("entropy").type)
@@ -272,7 +274,8 @@ def test_a_run_that_was_killed_before_its_first_manifest_can_start_again(tmp_pat
     run = RunDirectory(tmp_path / "run")
     (run.path / "scores").mkdir(parents=True)
     (run.path / ".part-1-manifest.json").write_text("{")
-    run.claim({"data": "a"}, overwrite=False)
+    run.claim({"identity": {"data": "a"}})
+    run.manifest_path.unlink()
     (run.path / "scores" / "part-00000.parquet").write_text("of another program")
     with pytest.raises(RunError, match="holds no run"):
-        run.claim({"data": "a"}, overwrite=False)
+        run.claim({"identity": {"data": "a"}})

@@ -34,6 +34,19 @@ def parse_threshold(spec: str) -> tuple[Literal["auto", "given", "quantile"], fl
     raise UsageError(f"--threshold {spec}: it can be auto, a number from 0 to 1, or quantile:Q with Q between 0 and 1")
 
 
+def parse_workers(spec: str) -> int | None:
+    """``auto`` -> None, anything else a number of processes, at least 1.
+
+    Raises:
+        UsageError: neither.
+    """
+    if spec == "auto":
+        return None
+    if str(spec).isdecimal() and int(spec) > 0:
+        return int(spec)
+    raise UsageError(f"--workers {spec}: it can be auto or a number, at least 1")
+
+
 @dataclass(frozen=True, kw_only=True)
 class ScanConfig:
     """Options of `gradsentry.scan` and `gradsentry scan`."""
@@ -64,7 +77,11 @@ class ScanConfig:
         "auto", "Precision of the model. auto: bfloat16 where the device is fast at it.", scores=True
     )
     device: str = option("auto", "Device of the model: auto, cpu, cuda, cuda:1, mps.")
-    token_budget: int | None = option(None, "Tokens in one batch, padding included: lower it when memory runs out. Default: by device.")
+    workers: str = option("1", "Processes that score side by side, each with its own model: a number, or auto for one a CUDA device.")
+    gpus_per_worker: int = option(1, "CUDA devices that one worker spreads its model over: for a model larger than one of them.")
+    token_budget: int | None = option(
+        None, "Tokens in one batch, padding included: lower it when memory runs out. Default: by device; a run goes on with its own."
+    )
     shard_rows: int = option(512, "Rows a shard: what is written at once, and what a stopped run loses at most.", scores=True)
     trust_remote_code: bool = option(False, "Run Python code that the model brings. Only for models that you trust.")
     allow_pickle: bool = option(False, "Load .bin weights, which are pickles and can run code. Only for models that you trust.")
@@ -72,11 +89,12 @@ class ScanConfig:
 
     def __post_init__(self) -> None:
         parse_threshold(self.threshold)
+        parse_workers(self.workers)
         for name, annotation in get_type_hints(ScanConfig).items():
             choices = [choice for part in (annotation, *get_args(annotation)) if get_origin(part) is Literal for choice in get_args(part)]
             if choices and getattr(self, name) not in (*choices, None):
                 raise UsageError(f"--{name.replace('_', '-')} {getattr(self, name)}: it can be {', '.join(choices)}")
-        for name in ("token_budget", "shard_rows", "max_length"):
+        for name in ("token_budget", "shard_rows", "max_length", "gpus_per_worker"):
             value = getattr(self, name)
             least = 2 if name == "max_length" else 1
             if value is not None and value < least:

@@ -43,6 +43,10 @@ class Format:
         """Whether the row has the format's columns."""
         return all(any(name in row for name in names) for names in self.columns)
 
+    def says(self, loss_on: LossOn | None) -> str:
+        """What is supervised, in words, where the user asked for `loss_on`."""
+        return self.supervised if loss_on in (None, self.loss_on) else f"--loss-on {loss_on}"
+
 
 def _first(row: Row, *names: str) -> Any:
     """The value of the first of these columns that the row has."""
@@ -262,3 +266,18 @@ def detect(rows: Iterable[Row]) -> Format:
         f"cannot tell the format from the columns {columns or '(no readable row)'}; say which columns hold prompt and answer, "
         "for example --map prompt=question,completion=reply (formats: " + ", ".join(FORMATS) + ")"
     )
+
+
+def settle(name: str | None, mapping: dict[str, str], rows: Sequence[Row]) -> Format:
+    """The format of this name, or the one that some rows have.
+
+    Raises:
+        UsageError: no such format, or a column named by `mapping` is in none of the rows. DataError: no format fits.
+    """
+    if name is not None and name not in FORMATS:
+        raise UsageError(f"--format {name}: it can be {', '.join(FORMATS)}")
+    for ours, theirs in mapping.items():
+        if rows and not any(theirs in row for row in rows):
+            columns = ", ".join(dict.fromkeys(column for row in rows for column in row))
+            raise UsageError(f"--map {ours}={theirs}: no row has a column {theirs!r}; there are {columns}")
+    return FORMATS[name] if name is not None else detect(apply_mapping(row, mapping) for row in rows)

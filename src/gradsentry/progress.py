@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from gradsentry.scanning import Ticks
+from gradsentry.work import Ticks
 
 LOG_EVERY = 30.0
 """Seconds between two lines where stderr is no terminal."""

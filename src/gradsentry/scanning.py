@@ -6,11 +6,9 @@ import logging
 import os
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,44 +16,24 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from gradsentry._version import __version__
 from gradsentry.config import ScanConfig
 from gradsentry.decide import Decision, decide
 from gradsentry.encode import CUT
-from gradsentry.errors import NothingScorable, RunError, UsageError
+from gradsentry.errors import RunError, UsageError
 from gradsentry.report.document import example_rows, report_document
 from gradsentry.report.page import render
 from gradsentry.sources import Source, open_source
 from gradsentry.store import RunDirectory, whole
 from gradsentry.types import Shard, Threshold
+from gradsentry.work import Job, ModelFacts, Ticks, plan, score_shards
+from gradsentry.workers import Crew, slots
 
 if TYPE_CHECKING:
     import datasets
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-    from gradsentry.scorer import Scorer
 
 log = logging.getLogger(__name__)
-
-MATHS_VERSION = 1
-"""Raised when a change of the code changes scores: runs of different versions are not mixed."""
-
-DETECTION_ROWS = 100
-"""Rows from which the format is told."""
-
-
-def _nothing(_first: int, _second: int) -> None:
-    pass
-
-
-@dataclass(frozen=True)
-class Ticks:
-    """Who wants to know how far a scan is."""
-
-    start: Callable[[int, int], None] = _nothing
-    """Called once with (rows in all, rows that an earlier run has scored already)."""
-    advance: Callable[[int, int], None] = _nothing
-    """Called after each batch with (rows, tokens) of that batch."""
 
 
 @dataclass(frozen=True)
@@ -124,33 +102,35 @@ def scan(
         >>> result = scan("data.jsonl", out="runs/first")  # doctest: +SKIP
         >>> clean = dataset.select(result.kept)  # doctest: +SKIP
     """
-    from gradsentry.scorer import Scorer
-
     config = replace(config or ScanConfig(), **options)
-    ticks = ticks or Ticks()
     started = time.time()
-    source = open_source(data, split=config.split, streaming=config.streaming)
-    shards = source.plan(config.shard_rows)
-    if not shards:
-        raise NothingScorable(f"{source.name} has no rows")
-    scorer = Scorer(model if model is not None else config.model, tokenizer, config=config)
-    format = scorer.detect(record.value for record in islice(_records(source, shards), DETECTION_ROWS) if record.value is not None)
-    log.info("format: %s; supervised: %s", format.name, _supervised(scorer))
     with _run_directory(out) as run:
-        identity = _identity(source, shards, scorer)
-        run.claim(identity, config.overwrite)
-        manifest = {
-            "tool": f"gradsentry {__version__}",
-            "started": datetime.fromtimestamp(started, UTC).isoformat(timespec="seconds"),
-            "identity": identity,
-            "config": config.as_dict() | {"format": format.name},
-            "data": {"name": source.name, "reopen": _reopen(data), "kind": source.kind, "rows": shards[-1].stop},
-            "model": {"name": scorer.loaded.name, "revision": scorer.loaded.revision, "dtype": scorer.loaded.dtype},
-        }
-        run.write_json("manifest.json", manifest)
-        _score_missing(run, source, shards, scorer, ticks)
-        run.write_json("manifest.json", manifest | {"seconds": round(time.time() - started, 3)})
-        return _conclude(run, source, shards, replace(config, format=format.name), keep=out is not None)
+        job, source = plan(data, run.path, config, model, tokenizer)
+        run.check(job.known, config.overwrite)
+        try:
+            manifest = _score(job, source, ticks or Ticks())
+        finally:
+            run.sweep()
+        return finish(job, source, manifest | {"seconds": round(time.time() - started, 3)}, keep=out is not None)
+
+
+def _score(job: Job, source: Source, ticks: Ticks) -> dict[str, Any]:
+    """Score what has no scores yet, here or with workers; returns the run's manifest."""
+    places = slots(job.config)
+    if len(places) > 1 or job.config.gpus_per_worker > 1:
+        return Crew(job, places, ticks).run()
+    scorer = job.load()
+    manifest = job.claim(ModelFacts.of(scorer))
+    scorer.token_budget = manifest["token_budget"]
+    score_shards(RunDirectory(job.out), source, job.start(ticks), scorer, ticks.advance)
+    return manifest
+
+
+def finish(job: Job, source: Source, manifest: dict[str, Any], keep: bool = True) -> ScanResult:
+    """From scores to everything that a person reads, under the options of this scan."""
+    run = RunDirectory(job.out)
+    run.write_json("manifest.json", manifest | {"config": job.config.as_dict()})
+    return _conclude(run, source, job.shards, job.config, keep)
 
 
 def rescan_decision(run_path: str | os.PathLike[str], threshold: str) -> ScanResult:
@@ -181,17 +161,6 @@ def preview_decision(run_path: str | os.PathLike[str], threshold: str) -> Decisi
     return decide(run.read_scores(shards), threshold)
 
 
-def _records(source: Source, shards: Sequence[Shard]) -> Iterator[Any]:
-    for shard in shards:
-        yield from source.read(shard)
-
-
-def _supervised(scorer: Scorer) -> str:
-    assert scorer.format is not None  # settled by detect
-    asked = scorer.config.loss_on
-    return scorer.format.supervised if asked in (None, scorer.format.loss_on) else f"--loss-on {asked}"
-
-
 @contextmanager
 def _run_directory(out: str | os.PathLike[str] | None) -> Iterator[RunDirectory]:
     if out is not None:
@@ -199,31 +168,6 @@ def _run_directory(out: str | os.PathLike[str] | None) -> Iterator[RunDirectory]
         return
     with tempfile.TemporaryDirectory(prefix="gradsentry-") as folder:
         yield RunDirectory(Path(folder))
-
-
-def _identity(source: Source, shards: Sequence[Shard], scorer: Scorer) -> dict[str, Any]:
-    """Everything that changes a score; two runs with the same identity may share a directory."""
-    options = scorer.config.score_options() | {"model": scorer.loaded.stamp, "dtype": scorer.loaded.dtype}
-    options |= {"format": scorer.format.name if scorer.format else None, "max_length": scorer.max_length}
-    return {"maths": MATHS_VERSION, "data": source.fingerprint(), "rows": shards[-1].stop, **options}
-
-
-def _reopen(data: Any) -> str | None:
-    """How the data can be opened again later; None for rows in memory."""
-    if not isinstance(data, (str, os.PathLike)):
-        return None
-    return str(Path(data).resolve()) if Path(data).exists() else os.fspath(data)
-
-
-def _score_missing(run: RunDirectory, source: Source, shards: Sequence[Shard], scorer: Scorer, ticks: Ticks) -> None:
-    """Score the shards that have no part yet."""
-    missing = [shard for shard in shards if not run.part(shard).is_file()]
-    done = shards[-1].stop - sum(shard.stop - shard.start for shard in missing)
-    if done:
-        log.info("going on after %d rows scored before", done)
-    ticks.start(shards[-1].stop, done)
-    for shard in missing:
-        run.write_scores(shard, scorer.score_records(list(source.read(shard)), ticks.advance))
 
 
 def _conclude(run: RunDirectory, source: Source, shards: Sequence[Shard], config: ScanConfig, keep: bool) -> ScanResult:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import errno
+import hashlib
 import json
 import os
+import platform
 import shutil
+import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,11 +37,21 @@ VERDICTS = pa.schema([*list(SCORES)[:5], pa.field("flagged", pa.bool_()), SCORES
 """Columns of ``verdicts.parquet``."""
 
 
+OURS = f".part-{platform.node()}-"
+"""How the temporary names begin under which processes of this machine write; their process id follows."""
+STALE = 24 * 3600
+"""Seconds after which a temporary file counts as left over, wherever its process ran."""
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
 @contextmanager
 def whole(path: Path) -> Iterator[Path]:
-    """A temporary name beside `path`; what was written there gets the final name when, and only when, all went well."""
-    part = path.with_name(f".part-{os.getpid()}-{path.name}")
-    try:
+    """A temporary name beside `path`; what was written there gets the final name when, and only when, all went well.
+
+    Raises:
+        RunError: the disk is full.
+    """
+    with _beside(path) as part:
         yield part
         if part.is_dir():
             if path.exists():
@@ -46,10 +60,41 @@ def whole(path: Path) -> Iterator[Path]:
             with part.open("rb+") as file:
                 os.fsync(file.fileno())
         part.replace(path)
+
+
+@contextmanager
+def _beside(path: Path) -> Iterator[Path]:
+    """A temporary name beside `path` that is gone afterwards, however it ends."""
+    part = path.with_name(f"{OURS}{os.getpid()}-{path.name}")
+    try:
+        yield part
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        raise RunError(_full(path, error.errno)) from error
     finally:
         if part.is_dir():
             shutil.rmtree(part)
         part.unlink(missing_ok=True)
+
+
+def _full(path: Path, code: int) -> str:
+    cause = "no space left on the disk" if code == errno.ENOSPC else os.strerror(code).lower()
+    free = shutil.disk_usage(path.parent).free / 2**20
+    return f"{path}: {cause} ({free:,.0f} MiB free); make room and run the same command again: it goes on with what is whole"
+
+
+def _is_left_over(part: Path) -> bool:
+    """Whether the process that wrote under this temporary name is gone."""
+    owner = part.name.removeprefix(OURS).partition("-")[0]
+    if os.name == "posix" and part.name.startswith(OURS) and owner.isdecimal():
+        try:
+            os.kill(int(owner), 0)
+        except ProcessLookupError:
+            return True
+        except PermissionError:
+            return False
+    return part.stat().st_mtime < time.time() - STALE
 
 
 @dataclass(frozen=True)
@@ -61,6 +106,11 @@ class RunDirectory:
     @property
     def manifest_path(self) -> Path:
         return self.path / "manifest.json"
+
+    @property
+    def engine(self) -> Path:
+        """Where an engine keeps its own logs and markers; nothing there says that a shard is done."""
+        return self.path / "engine"
 
     def part(self, shard: Shard) -> Path:
         """The shard's scores; the file's existence says that the shard is done."""
@@ -86,48 +136,86 @@ class RunDirectory:
             raise RunError(f"{self.manifest_path} is not the manifest of a run; give another directory")
         return manifest
 
-    def claim(self, identity: dict[str, Any], overwrite: bool) -> None:
-        """Make the directory ready for a run with this identity: new, or one that stopped and goes on.
+    def check(self, known: dict[str, Any], overwrite: bool = False) -> None:
+        """Refuse a directory that a run with this identity cannot use; changes nothing.
 
         Args:
-            identity: everything that changes a score; compared key by key with the manifest's.
-            overwrite: throw another run away.
+            known: everything that changes a score, or as much of it as is known so far.
+            overwrite: another run may be there, for it will be thrown away.
 
         Raises:
             RunError: the directory holds another run, or files that are no run.
         """
         if self.path.exists() and not self.path.is_dir():
             raise RunError(f"--out {self.path} is a file; give a directory")
-        known = self.manifest()
-        if known is not None and not overwrite:
-            different = differences(known["identity"], identity)
-            if different:
-                raise RunError(
-                    f"{self.path} already holds another run ({'; '.join(different)}); give another --out, or --overwrite to replace it"
-                )
-        elif known is None and self.path.is_dir() and not self._untouched():
-            raise RunError(f"--out {self.path} is not empty and holds no run; give another directory")
-        if overwrite and known is not None:
+        manifest = self.manifest()
+        if manifest is None and not self._untouched():
+            manifest = self.manifest()  # another process may have claimed the directory in between
+            if manifest is None:
+                raise RunError(f"--out {self.path} is not empty and holds no run; give another directory")
+        if manifest is not None and not overwrite:
+            self._compare(manifest, known)
+
+    def claim(self, manifest: dict[str, Any], overwrite: bool = False) -> dict[str, Any]:
+        """Make the directory this run's: new, or one that stopped and goes on. Of many processes that try, one wins.
+
+        Args:
+            manifest: what a new run writes; its ``identity`` is compared key by key with that of the run that is there.
+            overwrite: throw another run away.
+
+        Returns:
+            The manifest that the directory has now.
+
+        Raises:
+            RunError: as for `check`.
+        """
+        self.check(manifest["identity"], overwrite)
+        if overwrite and self.manifest() is not None:
             self._clear()
         (self.path / "scores").mkdir(parents=True, exist_ok=True)
+        with _beside(self.manifest_path) as part:
+            part.write_text(_as_json(manifest), encoding="utf-8", errors="replace")
+            _name(part, self.manifest_path)
+        held = self.manifest() or manifest
+        self._compare(held, manifest["identity"])
+        return held
+
+    def _compare(self, manifest: dict[str, Any], known: dict[str, Any]) -> None:
+        held = {key: manifest["identity"].get(key) for key in known}
+        different = differences(held, known)
+        if different:
+            raise RunError(
+                f"{self.path} already holds another run (fingerprint {fingerprint(held)}, now {fingerprint(known)}: "
+                f"{'; '.join(different)}); give another --out, or --overwrite to replace it"
+            )
 
     def _untouched(self) -> bool:
-        """Whether nothing is here but what a run that was killed before its first manifest leaves."""
-        others = [entry for entry in self.path.iterdir() if not entry.name.startswith(".part-")]
+        """Whether nothing is here but what a run leaves that has not written its manifest: also an engine's files."""
+        if not self.path.exists():
+            return True
+        others = [entry for entry in self.path.iterdir() if not entry.name.startswith(".part-") and entry != self.engine]
         return all(entry.name == "scores" and entry.is_dir() and not any(entry.iterdir()) for entry in others)
 
     def _clear(self) -> None:
         """Delete what a run writes, and nothing else that somebody put beside it. The manifest goes last."""
         shutil.rmtree(self.path / "scores", ignore_errors=True)
+        shutil.rmtree(self.engine, ignore_errors=True)
         outputs = [*self.path.glob("kept.*"), *self.path.glob("flagged.*"), *self.path.glob("report.*"), self.path / "verdicts.parquet"]
         for path in [*outputs, self.manifest_path]:
             if path.is_dir():
                 shutil.rmtree(path)
             path.unlink(missing_ok=True)
 
+    def sweep(self) -> None:
+        """Delete what killed processes left half-written; the files of one that lives are left alone."""
+        for part in [*self.path.glob(".part-*"), *self.path.glob("scores/.part-*")]:
+            with suppress(FileNotFoundError):  # another process may sweep at the same time
+                if _is_left_over(part):
+                    shutil.rmtree(part) if part.is_dir() else part.unlink()
+
     def write_json(self, name: str, value: Any) -> None:
         """Write ``<name>`` as indented JSON."""
-        self.write_text(name, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+        self.write_text(name, _as_json(value))
 
     def write_text(self, name: str, text: str) -> None:
         """Write ``<name>`` as UTF-8; a lone surrogate in someone's row is written as a question mark."""
@@ -141,13 +229,17 @@ class RunDirectory:
         with whole(self.part(shard)) as part:
             pq.write_table(pa.table(columns, schema=SCORES), part)
 
+    def missing(self, shards: Sequence[Shard]) -> list[Shard]:
+        """The shards that have no scores yet."""
+        return [shard for shard in shards if not self.part(shard).is_file()]
+
     def read_scores(self, shards: Sequence[Shard]) -> pa.Table:
         """All scores in row order.
 
         Raises:
             RunError: a shard is missing or holds other rows than it should: the scan has not ended.
         """
-        missing = [shard for shard in shards if not self.part(shard).is_file()]
+        missing = self.missing(shards)
         if missing:
             raise RunError(
                 f"{self.path} is not complete: {len(missing)} of {len(shards)} parts are missing; run the same scan again to finish it"
@@ -159,6 +251,28 @@ class RunDirectory:
         return pa.concat_tables(tables)
 
 
+def fingerprint(identity: dict[str, Any]) -> str:
+    """A short hash that tells two identities apart."""
+    return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:12]
+
+
 def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
     """What differs between two identities, in words: ``model: a, now b``."""
     return [f"{key}: {old.get(key)!r}, now {new.get(key)!r}" for key in {**old, **new} if old.get(key) != new.get(key)]
+
+
+def _as_json(value: Any) -> str:
+    return json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def _name(part: Path, path: Path) -> None:
+    """Give a whole file its final name unless another process was first."""
+    try:
+        os.link(part, path)
+    except FileExistsError:
+        pass
+    except OSError as error:
+        if error.errno in FULL:
+            raise
+        if not path.exists():  # a file system without hard links leaves this moment open
+            part.replace(path)

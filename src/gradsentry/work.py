@@ -1,0 +1,221 @@
+"""The work on a run's shards, wherever it is done: here, in a worker process or on a cluster."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gradsentry._version import __version__
+from gradsentry.config import ScanConfig
+from gradsentry.errors import NothingScorable
+from gradsentry.formats import parse_mapping, settle
+from gradsentry.sources import Source, open_source
+from gradsentry.store import RunDirectory
+from gradsentry.types import Score, Shard
+
+if TYPE_CHECKING:
+    from gradsentry.scorer import Scorer
+
+log = logging.getLogger(__name__)
+
+MATHS_VERSION = 1
+"""Raised when a change of the code changes scores: runs of different versions are not mixed."""
+
+DETECTION_ROWS = 100
+"""Rows from which the format is told."""
+
+
+def _nothing(*_: Any) -> None:
+    pass
+
+
+@dataclass(frozen=True)
+class Ticks:
+    """Who wants to know how far a scan is."""
+
+    start: Callable[[int, int], None] = _nothing
+    """Called once with (rows in all, rows that an earlier run has scored already)."""
+    advance: Callable[[int, int], None] = _nothing
+    """Called after each batch with (rows, tokens) of that batch; rows are negative where a worker's death lost some."""
+
+
+@dataclass(frozen=True)
+class ModelFacts:
+    """What a run wants to know of the model that scores it."""
+
+    name: str
+    revision: str
+    dtype: str
+    stamp: str
+    """Names weights and tokenizer."""
+    max_length: int
+    """Longest row in tokens."""
+    token_budget: int
+    """Tokens in a batch, unless the run has settled on another number."""
+
+    @classmethod
+    def of(cls, scorer: Scorer) -> ModelFacts:
+        loaded = scorer.loaded
+        return cls(loaded.name, loaded.revision, loaded.dtype, loaded.stamp, scorer.max_length, scorer.token_budget)
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a process needs to score shards of a run. It travels to workers and engines by pickle."""
+
+    out: Path
+    """The run directory."""
+    data: Any
+    """What `open_source` takes."""
+    shards: tuple[Shard, ...]
+    """All of the run."""
+    config: ScanConfig
+    """The options, with the format that was detected."""
+    model: Any
+    """A path, a Hub id, None for the embedded model, or a loaded one."""
+    tokenizer: Any
+    """Of a loaded model."""
+    known: dict[str, Any]
+    """The part of the run's identity for which no model is needed."""
+    described: dict[str, Any]
+    """The manifest's ``data``."""
+
+    def open(self) -> Source:
+        """The data, opened again."""
+        return open_source(self.data, split=self.config.split, streaming=self.config.streaming)
+
+    def load(self) -> Scorer:
+        """The model, on this process's devices.
+
+        Raises:
+            ModelError: it cannot be loaded. UsageError: options that cannot be.
+        """
+        from gradsentry.models import load_model
+        from gradsentry.scorer import Scorer
+
+        config = self.config
+        if config.gpus_per_worker == 1:
+            return Scorer(self.model, self.tokenizer, config=config)
+        loaded = load_model(
+            self.model, dtype=config.dtype, device_map="auto", trust_remote_code=config.trust_remote_code, allow_pickle=config.allow_pickle
+        )
+        scorer = Scorer(loaded.model, loaded.tokenizer, config=config)
+        scorer.loaded = loaded  # with the name that the user gave
+        return scorer
+
+    def identity(self, facts: ModelFacts) -> dict[str, Any]:
+        """Everything that changes a score; two runs with the same identity may share a directory."""
+        return self.known | {"model": facts.stamp, "dtype": facts.dtype, "max_length": facts.max_length}
+
+    def claim(self, facts: ModelFacts) -> dict[str, Any]:
+        """Make the run directory this job's.
+
+        Returns:
+            The manifest. Its `token_budget` is the one to score with: another would change the last bits of the scores.
+
+        Raises:
+            RunError: the directory holds another run, or is none.
+        """
+        run = RunDirectory(self.out)
+        manifest = {
+            "tool": f"gradsentry {__version__}",
+            "started": datetime.fromtimestamp(time.time(), UTC).isoformat(timespec="seconds"),
+            "identity": self.identity(facts),
+            "config": self.config.as_dict(),
+            "data": self.described,
+            "model": {"name": facts.name, "revision": facts.revision, "dtype": facts.dtype},
+            "token_budget": facts.token_budget,
+        }
+        held = run.claim(manifest, self.config.overwrite)
+        budget = self.config.token_budget or held.get("token_budget", facts.token_budget)
+        if budget != held.get("token_budget"):
+            held |= {"token_budget": budget}
+            run.write_json("manifest.json", held)
+        return held
+
+    def start(self, ticks: Ticks) -> list[Shard]:
+        """Say how far the run is and return the shards that have no scores yet."""
+        missing = RunDirectory(self.out).missing(self.shards)
+        rows = self.shards[-1].stop
+        done = rows - sum(shard.stop - shard.start for shard in missing)
+        if done:
+            log.info("going on after %d rows scored before", done)
+        ticks.start(rows, done)
+        return missing
+
+
+def plan(data: Any, out: Path, config: ScanConfig, model: Any = None, tokenizer: Any = None) -> tuple[Job, Source]:
+    """Open the data, cut it into shards and settle the format: all that can be wrong before a model is loaded.
+
+    Raises:
+        DataError, UsageError: data or options that cannot be. NothingScorable: no rows.
+    """
+    source = open_source(data, split=config.split, streaming=config.streaming)
+    shards = tuple(source.plan(config.shard_rows))
+    if not shards:
+        raise NothingScorable(f"{source.name} has no rows")
+    first = islice((record.value for shard in shards for record in source.read(shard)), DETECTION_ROWS)
+    format = settle(config.format, parse_mapping(config.map), [row for row in first if row is not None])
+    log.info("format: %s; supervised: %s", format.name, format.says(config.loss_on))
+    config = replace(config, format=format.name)
+    described = {"name": source.name, "reopen": _reopen(data), "kind": source.kind, "rows": shards[-1].stop}
+    options = {name: value for name, value in config.score_options().items() if name not in ("model", "dtype", "max_length")}
+    known = {"maths": MATHS_VERSION, "data": source.fingerprint(), "rows": shards[-1].stop, **options}
+    return Job(out, data, shards, config, model if model is not None else config.model, tokenizer, known, described), source
+
+
+def _reopen(data: Any) -> str | None:
+    """How the data can be opened again later; None for rows in memory."""
+    if not isinstance(data, (str, Path)):
+        return None
+    return str(Path(data).resolve()) if Path(data).exists() else str(data)
+
+
+def score_shards(
+    run: RunDirectory,
+    source: Source,
+    shards: Iterable[Shard],
+    scorer: Scorer,
+    advance: Callable[[int, int], None],
+    written: Callable[[Shard], None] = _nothing,
+) -> None:
+    """Score shards one after the other; meanwhile the next is read and tokenised, and the last one written.
+
+    Args:
+        shards: taken one ahead, in a thread of their own: the iterator may wait.
+        advance: called with (rows, tokens) after each batch. written: called after each part, in another thread.
+    """
+    coming = iter(shards)
+
+    def prepare() -> tuple[Shard, list[Any]] | None:
+        shard = next(coming, None)
+        return None if shard is None else (shard, scorer.prepare(list(source.read(shard))))
+
+    def write(shard: Shard, scores: list[Score]) -> None:
+        run.write_scores(shard, scores)
+        written(shard)
+
+    pool = ThreadPoolExecutor(2, "shard")
+    writing: Future[None] | None = None
+    try:
+        ahead = pool.submit(prepare)
+        while (prepared := ahead.result()) is not None:
+            ahead = pool.submit(prepare)
+            shard, items = prepared
+            scores = scorer.score_prepared(items, advance)
+            if writing is not None:
+                writing.result()
+            writing = pool.submit(write, shard, scores)
+        if writing is not None:
+            writing.result()
+    finally:
+        if writing is not None:
+            wait([writing])  # what was scored is kept
+        pool.shutdown(wait=False, cancel_futures=True)  # the iterator may wait for ever

@@ -1,0 +1,278 @@
+"""Several processes on one machine, each with its own model and its own devices. They share nothing but the run directory."""
+
+from __future__ import annotations
+
+import logging
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import threading
+from collections import Counter, deque
+from contextlib import suppress
+from dataclasses import dataclass, field
+from multiprocessing import Pipe
+from multiprocessing.connection import Connection, wait
+from typing import Any
+
+from gradsentry.config import ScanConfig, parse_workers
+from gradsentry.errors import GradsentryError, RunError, UsageError
+from gradsentry.store import RunDirectory
+from gradsentry.types import Shard
+from gradsentry.work import Job, ModelFacts, Ticks, score_shards
+
+log = logging.getLogger(__name__)
+
+ATTEMPTS = 3
+"""How often a shard is tried whose worker dies, and a worker that dies before it is ready."""
+
+
+@dataclass(frozen=True)
+class Slot:
+    """What one worker has to itself."""
+
+    environment: dict[str, str] = field(default_factory=dict)
+    """Set before the worker starts: CUDA reads it once."""
+    cores: tuple[int, ...] = ()
+    """Processor cores; none: all of them."""
+
+
+def slots(config: ScanConfig) -> list[Slot]:
+    """One slot a worker.
+
+    Raises:
+        UsageError: more workers than there are devices for.
+    """
+    wanted, each = parse_workers(config.workers), config.gpus_per_worker
+    if wanted == each == 1:
+        return [Slot()]
+    devices = _devices(config.device)
+    if each > max(1, len(devices)):
+        raise UsageError(f"--gpus-per-worker {each}: it can be at most the number of CUDA devices here, {len(devices)}")
+    most = len(devices) // each if devices else len(cores())
+    count = wanted or (most if devices else 1)
+    if count > most:
+        what = f"{each} of the {len(devices)} devices" if devices else f"one of the {most} cores"
+        raise UsageError(f"--workers {count}: it can be at most {most} here, for each worker has {what} to itself")
+    if devices:
+        return [Slot({"CUDA_VISIBLE_DEVICES": ",".join(devices[i * each : (i + 1) * each])}) for i in range(count)]
+    share = most // count
+    # The number of threads moves the last bits of a score; OMP_NUM_THREADS is how a user keeps it the same.
+    threads = os.environ.get("OMP_NUM_THREADS", str(share))
+    return [Slot({"OMP_NUM_THREADS": threads}, tuple(cores()[i * share : (i + 1) * share])) for i in range(count)]
+
+
+def cores() -> list[int]:
+    """The processor cores that this process may use."""
+    return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count() or 1))
+
+
+def _devices(device: str) -> list[str]:
+    """The devices to share out, as CUDA_VISIBLE_DEVICES names them; none where the CPU scores."""
+    if device == "cpu":
+        return []
+    import torch
+
+    count = torch.cuda.device_count()
+    if device in ("auto", "cuda") and count:
+        return os.environ.get("CUDA_VISIBLE_DEVICES", ",".join(map(str, range(count)))).split(",")[:count]
+    return [] if device == "auto" and not torch.backends.mps.is_available() else [device]
+
+
+@dataclass
+class Worker:
+    """A process as its parent sees it."""
+
+    slot: Slot
+    process: subprocess.Popen[bytes]
+    link: Connection
+    ready: bool = False
+    hands: list[Shard] = field(default_factory=list)
+    """The shards that it has: the one that it scores, and the one that it prepares."""
+    counted: int = 0
+    """Rows that it has told of and not written yet."""
+    trouble: str = ""
+    """The exception that ended it."""
+
+    def why(self) -> str:
+        """Why it ended, in words."""
+        code = self.process.wait()
+        if self.trouble:
+            return self.trouble
+        if code >= 0:
+            return f"ended with exit code {code}"
+        name = signal.Signals(-code).name
+        return f"killed by {name}" + (", as the system does when memory runs out" if name == "SIGKILL" else "")
+
+
+class Crew:
+    """The workers of a run. The parent hands out shards, replaces workers that die, and loads no model itself."""
+
+    def __init__(self, job: Job, places: list[Slot], ticks: Ticks) -> None:
+        if os.name != "posix":
+            raise UsageError("several workers need Linux or macOS; use --workers 1")
+        if job.tokenizer is not None or not isinstance(job.model, (str, os.PathLike, type(None))):
+            raise UsageError("workers load the model themselves: give its path or Hub id, not the loaded model or a tokenizer")
+        try:
+            self.packed = pickle.dumps(job)
+        except Exception as error:  # whatever the classes of somebody's rows raise
+            raise UsageError(f"the data cannot be handed to workers ({error}); give a file, or --workers 1") from error
+        self.job, self.places, self.ticks = job, places, ticks
+        self.run_directory = RunDirectory(job.out)
+        self.manifest: dict[str, Any] = {}
+        self.pending = deque(job.shards if job.config.overwrite else self.run_directory.missing(job.shards))
+        self.workers: list[Worker] = []
+        self.stillborn = 0
+        self.attempts: Counter[int] = Counter()
+        self.suspects: set[int] = set()
+        """Shards that a worker had when it died: each goes to a worker that has no other, so that the guilty one shows."""
+        self.failed: list[tuple[Shard, str]] = []
+
+    def run(self) -> dict[str, Any]:
+        """Score what is missing; returns the run's manifest.
+
+        Raises:
+            RunError: some shards killed every worker that tried them; all others are scored. Also what a worker raised.
+        """
+        try:
+            for slot in self.places[: max(1, len(self.pending))]:
+                self._start(slot)
+            while not self.manifest or self.pending or any(worker.hands for worker in self.workers):
+                told = wait([worker.link for worker in self.workers])
+                for worker in [worker for worker in self.workers if worker.link in told]:
+                    self._hear(worker)
+        finally:
+            self._stop()
+        if self.failed:
+            raise RunError(self._failure())
+        return self.manifest
+
+    def _start(self, slot: Slot) -> None:
+        """Start a fresh interpreter. multiprocessing would import the caller's script again, which may have no guard."""
+        ours, theirs = Pipe()
+        code = f"import sys; sys.path[:] = {sys.path!r}; from gradsentry.workers import main; main({theirs.fileno()}, {slot.cores})"
+        process = subprocess.Popen(
+            [sys.executable, "-c", code],
+            env=os.environ | slot.environment,
+            pass_fds=[theirs.fileno()],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            process_group=0,  # Ctrl-C is for the parent, which ends the workers
+        )
+        theirs.close()
+        self.workers.append(Worker(slot, process, ours))
+        with suppress(OSError):  # one that is dead already is buried when it is heard
+            ours.send_bytes(self.packed)
+
+    def _hear(self, worker: Worker) -> None:
+        try:
+            what, *rest = worker.link.recv()
+        except (EOFError, OSError):
+            self._bury(worker)
+            return
+        if what == "ready":
+            self._admit(worker, *rest)
+        elif what == "advance":
+            worker.counted += rest[0]
+            self.ticks.advance(*rest)
+        elif what == "written":
+            shard = worker.hands.pop(0)
+            worker.counted -= shard.stop - shard.start
+            self._hand_out(worker)
+        elif what == "trouble":
+            worker.trouble = rest[0]
+        else:
+            raise rest[0]
+
+    def _admit(self, worker: Worker, facts: ModelFacts) -> None:
+        """Claim the directory with the first worker's model; a worker that has another model is refused."""
+        if self.manifest:
+            self.run_directory.check(self.job.identity(facts))
+        else:
+            self.manifest = self.job.claim(facts)
+            self.pending = deque(self.job.start(self.ticks))
+        worker.ready, self.stillborn = True, 0
+        with suppress(OSError):
+            worker.link.send(self.manifest["token_budget"])
+        self._hand_out(worker)
+
+    def _hand_out(self, worker: Worker) -> None:
+        """Give the worker a shard, and a second one to prepare meanwhile if nobody else goes without for it."""
+        while self.pending and len(worker.hands) < 2:
+            shard = self.pending[0]
+            if worker.hands:
+                idle = sum(not other.hands for other in self.workers)
+                if len(self.pending) <= idle or self.suspects & {shard.index, worker.hands[0].index}:
+                    return
+            worker.hands.append(self.pending.popleft())
+            with suppress(OSError):
+                worker.link.send(shard)
+
+    def _bury(self, worker: Worker) -> None:
+        """Take back what a dead worker had, and start another in its place."""
+        why = worker.why()
+        self.workers.remove(worker)
+        worker.link.close()
+        if worker.counted:
+            self.ticks.advance(-worker.counted, 0)
+        if not worker.ready:
+            self.stillborn += 1
+            if self.stillborn == ATTEMPTS:
+                raise RunError(f"workers end before they are ready, {ATTEMPTS} times in turn ({why}); use fewer --workers")
+        self.suspects |= {shard.index for shard in worker.hands}
+        for shard in worker.hands[:1]:
+            self.attempts[shard.index] += 1
+            if self.attempts[shard.index] == ATTEMPTS:
+                self.failed.append((worker.hands.pop(0), why))
+            else:
+                log.warning("a worker died (%s); its rows %d to %d are scored again", why, shard.start, shard.stop - 1)
+        self.pending.extendleft(reversed(worker.hands))
+        if self.pending or not self.manifest:
+            self._start(worker.slot)
+
+    def _stop(self) -> None:
+        """End the workers. What they have written stays."""
+        for worker in self.workers:
+            worker.link.close()
+            worker.process.terminate()
+        for worker in self.workers:
+            worker.process.wait()
+
+    def _failure(self) -> str:
+        rows = ", ".join(f"{shard.start} to {shard.stop - 1} ({why})" for shard, why in self.failed)
+        return (
+            f"{self.job.described['name']}: the worker died each of {ATTEMPTS} times over rows {rows}; all other rows are scored. "
+            f"Run the same command again with a lower --token-budget (it was {self.manifest['token_budget']}) or fewer --workers: it "
+            "goes on from there. If one long row is too much for the memory, scan to another --out with --max-length"
+        )
+
+
+def main(descriptor: int, own: tuple[int, ...]) -> None:
+    """A worker: gets the job and then shards over its pipe, and tells what it does. Ends when the pipe does."""
+    os.set_inheritable(descriptor, False)
+    if own and hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, own)
+    link = Connection(descriptor)
+    lock = threading.Lock()
+
+    def say(*message: Any) -> None:
+        with lock:
+            link.send(message)
+
+    with suppress(EOFError, ConnectionError):  # the parent is gone: nobody waits for the rest
+        try:
+            job: Job = pickle.loads(link.recv_bytes())
+            scorer = job.load()
+            say("ready", ModelFacts.of(scorer))
+            scorer.token_budget = link.recv()
+            shards = iter(link.recv, None)
+            score_shards(RunDirectory(job.out), job.open(), shards, scorer, lambda *batch: say("advance", *batch), lambda _: say("written"))
+        except (EOFError, ConnectionError):
+            raise
+        except (GradsentryError, OSError) as error:
+            say("error", error)
+        except Exception as error:  # memory that a device lacks comes as a RuntimeError
+            log.debug("a worker's exception", exc_info=True)
+            say("trouble", f"{type(error).__name__}: {str(error).partition(chr(10))[0]}")
+    os._exit(0)  # a thread of score_shards may wait for a shard that never comes
