@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import pyarrow.compute
 
 from gradsentry._version import __version__
 from gradsentry.config import ScanConfig
@@ -15,6 +16,8 @@ from gradsentry.formats import FORMATS, apply_mapping, parse_mapping
 from gradsentry.report.text import visible
 from gradsentry.sources import Source
 from gradsentry.types import ChatSample, Record, Row, Sample, Shard, TextSample
+
+pc: Any = pyarrow.compute  # its functions are made when it is imported, where no type checker sees them
 
 SCHEMA_VERSION = 1
 LISTED = 1000
@@ -31,7 +34,7 @@ def example_rows(decision: Decision, source: Source, shards: Sequence[Shard], co
     wanted = set(flagged_rows(decision)) | set(unscored_rows(decision))
     found: dict[int, dict[str, str]] = {}
     for shard in shards:
-        if not any(shard.start <= row < shard.stop for row in wanted):
+        if wanted.isdisjoint(range(shard.start, shard.stop)):
             continue
         for record in source.read(shard):
             if record.row in wanted:
@@ -48,8 +51,7 @@ def flagged_rows(decision: Decision) -> list[int]:
 
 def unscored_rows(decision: Decision) -> list[int]:
     """The first rows that could not be scored."""
-    statuses = decision.verdicts["status"].to_pylist()
-    return [row for row, status in enumerate(statuses) if status != "scored"][:LISTED]
+    return pc.indices_nonzero(pc.not_equal(decision.verdicts["status"], "scored"))[:LISTED].to_pylist()
 
 
 def _preview(record: Record, config: ScanConfig) -> dict[str, str]:
