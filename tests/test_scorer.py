@@ -12,7 +12,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from gradsentry import Scorer, spectrum
 from gradsentry.errors import DataError, ModelError, UsageError
-from gradsentry.probe import head_factors
+from gradsentry.head import Head
+from gradsentry.probe import states_before_head
 from gradsentry.types import Record
 
 ROWS = [{"prompt": "What is the capital of France?" * n, "completion": " Paris" * (1 + n * m)} for n in range(1, 5) for m in range(5)]
@@ -87,9 +88,9 @@ def test_a_row_longer_than_the_context_is_cut_from_the_left_and_says_so(llama: P
     assert "longer than 40 tokens" in cut.reason
     prompt, completion = (tokenizer(long[name], add_special_tokens=False)["input_ids"] for name in ("prompt", "completion"))
     kept = [*prompt, *completion, tokenizer.eos_token_id][-40:]
-    labels = [-100] * (40 - cut.n_tokens) + kept[-cut.n_tokens :]
-    factors = head_factors(llama, torch.tensor([kept]), torch.ones(1, 40, dtype=torch.long), torch.tensor([labels]))
-    assert cut.loss == pytest.approx(float(factors.losses.mean()), abs=1e-5)
+    states = states_before_head(llama, torch.tensor([kept[:-1]]))[0, -cut.n_tokens :]
+    (gradient,) = Head(llama, "none").gradients([states], [torch.tensor(kept[-cut.n_tokens :])])
+    assert cut.loss == pytest.approx(float(gradient.losses.mean()), abs=1e-5)
 
 
 def test_length_bounds_the_entropy(llama: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> None:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import torch
-
-    from gradsentry.prefix import Group
 
 BUDGET = {"cpu": 1024, "mps": 4096, "cuda": 16384}
 """Tokens in a batch by kind of device. The CPU's is measured (`benchmarks/token_budget.py`: 512 and 1024 are equal within
@@ -40,19 +38,3 @@ def bins(lengths: Sequence[int], token_budget: int) -> list[list[int]]:
             longest = lengths[position]
         result[-1].append(position)
     return result
-
-
-def waves(groups: Sequence[Group], token_budget: int) -> Iterator[list[Group]]:
-    """Groups whose prefixes are held in memory together: at most `token_budget` prefix tokens, or one group.
-
-    Groups without a prefix are a wave of their own.
-    """
-    wave: list[Group] = []
-    for group in groups:
-        tokens = sum(member.length for member in wave)
-        if wave and (not group.length or not wave[0].length or tokens + group.length > token_budget):
-            yield wave
-            wave = []
-        wave.append(group)
-    if wave:
-        yield wave

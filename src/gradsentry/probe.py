@@ -1,8 +1,7 @@
-"""From a model and a batch to the two factors of every row's gradient: one forward pass, no backward pass.
+"""From a model and a batch to what enters its output projection ("head"): one forward pass, no backward pass.
 
-The output projection ("head") is found with `get_output_embeddings`. Hooks on it keep only the supervised positions,
-so logits exist nowhere else, and make the head's output a leaf: the gradient of the loss at that leaf is delta, whatever
-the model does to the logits afterwards (scaling, soft-capping). Where it does nothing, delta is softmax - onehot.
+The head is found with `get_output_embeddings`. A hook in front of it takes the states and lets one token through, so that
+logits are made nowhere but in `head.py`, a block at a time.
 """
 
 from __future__ import annotations
@@ -10,7 +9,6 @@ from __future__ import annotations
 import inspect
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -18,19 +16,7 @@ from torch import Tensor, nn
 
 from gradsentry.errors import ModelError
 
-
-@dataclass(frozen=True)
-class Factors:
-    """The gradients of a batch's rows, factored; the rows' supervised tokens stand one after the other."""
-
-    delta: Tensor
-    """[N, V'] float32 or wider, N = sum of T over the rows, V' columns kept by the crop."""
-    hidden: Tensor
-    """[N, d'] the head's input at the same positions, in the model's dtype."""
-    losses: Tensor
-    """[N] negative log-likelihood of each supervised token, in nats."""
-    lengths: list[int]
-    """T of each row; rows without supervised tokens have 0."""
+HALF = (torch.bfloat16, torch.float16)
 
 
 def output_projection(model: nn.Module) -> nn.Module:
@@ -58,109 +44,68 @@ def head_width(head: nn.Module) -> tuple[int, int]:
 
 
 @contextmanager
-def frozen(model: nn.Module) -> Iterator[None]:
-    """Eval mode (no dropout) and no parameter that asks for a gradient, so that no graph is kept; restored after."""
+def scoring(model: Any) -> Iterator[None]:
+    """The model as it scores; all is put back after. In eval mode (no dropout), no parameter asks for a gradient (no graph),
+    and a model in half precision keeps what stands between its matrix products in float32.
+
+    In plain bfloat16 the states that layer after layer adds to are rounded each time; kept in float32, the entropy's error
+    is less than half (`docs/performance.md`).
+    """
     modes = [(module, module.training) for module in model.modules()]
     wanted = [parameter for parameter in model.parameters() if parameter.requires_grad]
     model.eval()
     for parameter in wanted:
         parameter.requires_grad_(False)
+    half = model.dtype in HALF
+    # A norm takes states and parameters of one dtype only; vectors cost nothing to widen, matrix products narrow them again.
+    vectors = [(parameter, parameter.data) for parameter in model.parameters() if half and parameter.ndim == 1]
+    for parameter, data in vectors:
+        parameter.data = data.float()
+    hook = model.get_input_embeddings().register_forward_hook(lambda _module, _args, output: output.float()) if half else None
     try:
-        with torch.enable_grad():  # only the leaf behind the head needs it
+        # Gradients are on for the leaf behind the head alone.
+        with torch.enable_grad(), torch.autocast(model.device.type, dtype=model.dtype if half else torch.bfloat16, enabled=half):
             yield
     finally:
+        if hook is not None:
+            hook.remove()
+        for parameter, data in vectors:
+            parameter.data = data
         for parameter in wanted:
             parameter.requires_grad_(True)
         for module, mode in modes:
             module.training = mode
 
 
-class _HeadTap:
-    """Hooks of one forward pass: select supervised positions before the head, cut the graph after it."""
-
-    def __init__(self, predicts: Tensor) -> None:
-        self.predicts = predicts
-        """[B, S] bool: positions whose next token is supervised."""
-        self.hidden: Tensor | None = None
-        self.leaf: Tensor | None = None
-
-    def before(self, _module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
-        states = args[0]
-        hidden = states[self.predicts[:, -states.shape[1] :]].detach()
-        self.hidden = hidden
-        return (hidden.unsqueeze(0), *args[1:])
-
-    def after(self, _module: nn.Module, _args: tuple[Any, ...], output: Tensor) -> Tensor:
-        # At least float32 from here on: softmax, soft-cap and delta are not to be rounded to the model's bfloat16.
-        wide = output.detach() if output.dtype == torch.float64 else output.detach().float()
-        self.leaf = wide.requires_grad_(True)
-        return self.leaf
+def takes_positions(model: Any) -> bool:
+    """Whether the model's forward pass takes explicit positions."""
+    return "position_ids" in inspect.signature(model.forward).parameters
 
 
-def _positions(attention_mask: Tensor) -> Tensor:
-    """[B, S] position of every token within its own row, wherever the padding stands."""
-    return (attention_mask.long().cumsum(-1) - 1).clamp_min(0)
-
-
-def head_factors(
-    model: nn.Module,
-    input_ids: Tensor,
-    attention_mask: Tensor,
-    labels: Tensor,
-    widths: tuple[int, int] | None = None,
-    **forward: Any,
-) -> Factors:
-    """Gradient factors of every row of a batch at the output projection.
+def states_before_head(model: Any, input_ids: Tensor, **forward: Any) -> Tensor:
+    """What the model hands to its output projection.
 
     Args:
-        model: a causal language model. input_ids, attention_mask, labels: [B, S], padded on either side, labels -100
-            where unsupervised; the label at position i is predicted at position i - 1.
-        widths: leading columns (V', d') of delta and hidden to keep; None keeps all.
-        forward: more arguments of the model's forward (a key/value cache of a shared prefix).
+        model: a causal language model. input_ids: [B, S]. forward: more arguments of its forward pass.
 
     Returns:
-        Factors whose `delta` is the gradient of the SUMMED loss of each row: divide by T for the mean.
+        [B, S, d], in the dtype in which the model has them there.
 
     Raises:
-        ModelError: no output projection, or the model did not call it once on [B, S, d] states.
+        ModelError: the model did not send its states through its output projection, or not all of them.
     """
-    head = output_projection(model)
-    real = attention_mask[:, -labels.shape[1] :].bool()
-    predicts = torch.zeros_like(labels, dtype=torch.bool)
-    predicts[:, :-1] = (labels[:, 1:] != -100) & real[:, 1:] & real[:, :-1]  # padding neither predicts nor is predicted
-    targets = labels[:, 1:][predicts[:, :-1]]
-    if "position_ids" not in forward and "position_ids" in inspect.signature(model.forward).parameters:
-        forward["position_ids"] = _positions(attention_mask)[:, -input_ids.shape[1] :]
-    forward.setdefault("use_cache", False)
+    taken: list[Tensor] = []
 
-    tap = _HeadTap(predicts)
-    hooks = [head.register_forward_pre_hook(tap.before), head.register_forward_hook(tap.after)]
+    def take(_module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
+        taken.append(args[0].detach())
+        return (args[0][:, :1], *args[1:])
+
+    hook = output_projection(model).register_forward_pre_hook(take)
     try:
-        with frozen(model):
-            logits = model(input_ids=input_ids, attention_mask=attention_mask, **forward).logits
-            if tap.leaf is None or tap.hidden is None or logits.shape[-2] != targets.shape[0]:
-                raise ModelError(f"{type(model).__name__} did not send its states through its output projection")
-            delta, losses = _delta(logits.squeeze(0), tap.leaf, targets)
+        with scoring(model):
+            model(input_ids=input_ids, use_cache=False, **forward)
     finally:
-        for hook in hooks:
-            hook.remove()
-    n_rows, n_columns = widths or (delta.shape[-1], tap.hidden.shape[-1])
-    return Factors(
-        delta=delta[:, :n_rows],
-        hidden=tap.hidden[:, :n_columns],
-        losses=losses,
-        lengths=predicts.sum(-1).tolist(),
-    )
-
-
-def _delta(logits: Tensor, leaf: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-    """delta [N, V] at the leaf and the token losses [N]; `logits` is [N, V], what the model made of the leaf."""
-    if logits.untyped_storage().data_ptr() == leaf.untyped_storage().data_ptr():  # plain logits: the closed form
-        log_p = torch.log_softmax(leaf.detach().squeeze(0), dim=-1)
-        losses = -log_p.gather(-1, targets.unsqueeze(-1)).squeeze(-1)
-        delta = log_p.exp_()
-        delta[torch.arange(len(targets), device=delta.device), targets] -= 1
-        return delta, losses
-    losses = nn.functional.cross_entropy(logits, targets, reduction="none")
-    (gradient,) = torch.autograd.grad(losses.sum(), leaf)
-    return gradient.squeeze(0), losses.detach()
+        hook.remove()
+    if len(taken) != 1 or taken[0].shape[:2] != input_ids.shape:
+        raise ModelError(f"{type(model).__name__} did not send its states through its output projection")
+    return taken[0]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -11,13 +11,13 @@ import torch
 from torch import Tensor
 
 from gradsentry import encode, spectrum
-from gradsentry.batching import bins, default_budget, waves
+from gradsentry.batching import default_budget
 from gradsentry.config import ScanConfig
 from gradsentry.errors import RowProblem, UsageError
 from gradsentry.formats import FORMATS, Format, apply_mapping, detect, parse_mapping
+from gradsentry.head import Head
 from gradsentry.models import LoadedModel, load_model
-from gradsentry.prefix import Group, PrefixCache, can_share, group_by_prefix, prefix_cache
-from gradsentry.probe import Factors, head_factors, head_width, output_projection
+from gradsentry.states import packed_states, packs, padded_batches, predicting
 from gradsentry.types import Encoded, Record, Row, Sample, Score
 
 if TYPE_CHECKING:
@@ -63,12 +63,11 @@ class Scorer:
                 raise UsageError(f"--format {self.config.format}: it can be {', '.join(FORMATS)}")
             self.format = FORMATS[self.config.format]
         self.loaded = self._load(model, tokenizer)
-        vocabulary, width = head_width(output_projection(self.loaded.model))
-        self.widths = spectrum.crop_widths(vocabulary, width, self.config.crop)
+        self.head = Head(self.loaded.model, self.config.crop)
         self.max_length = min(self.config.max_length or self.loaded.max_length, self.loaded.max_length)
         self.token_budget = self.config.token_budget or default_budget(self.loaded.model.device)
-        self.shares = True
-        """Whether prefixes are computed once; turned off where the model's state cannot be shared."""
+        self.packs = packs(self.loaded.model)
+        """Whether rows are computed without padding and what they have in common once; else row beside row, padded."""
 
     def _load(self, model: Any, tokenizer: Any) -> LoadedModel:
         if model is None or isinstance(model, (str, os.PathLike)):
@@ -124,31 +123,13 @@ class Scorer:
             scores[score.row] = score
         return [scores[item.row] for item in items]
 
-    def score_encoded(self, rows: Sequence[Encoded], progress: Progress = _nothing) -> Iterable[Score]:
+    def score_encoded(self, rows: Sequence[Encoded], progress: Progress = _nothing) -> Iterator[Score]:
         """Scores of rows that are tokens already, in the order in which they were computed."""
-        longest = max((len(row.input_ids) for row in rows), default=0)
-        shares = self.shares and can_share(self.loaded.model, longest)
-        groups = group_by_prefix(rows) if shares else [Group(0, tuple(range(len(rows))))]
-        for wave in waves(groups, self.token_budget):
-            cache = self._prefixes(rows, wave)
-            members = [(i, which) for which, group in enumerate(wave) for i in group.members]
-            cached = [group.length if cache else 0 for group in wave]
-            # A token behind a cached prefix costs that prefix's memory and attention, not its matrix products.
-            costs = [len(rows[i].input_ids) - cached[which] + cached[which] // 4 for i, which in members]
-            for positions in bins(costs, self.token_budget):
-                batch = [rows[members[at][0]] for at in positions]
-                prefixes = torch.tensor([members[at][1] for at in positions]) if cache else None
-                yield from self._score_batch(batch, cache, prefixes)
-                progress(len(batch), sum(len(row.input_ids) for row in batch))
-
-    def _prefixes(self, rows: Sequence[Encoded], wave: Sequence[Group]) -> PrefixCache | None:
-        """Keys and values of the wave's prefixes; None where there are none to share."""
-        if not self.shares or not wave[0].length:
-            return None
-        shared = [rows[group.members[0]].input_ids[: group.length] for group in wave]
-        cache = prefix_cache(self.loaded.model, shared, self.loaded.model.device)
-        self.shares = cache is not None
-        return cache
+        states = packed_states if self.packs else padded_batches
+        for members, hidden in states(self.loaded.model, rows, self.token_budget):
+            batch = [rows[i] for i in members]
+            yield from self._score_batch(batch, hidden)
+            progress(len(batch), sum(len(row.input_ids) for row in batch))
 
     def _encode(self, records: Sequence[Record]) -> Iterable[Encoded | Score]:
         """The items of `prepare` as they come: first what cannot be read, then the rest."""
@@ -174,62 +155,15 @@ class Scorer:
                 (input_ids, labels), note = encode.fit(ids, self.max_length, bos)
                 yield Encoded(row, input_ids, labels, note)
 
-    def _score_batch(self, batch: Sequence[Encoded], cache: PrefixCache | None, prefixes: Tensor | None) -> Iterable[Score]:
-        """One forward pass and the spectra of its rows; `prefixes` [B] says which cached prefix each row stands behind."""
-        factors = self._factors(batch, cache, prefixes)
-        for row, value, loss in zip(batch, entropies(factors), row_losses(factors), strict=True):
-            if value != value:  # NaN or infinite logits: an overflow in the model, no fault of the row
+    def _score_batch(self, batch: Sequence[Encoded], hidden: Sequence[Tensor]) -> Iterator[Score]:
+        """The spectra of rows whose states are known: for each row [T, d] where a supervised token is predicted."""
+        targets = [torch.tensor([row.labels[i + 1] for i in predicting(row)], device=self.loaded.model.device) for row in batch]
+        gradients = self.head.gradients(hidden, targets)
+        spectra = spectrum.solve_all([gradient.grams for gradient in gradients])
+        for row, gradient, values in zip(batch, gradients, spectra, strict=True):
+            if not values.isfinite().all():  # NaN or infinite logits: an overflow in the model, no fault of the row
                 reason = f"the model's logits are not finite in {self.loaded.dtype}; try --dtype float32"
                 yield Score(row.row, "error", n_tokens=row.n_tokens, reason=reason)
             else:
-                yield Score(row.row, "scored", value, row.n_tokens, loss, row.note)
-
-    def _factors(self, batch: Sequence[Encoded], cache: PrefixCache | None, prefixes: Tensor | None) -> Factors:
-        model, device = self.loaded.model, self.loaded.model.device
-        if cache is None or prefixes is None:
-            return head_factors(model, *pad(batch, [0] * len(batch), device), widths=self.widths)
-        past, past_mask = cache.rows(prefixes.to(device))
-        skipped = cache.lengths[prefixes.to(device)]
-        ids, mask, labels = pad(batch, skipped.tolist(), device)
-        positions = skipped[:, None] + torch.arange(ids.shape[1], device=device)
-        return head_factors(
-            model, ids, torch.cat([past_mask, mask], dim=1), labels, widths=self.widths, past_key_values=past, position_ids=positions
-        )
-
-
-def pad(batch: Sequence[Encoded], skipped: Sequence[int], device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
-    """input_ids, attention_mask, labels, each [B, S], without the first `skipped` tokens, padded on the right."""
-    longest = max(len(row.input_ids) - skip for row, skip in zip(batch, skipped, strict=True))
-    ids = torch.zeros(len(batch), longest, dtype=torch.long)
-    mask = torch.zeros_like(ids)
-    labels = torch.full_like(ids, encode.IGNORED)
-    for i, (row, skip) in enumerate(zip(batch, skipped, strict=True)):
-        length = len(row.input_ids) - skip
-        ids[i, :length] = torch.tensor(row.input_ids[skip:])
-        labels[i, :length] = torch.tensor(row.labels[skip:])
-        mask[i, :length] = 1
-    return ids.to(device), mask.to(device), labels.to(device)
-
-
-def entropies(factors: Factors) -> list[float]:
-    """Spectral entropy of every row of a batch; NaN where the factors are not finite.
-
-    [T, T] problems of a batch are padded with zeros to one size and solved together, which changes no eigenvalue.
-    """
-    deltas = factors.delta.split(factors.lengths)
-    longest = max(factors.lengths)
-    grams = factors.delta.new_zeros((len(deltas), longest, longest), dtype=torch.float64)
-    hidden = factors.hidden.new_zeros((len(deltas), longest, factors.hidden.shape[-1]), dtype=torch.float32)
-    for i, (delta, states) in enumerate(zip(deltas, factors.hidden.split(factors.lengths), strict=True)):
-        grams[i, : len(delta), : len(delta)] = spectrum.gram(delta)
-        hidden[i, : len(states)] = states
-    finite = grams.isfinite().flatten(1).all(1) & hidden.isfinite().flatten(1).all(1)
-    broken = ~finite[:, None, None]
-    squares = spectrum.squared_spectrum(grams.masked_fill(broken, 0), hidden.masked_fill(broken, 0))
-    values = spectrum.entropy(squares.sqrt())
-    return values.masked_fill(~finite, float("nan")).tolist()
-
-
-def row_losses(factors: Factors) -> list[float]:
-    """Mean negative log-likelihood of every row's supervised tokens, in nats."""
-    return [float(part.double().mean()) for part in factors.losses.split(factors.lengths)]
+                loss = float(gradient.losses.double().mean())
+                yield Score(row.row, "scored", float(spectrum.entropy(values)), row.n_tokens, loss, row.note)

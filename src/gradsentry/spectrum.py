@@ -11,6 +11,8 @@ score on G; the factored form is exact linear algebra, see `docs/method.md`).
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -24,8 +26,21 @@ FLOOR = 1e-12
 CROP_FRACTION = 8
 """The published score keeps the first V // 8 rows and d // 8 columns of G (same place)."""
 
-CHUNK = 8192
-"""Columns of a [T, n] factor that are raised to float64 at a time: bounds the copy that a Gram matrix needs."""
+CHUNK = 2048
+"""Columns of a factor that are raised to float64 at a time: bounds the copy that a Gram matrix needs."""
+
+TOGETHER = 2**22
+"""Elements of the padded batch in which eigenvalues of several rows are computed together (32 MiB in float64)."""
+
+
+@dataclass(frozen=True)
+class Grams:
+    """What the spectrum of ``delta^T hidden`` follows from: its squared singular values are the eigenvalues of ``left right``."""
+
+    left: Tensor
+    """[..., n, n] float64: delta delta^T, or (delta^T hidden)^T (delta^T hidden) for rows longer than the hidden is wide."""
+    right: Tensor
+    """[..., n, n] float64: hidden hidden^T, or the identity. n = min(T, d)."""
 
 
 def crop_widths(vocabulary: int, width: int, crop: str) -> tuple[int, int]:
@@ -44,6 +59,11 @@ def crop_widths(vocabulary: int, width: int, crop: str) -> tuple[int, int]:
     raise ValueError(f"crop is {crop!r}; it can be 'reference' or 'none'")
 
 
+def _double(tensor: Tensor) -> Tensor:
+    """In float64, on the CPU where the device has none."""
+    return tensor.cpu().double() if tensor.device.type == "mps" else tensor.double()
+
+
 def gram(factor: Tensor) -> Tensor:
     """``factor factor^T`` in float64.
 
@@ -53,34 +73,69 @@ def gram(factor: Tensor) -> Tensor:
     Returns:
         [..., T, T] float64. A float32 Gram would square the condition number into the small singular values.
     """
-    total = factor.new_zeros((*factor.shape[:-1], factor.shape[-2]), dtype=torch.float64)
-    for part in factor.split(CHUNK, dim=-1):
-        wide = part.double()
-        total += wide @ wide.mT
-    return total
+    return sum((wide @ wide.mT for wide in map(_double, factor.split(CHUNK, dim=-1))), start=_double(factor.new_zeros(())))
 
 
-def squared_spectrum(delta_gram: Tensor, hidden: Tensor) -> Tensor:
-    """Squared singular values of ``delta^T hidden`` from the Gram matrix of delta.
-
-    With A = delta delta^T and B = hidden hidden^T they are the eigenvalues of A^(1/2) B A^(1/2), or equally those of
-    hidden^T A hidden; the smaller of the two problems is solved. Rows of zeros (padding) change nothing.
+def grams(pieces: Iterable[Tensor], hidden: Tensor) -> Grams:
+    """The smaller of the two problems that have the spectrum of ``delta^T hidden``.
 
     Args:
-        delta_gram: [..., T, T] float64. hidden: [..., T, d], any floating dtype.
-
-    Returns:
-        [..., min(T, d)] float64, descending, clamped at 0.
+        pieces: columns of delta, [..., T, n] each, that make up [..., T, V] from left to right: so delta need never be whole.
+        hidden: [..., T, d], any floating dtype.
     """
     n_tokens, width = hidden.shape[-2:]
-    if n_tokens > width:
-        wide = hidden.double()
-        small = wide.mT @ delta_gram @ wide
-    else:
-        values, vectors = torch.linalg.eigh(delta_gram)
-        root = vectors * values.clamp_min(0).sqrt().unsqueeze(-2)
-        small = root.mT @ gram(hidden) @ root
-    return torch.linalg.eigvalsh(small).flip(-1).clamp_min(0)
+    if n_tokens <= width:
+        return Grams(sum(map(gram, pieces), start=_double(hidden.new_zeros(()))), gram(hidden))
+    wide = _double(hidden)
+    total = wide.new_zeros(*hidden.shape[:-2], width, width)
+    for piece in pieces:
+        for part in piece.split(CHUNK, dim=-1):
+            gradient = _double(part).mT @ wide
+            total += gradient.mT @ gradient
+    return Grams(total, torch.eye(width, dtype=wide.dtype, device=wide.device).expand_as(total))
+
+
+def solve(problem: Grams) -> Tensor:
+    """Singular values of ``delta^T hidden`` [..., n] float64, descending; NaN throughout where a Gram matrix is not finite.
+
+    Rows and columns of zeros (padding) add singular values of zero and change no other.
+    """
+    broken = ~(problem.left.isfinite() & problem.right.isfinite()).flatten(-2).all(-1)
+    left, right = (part.masked_fill(broken[..., None, None], 0) for part in (problem.left, problem.right))
+    values, vectors = torch.linalg.eigh(right)
+    root = vectors * values.clamp_min(0).sqrt().unsqueeze(-2)
+    squares = torch.linalg.eigvalsh(root.mT @ left @ root).flip(-1).clamp_min(0)
+    return squares.sqrt().masked_fill(broken[..., None], float("nan"))
+
+
+def solve_all(problems: Sequence[Grams]) -> list[Tensor]:
+    """`solve` each, those of like size padded and solved together.
+
+    Args:
+        problems: [n, n] each, n its own.
+
+    Returns:
+        [n] float64 for each, in their order.
+    """
+    order = sorted(range(len(problems)), key=lambda i: len(problems[i].left))
+    results: list[Tensor] = [torch.empty(0)] * len(problems)
+    while order:
+        size = len(problems[order[-1]].left)
+        most = max(1, TOGETHER // size**2)
+        group = [i for i in order[-most:] if 2 * len(problems[i].left) > size]
+        del order[-len(group) :]
+        padded = Grams(*(_padded([getattr(problems[i], side) for i in group], size) for side in ("left", "right")))
+        for i, values in zip(group, solve(padded), strict=True):
+            results[i] = values[: len(problems[i].left)]
+    return results
+
+
+def _padded(matrices: Sequence[Tensor], size: int) -> Tensor:
+    """[B, size, size], zeros right of and below each."""
+    batch = matrices[0].new_zeros(len(matrices), size, size)
+    for place, matrix in enumerate(matrices):
+        batch[place, : len(matrix), : len(matrix)] = matrix
+    return batch
 
 
 def singular_values(delta: Tensor, hidden: Tensor) -> Tensor:
@@ -103,8 +158,7 @@ def singular_values(delta: Tensor, hidden: Tensor) -> Tensor:
     n_tokens = delta.shape[-2]
     if n_tokens == 0:
         raise ValueError("a row without supervised tokens has no gradient (T = 0)")
-    squares = squared_spectrum(gram(delta), hidden)
-    return squares[..., : delta.shape[-1]].sqrt() / n_tokens
+    return solve(grams([delta], hidden))[..., : delta.shape[-1]] / n_tokens
 
 
 def entropy(values: Tensor, k: int = RANK) -> Tensor:

@@ -1,0 +1,188 @@
+"""Attention over a packed batch: every token sees its own row's beginning and nothing else.
+
+Registered with transformers as an attention implementation, so a model's own code (projections, rotary positions,
+grouped heads) stays as it is. What each token may see comes from a `View`, set around the forward pass.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from transformers import AttentionInterface
+
+from gradsentry.packing import Batch, Stack, stacks
+from gradsentry.probe import HALF
+
+NAME = "gradsentry_packed"
+
+GATHERED = 16384
+"""Keys that are gathered at a time: bounds the copy that attention needs beside the batch itself."""
+
+Layers = dict[int, tuple[Tensor, Tensor]]
+"""Keys and values by layer, each [tokens, key heads, width of a head]."""
+
+
+class NotPackable(Exception):
+    """The model's attention does something that a packed batch cannot: it has to be computed row by row."""
+
+
+@dataclass(frozen=True)
+class _Group:
+    """Stacks of like size, padded to one shape."""
+
+    queries: Tensor
+    """[B, Q] place of each query in the batch; padding stands at N, one past the last."""
+    keys: Tensor
+    """[B, K] node of each key; padding is node 0, which `visible` hides."""
+    visible: Tensor
+    """[B, 1, Q, K]"""
+    query_positions: Tensor
+    """[B, 1, Q, 1] position of each query in its row."""
+    key_positions: Tensor
+    """[B, 1, 1, K] position of each key in its row."""
+
+
+@dataclass
+class View:
+    """What the tokens of one batch see, and the keys and values that go on to the next batch."""
+
+    groups: list[_Group]
+    carried: Layers
+    """States of the tokens that come from the batch before."""
+    carry: Tensor
+    """Nodes whose states the next batch needs."""
+    kept: Layers = field(default_factory=dict)
+    """Filled by the forward pass: the states of `carry`."""
+
+
+def view(batch: Batch, carried: Layers, carry: int, device: torch.device) -> View:
+    """The view of a batch.
+
+    Args:
+        carried: what the view of the batch before kept. carry: length of the beginning of the batch's last row that the
+            next batch needs.
+    """
+    groups: list[_Group] = []
+    shapes: list[Stack] = []
+    found = [stack for stack in stacks(batch) if len(stack.queries)]
+    for stack in sorted(found, key=lambda stack: (len(stack.keys), len(stack.queries))):
+        width = len(stack.keys)  # ascending, so the newest is the widest
+        if shapes and (width * (len(shapes) + 1) > GATHERED or width > 2 * len(shapes[0].keys)):
+            groups.append(_group(shapes, batch, device))
+            shapes = []
+        shapes.append(stack)
+    if shapes:
+        groups.append(_group(shapes, batch, device))
+    return View(groups, carried, torch.from_numpy(batch.paths[-1].nodes[:carry]).to(device))
+
+
+def _group(members: Sequence[Stack], batch: Batch, device: torch.device) -> _Group:
+    n_queries, n_keys = max(len(stack.queries) for stack in members), max(len(stack.keys) for stack in members)
+    queries = np.full((len(members), n_queries), len(batch.input_ids))
+    keys = np.zeros((len(members), n_keys), dtype=np.int64)
+    visible = np.zeros((len(members), 1, n_queries, n_keys), dtype=bool)
+    visible[..., 0] = True  # a padded query sees something, lest its softmax be 0 / 0
+    query_positions = np.zeros((len(members), 1, n_queries, 1), dtype=np.int64)
+    key_positions = np.zeros((len(members), 1, 1, n_keys), dtype=np.int64)
+    for i, stack in enumerate(members):
+        q, k = len(stack.queries), len(stack.keys)
+        queries[i, :q] = stack.queries - batch.carried
+        keys[i, :k] = stack.keys
+        visible[i, 0, :q, :k] = stack.visible
+        query_positions[i, 0, :q, 0] = stack.query_positions
+        key_positions[i, 0, 0, :k] = stack.key_positions
+    arrays = (queries, keys, visible, query_positions, key_positions)
+    return _Group(*(torch.from_numpy(array).to(device) for array in arrays))
+
+
+_VIEW: ContextVar[View] = ContextVar("view")
+
+
+@contextmanager
+def seen_through(current: View) -> Iterator[None]:
+    """Forward passes inside see the batch through this view."""
+    token = _VIEW.set(current)
+    try:
+        yield
+    finally:
+        _VIEW.reset(token)
+
+
+@contextmanager
+def packed_attention(model: Any) -> Iterator[None]:
+    """The model with packed attention; its own implementation is put back after."""
+    before = model.config._attn_implementation
+    model.set_attn_implementation(NAME)
+    try:
+        yield
+    finally:
+        model.set_attn_implementation(before)
+
+
+def _attention(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    _attention_mask: Tensor | None,
+    scaling: float | None = None,
+    sliding_window: int | None = None,
+    softcap: float | None = None,
+    s_aux: Tensor | None = None,
+    **_others: Any,
+) -> tuple[Tensor, None]:
+    """query [1, H, N, D], key and value [1, K, N, D] -> [1, N, H, D]. Signature and order as transformers calls it."""
+    current = _VIEW.get()
+    layer = getattr(module, "layer_idx", None)
+    if layer is None or s_aux is not None or layer in current.kept:
+        raise NotPackable(type(module).__name__)
+    kind, length = _dtype(query), query.shape[2]
+    keys, values = (states[0].transpose(0, 1) for states in (key, value))
+    if layer in current.carried:
+        before = current.carried[layer]
+        keys, values = torch.cat([before[0], keys.to(before[0].dtype)]), torch.cat([before[1], values.to(before[1].dtype)])
+    current.kept[layer] = keys[current.carry], values[current.carry]
+    queries, keys, values = query[0].transpose(0, 1).to(kind), keys.to(kind), values.to(kind)
+    queries = torch.cat([queries, queries.new_zeros(1, *queries.shape[1:])])
+    result = queries.new_empty(length + 1, queries.shape[1], values.shape[-1])
+    with torch.autocast(query.device.type, enabled=False):
+        for group in current.groups:
+            visible = group.visible
+            if sliding_window:
+                visible = visible & (group.query_positions - group.key_positions < sliding_window)
+            parts = (queries[group.queries], keys[group.keys], values[group.keys])
+            result[group.queries] = _attend(*parts, visible, scaling, softcap)
+    return result[:length].unsqueeze(0), None
+
+
+def _dtype(query: Tensor) -> torch.dtype:
+    """What attention is computed in: the model's half precision where a GPU has fast kernels for it; a CPU's float32 is faster."""
+    device = query.device.type
+    if device == "cpu":
+        return torch.float32 if query.dtype in HALF else query.dtype
+    return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else query.dtype
+
+
+def _attend(query: Tensor, key: Tensor, value: Tensor, visible: Tensor, scaling: float | None, softcap: float | None) -> Tensor:
+    """query [B, Q, H, D], key and value [B, K, heads, D], visible [B, 1, Q, K] -> [B, Q, H, D]."""
+    query, key, value = (part.transpose(1, 2) for part in (query, key, value))
+    if not softcap:
+        grouped = query.shape[1] != key.shape[1]
+        result = nn.functional.scaled_dot_product_attention(query, key, value, attn_mask=visible, scale=scaling, enable_gqa=grouped)
+        return result.transpose(1, 2)
+    repeats = query.shape[1] // key.shape[1]
+    key, value = key.repeat_interleave(repeats, 1), value.repeat_interleave(repeats, 1)
+    logits = (query @ key.mT).float() * (query.shape[-1] ** -0.5 if scaling is None else scaling)
+    logits = torch.tanh(logits / softcap) * softcap
+    weights = logits.masked_fill(~visible, float("-inf")).softmax(-1)
+    return (weights.to(value.dtype) @ value).transpose(1, 2)
+
+
+AttentionInterface.register(NAME, _attention)

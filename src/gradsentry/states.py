@@ -1,0 +1,111 @@
+"""Rows -> the states before the head where their supervised tokens are predicted, batch by batch.
+
+Two ways to the same states: packed, which computes no token twice and no padding, for models whose attention goes
+through transformers' attention interface; and padded, row beside row, for all others.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from gradsentry.attention import Layers, NotPackable, packed_attention, seen_through, view
+from gradsentry.batching import bins
+from gradsentry.encode import IGNORED
+from gradsentry.errors import ModelError
+from gradsentry.packing import Batch, pack
+from gradsentry.probe import states_before_head, takes_positions
+from gradsentry.types import Encoded
+
+log = logging.getLogger(__name__)
+
+Batches = Iterator[tuple[list[int], list[Tensor]]]
+"""Positions of a batch's rows in the list, and for each row [T, d]."""
+
+
+def predicting(row: Encoded) -> list[int]:
+    """[T] positions whose next token is supervised."""
+    return [i for i, label in enumerate(row.labels[1:]) if label != IGNORED]
+
+
+def packed_states(model: Any, rows: Sequence[Encoded], token_budget: int) -> Batches:
+    """States of rows, packed.
+
+    Raises:
+        NotPackable: the model's attention has something that a packed batch has not.
+    """
+    layers: Layers = {}
+    hidden = torch.empty(0)
+    for batch, after in pairwise([*pack(rows, token_budget), None]):
+        assert batch is not None  # only the last can be
+        carry = after.carried if after else 0
+        current = view(batch, layers, carry, model.device)
+        new = _new_states(model, batch, current)
+        hidden = torch.cat([hidden[: batch.carried].to(new), new])
+        found = []
+        for path in batch.paths:
+            nodes = torch.from_numpy(path.nodes[predicting(rows[path.member])]).to(model.device)
+            found.append(hidden[nodes])
+        yield [path.member for path in batch.paths], found
+        hidden, layers = hidden[current.carry], current.kept
+
+
+def _new_states(model: Any, batch: Batch, current: Any) -> Tensor:
+    """[N, d] states of the batch's new tokens."""
+    ids, positions = (torch.tensor([values], device=model.device) for values in (batch.input_ids, batch.positions))
+    with packed_attention(model), seen_through(current):
+        return states_before_head(model, ids, position_ids=positions)[0]
+
+
+def padded_batches(model: Any, rows: Sequence[Encoded], token_budget: int) -> Batches:
+    """States of rows in padded batches of like length.
+
+    Padding stands on the right, where no token of a causal model looks: it needs no mask.
+    """
+    lengths = [len(row.input_ids) - 1 for row in rows]
+    for members in bins(lengths, token_budget):
+        ids = torch.zeros(len(members), max(lengths[i] for i in members), dtype=torch.long)
+        for place, i in enumerate(members):
+            ids[place, : lengths[i]] = torch.tensor(rows[i].input_ids[:-1])
+        states = states_before_head(model, ids.to(model.device))
+        yield members, [states[place, predicting(rows[i])] for place, i in enumerate(members)]
+
+
+STANDARD = {"full_attention", "sliding_attention"}
+"""Kinds of layer that a packed batch knows, as configurations name them."""
+
+TOLERANCE = {torch.float64: 1e-6, torch.float32: 1e-3, torch.bfloat16: 0.1, torch.float16: 0.05}
+"""Largest difference of a state, as a share of its norm, that is put down to rounding."""
+
+
+def packs(model: Any) -> bool:
+    """Whether packed batches give this model's states, found out by trying: a few short rows both ways.
+
+    What a model does in its attention cannot be told from its configuration alone, and a wrong guess would be a wrong score.
+    """
+    text = model.config.get_text_config()
+    kinds = set(getattr(text, "layer_types", None) or STANDARD)
+    if not (takes_positions(model) and kinds <= STANDARD and model._can_set_attn_implementation()):
+        return False
+    rows = _trial_rows(text.vocab_size)
+    try:
+        packed = {i: part for members, parts in packed_states(model, rows, 16) for i, part in zip(members, parts, strict=True)}
+    except (NotPackable, ModelError, RuntimeError, TypeError, ValueError, LookupError) as error:
+        log.debug("rows are padded, not packed: %s", error)
+        return False
+    alone = [next(padded_batches(model, [row], 1))[1][0] for row in rows]
+    worst = max(float(((packed[i] - states).norm(dim=-1) / states.norm(dim=-1)).max()) for i, states in enumerate(alone))
+    log.debug("packed and padded states differ by %.1e", worst)
+    return worst <= TOLERANCE[model.dtype]
+
+
+def _trial_rows(vocabulary: int) -> list[Encoded]:
+    """Rows that share much, little and nothing, over two batches."""
+    token = [(7 * i * i + 3 * i + 1) % vocabulary for i in range(40)]
+    ids = [token[:12], [*token[:9], *token[20:24]], [*token[:9], *token[30:36]], token[24:30], token[:12]]
+    return [Encoded(i, row, row) for i, row in enumerate(ids)]
