@@ -237,12 +237,6 @@ def test_media_stay_as_stored_and_json_is_decoded(tmp_path):
     assert datasets.Features.from_arrow_schema(pq.read_schema(tmp_path / "kept.parquet")) == features
 
 
-def test_a_stream_that_cannot_be_pickled_says_so():
-    source = open_source(stream_of("tables").map(lambda row: row))
-    with pytest.raises(UsageError, match=r"cannot be handed to other processes: .*; use one worker, or save it first"):
-        pickle.dumps(source)
-
-
 def test_no_rows(tmp_path):
     source = open_source(datasets.IterableDataset.from_generator(generate, gen_kwargs={"rows": []}))
     assert source.plan(3) == []

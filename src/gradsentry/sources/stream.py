@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import pickle
 from collections.abc import Callable, Iterable, Iterator
 from functools import cached_property, partial
 from itertools import zip_longest
@@ -63,14 +62,7 @@ class StreamSource:
         self._identity = identity
 
     def __getstate__(self) -> dict[str, Any]:
-        state = {name: value for name, value in self.__dict__.items() if name != "_forward"}  # open where the pickle goes
-        try:
-            pickle.dumps(self._stream)
-        except Exception as error:  # whatever the caller's functions hold
-            raise UsageError(
-                f"{self.name}: the stream cannot be handed to other processes: {first_line(error)}; use one worker, or save it first"
-            ) from error
-        return state
+        return {name: value for name, value in self.__dict__.items() if name != "_forward"}  # it holds an open pass
 
     def plan(self, shard_rows: int) -> list[Shard]:
         """Cut by the row count: the one that the data set's description gives, else that of a pass."""
@@ -88,7 +80,7 @@ class StreamSource:
             row = start + len(table)
         if row < shard.stop:
             raise self._other("fewer")
-        if row == self._rows and any(self._forward.tables(row, row + 1)):
+        if row == self._told and any(self._forward.tables(row, row + 1)):
             raise self._other("more")
 
     def fingerprint(self) -> str:
