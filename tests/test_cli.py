@@ -213,3 +213,13 @@ def test_parquet_in_is_parquet_out(model_dir: Path, tmp_path: Path) -> None:
     kept, flagged = (pq.read_table(tmp_path / "run" / f"{name}.parquet") for name in ("kept", "flagged"))
     assert kept.schema == flagged.schema == table.schema
     assert sorted(kept["n"].to_pylist() + flagged["n"].to_pylist()) == list(range(20))
+
+
+def test_a_disk_that_is_full_is_one_message_and_the_same_command_goes_on(data: Path, model_dir: Path, tmp_path: Path) -> None:
+    limit = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (3000, 3000)); from gradsentry.cli import app; app()"
+    arguments = ["scan", str(data), "--model", str(model_dir), "--out", "run", "--shard-rows", "8", "--threshold", "1.0"]
+    full = subprocess.run([sys.executable, "-c", limit, *arguments], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert full.returncode == 2
+    assert "MiB free); make room and run the same command again" in clean(full)
+    assert not list((tmp_path / "run").rglob(".part-*"))
+    assert gradsentry(*arguments, cwd=tmp_path).returncode == 0

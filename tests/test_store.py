@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import multiprocessing
 import os
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +18,7 @@ from hypothesis import strategies as st
 
 from gradsentry.decide import decide
 from gradsentry.errors import RunError
-from gradsentry.store import SCORES, VERDICTS, RunDirectory, differences, whole
+from gradsentry.store import OURS, SCORES, VERDICTS, RunDirectory, differences, whole
 from gradsentry.types import Score, Shard
 
 IDENTITY = {"data": "abc", "model": "m1", "rows": 4, "max_length": None}
@@ -279,3 +282,91 @@ def test_a_run_that_was_killed_before_its_first_manifest_can_start_again(tmp_pat
     (run.path / "scores" / "part-00000.parquet").write_text("of another program")
     with pytest.raises(RunError, match="holds no run"):
         run.claim({"identity": {"data": "a"}})
+
+
+def test_as_much_of_the_identity_as_is_known_is_checked_and_nothing_changed(tmp_path: Path) -> None:
+    RunDirectory(tmp_path / "new").check({"data": "abc"})
+    assert not (tmp_path / "new").exists()
+    run = begun(tmp_path / "run")
+    before = tree(run.path)
+    run.check({"data": "abc"})
+    with pytest.raises(RunError, match="data: 'abc', now 'other'"):
+        run.check({"data": "other"})
+    run.check({"data": "other"}, overwrite=True)
+    assert tree(run.path) == before
+
+
+def test_an_engines_files_are_no_run_yet_and_go_when_it_is_replaced(tmp_path: Path) -> None:
+    run = RunDirectory(tmp_path)
+    run.engine.mkdir()
+    (run.engine / "completions").write_text("0")
+    run.claim({"identity": IDENTITY})
+    run.claim({"identity": IDENTITY}, overwrite=True)
+    assert set(tree(tmp_path)) == {"manifest.json"}
+
+
+def claim_one_of_two(path: Path, barrier: Any, which: int, results: Any) -> None:
+    run = RunDirectory(path)
+    barrier.wait()
+    try:
+        results.put(run.claim({"identity": {"model": which % 2}, "token_budget": which})["token_budget"])
+    except RunError as error:
+        results.put(str(error))
+
+
+def test_of_processes_that_claim_at_once_one_wins_and_those_of_another_run_are_refused(tmp_path: Path) -> None:
+    context = multiprocessing.get_context("fork")
+    for round in range(5):
+        barrier, results = context.Barrier(8), context.Queue()
+        path = tmp_path / str(round)
+        processes = [context.Process(target=claim_one_of_two, args=(path, barrier, which, results)) for which in range(8)]
+        for process in processes:
+            process.start()
+        told = [results.get(timeout=60) for _ in processes]
+        for process in processes:
+            process.join()
+        winner = json.loads((path / "manifest.json").read_text())["token_budget"]
+        assert told.count(winner) == 4
+        assert sum("already holds another run" in str(one) for one in told) == 4
+        assert set(tree(path)) == {"manifest.json"}
+
+
+def test_without_hard_links_a_directory_is_claimed_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: Any) -> None:
+        raise PermissionError(errno.EPERM, "no links here")
+
+    monkeypatch.setattr("os.link", refuse)
+    assert begun(tmp_path).manifest() == {"identity": IDENTITY}
+    assert set(tree(tmp_path)) == {"manifest.json"}
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG])
+def test_a_disk_that_is_full_is_told_with_the_file_and_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int) -> None:
+    run = begun(tmp_path / "run")
+    before = tree(run.path)
+
+    def half(table: pa.Table, path: Path) -> None:
+        path.write_bytes(b"half")
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr("pyarrow.parquet.write_table", half)
+    with pytest.raises(RunError, match=r"part-00000.parquet: .*\(.* MiB free\); make room and run the same command again"):
+        run.write_scores(Shard(0, 0, 1), [Score(0, "scored", 0.5, 3, 1.0)])
+    assert tree(run.path) == before
+
+
+def test_what_killed_processes_left_is_swept_and_what_live_ones_write_is_not(tmp_path: Path) -> None:
+    run = begun(tmp_path)
+    dead = subprocess.Popen(["true"])
+    dead.wait()
+    old, elsewhere = run.path / ".part-9-x", run.path / "scores" / ".part-another.host-9-part-00002.parquet"
+    ours = [run.path / "scores" / f"{OURS}{pid}-part-00000.parquet" for pid in (dead.pid, os.getpid())]
+    kept = run.path / "notes.part-1"
+    for path in (old, elsewhere, *ours, kept):
+        path.write_bytes(b"half")
+    folder = run.path / f"{OURS}{dead.pid}-kept.dataset"
+    folder.mkdir()
+    os.utime(old, (0, 0))
+    run.sweep()
+    assert set(tree(run.path)) == {"manifest.json", f"scores/{elsewhere.name}", f"scores/{ours[1].name}", kept.name}
+    assert not folder.exists()

@@ -1,0 +1,226 @@
+"""Several processes: what each has to itself, that they change no score, and that a death costs its shard's work only."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
+
+import gradsentry
+from deadly import DeadlyRows
+from gradsentry import ScanConfig
+from gradsentry.errors import ModelError, RunError, UsageError
+from gradsentry.store import OURS
+from gradsentry.work import Ticks, plan
+from gradsentry.workers import Crew, Slot, slots
+from test_work import facts
+
+ROWS = [{"prompt": f"What is {n}? " * (1 + n % 3), "completion": " one two three" * (1 + n % 5)} for n in range(40)]
+COMMAND = [sys.executable, "-c", "from gradsentry.cli import app; app()", "scan"]
+
+
+@pytest.fixture(autouse=True)
+def one_thread(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The number of threads moves the last bits of a score; here they are compared."""
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
+def cores(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
+    """A machine of so many cores; the workers share those that are there."""
+    real = sorted(os.sched_getaffinity(0))
+    return lambda count: monkeypatch.setattr("gradsentry.workers.cores", lambda: (real * count)[:count])
+
+
+def run(data: Any, model: Any, out: Path, **options: Any) -> gradsentry.ScanResult:
+    return gradsentry.scan(data, model, out, **({"shard_rows": 8, "threshold": "0.5", "device": "cpu"} | options))
+
+
+def parts(out: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted((out / "scores").glob("part-*"))}
+
+
+# Slots
+
+
+def test_one_worker_is_this_process_and_has_everything() -> None:
+    assert slots(ScanConfig()) == [Slot()]
+
+
+def test_on_the_cpu_each_worker_has_cores_and_threads_of_its_own(monkeypatch: pytest.MonkeyPatch, cores: Callable[[int], None]) -> None:
+    monkeypatch.setattr("gradsentry.workers.cores", lambda: [0, 2, 4, 6, 8])
+    monkeypatch.delenv("OMP_NUM_THREADS")
+    threads = {"OMP_NUM_THREADS": "2"}
+    assert slots(ScanConfig(device="cpu", workers="2")) == [Slot(threads, (0, 2)), Slot(threads, (4, 6))]
+    assert len(slots(ScanConfig(device="cpu", workers="auto"))) == 1
+    monkeypatch.setenv("OMP_NUM_THREADS", "7")
+    assert slots(ScanConfig(device="cpu", workers="5"))[0] == Slot({"OMP_NUM_THREADS": "7"}, (0,))
+    with pytest.raises(UsageError, match="--workers 6: it can be at most 5 here, for each worker has one of the 5 cores"):
+        slots(ScanConfig(device="cpu", workers="6"))
+
+
+def visible(config: ScanConfig) -> list[str]:
+    return [slot.environment["CUDA_VISIBLE_DEVICES"] for slot in slots(config)]
+
+
+def test_on_cuda_each_worker_sees_its_own_devices_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 4)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    assert visible(ScanConfig(workers="auto")) == ["0", "1", "2", "3"]
+    assert visible(ScanConfig(workers="2")) == ["0", "1"]
+    assert visible(ScanConfig(workers="auto", gpus_per_worker=2)) == ["0,1", "2,3"]
+    assert visible(ScanConfig(workers="1", gpus_per_worker=3)) == ["0,1,2"]
+    with pytest.raises(UsageError, match="--workers 5: it can be at most 4 here"):
+        slots(ScanConfig(workers="5"))
+    with pytest.raises(UsageError, match="--workers 3: it can be at most 2 here, for each worker has 2 of the 4 devices"):
+        slots(ScanConfig(workers="3", gpus_per_worker=2))
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5,7")
+    assert visible(ScanConfig(workers="auto")) == ["5", "7"]
+
+
+def test_devices_that_are_not_there_are_refused() -> None:
+    with pytest.raises(UsageError, match="--gpus-per-worker 2: it can be at most the number of CUDA devices here, 0"):
+        slots(ScanConfig(device="cpu", gpus_per_worker=2))
+    with pytest.raises(UsageError, match="--workers 2: it can be at most 1 here"):
+        slots(ScanConfig(device="cuda:1", workers="2"))
+
+
+# Refusals
+
+
+def test_a_loaded_model_cannot_be_handed_to_workers(
+    llama: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, model_dir: Path, tmp_path: Path, cores: Callable[[int], None]
+) -> None:
+    cores(2)
+    with pytest.raises(UsageError, match="give its path or Hub id"):
+        run(ROWS, llama, tmp_path / "run", tokenizer=tokenizer, workers="2")
+    with pytest.raises(UsageError, match="cannot be handed to workers"):
+        run([*ROWS, {"prompt": lambda: 1}], model_dir, tmp_path / "run", workers="2")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_worker_whose_model_differs_is_refused(tmp_path: Path) -> None:
+    job = plan(ROWS, tmp_path / "run", ScanConfig())[0]
+    crew = Crew(job, [], Ticks())
+    crew.manifest = job.claim(facts())
+    with pytest.raises(RunError, match="model: 's', now 'another'"):
+        crew._admit(None, facts(stamp="another"))  # pyright: ignore[reportArgumentType]
+
+
+def test_workers_that_never_get_ready_are_given_up(tmp_path: Path) -> None:
+    job = plan(ROWS, tmp_path / "run", ScanConfig())[0]
+    with pytest.raises(RunError, match=r"before they are ready, 3 times in turn \(ended with exit code 1\); use fewer --workers"):
+        Crew(job, [Slot({"PYTHONHOME": str(tmp_path)})], Ticks()).run()
+
+
+def test_what_a_worker_refuses_is_told_as_if_there_were_none(tmp_path: Path, cores: Callable[[int], None]) -> None:
+    cores(2)
+    with pytest.raises(ModelError, match="no such model directory"):
+        run(ROWS, tmp_path / "absent", tmp_path / "run", workers="2")
+
+
+# Runs
+
+
+def test_a_death_costs_its_shard_only_and_a_deadly_shard_is_told_of_at_the_end(
+    model_dir: Path, tmp_path: Path, cores: Callable[[int], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cores(2)
+    monkeypatch.setattr("gradsentry.workers.ATTEMPTS", 2)
+    whole, out = tmp_path / "whole", tmp_path / "run"
+    run(ROWS, model_dir, whole)
+    told: list[int] = []
+    ticks = Ticks(advance=lambda rows, tokens: told.append(rows))
+    rows = DeadlyRows(ROWS, 28)
+    with pytest.raises(RunError) as caught:
+        run(rows, model_dir, out, workers="2", ticks=ticks)
+    for words in ("rows 24 to 31 (killed by SIGKILL, as the system does", "all other rows are scored", "--token-budget (it was 1024)"):
+        assert words in str(caught.value)
+    assert parts(out) == {name: data for name, data in parts(whole).items() if name != "part-00003.parquet"}
+    assert sum(told) == 32
+    assert not list(out.rglob(".part-*"))
+    run(rows, model_dir, out)  # the maker may read them
+    assert parts(out) == parts(whole)
+
+
+@pytest.fixture
+def many(tmp_path: Path) -> Path:
+    """Enough rows to be caught in the middle."""
+    path = tmp_path / "data.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in ROWS * 100))
+    return path
+
+
+def begun(data: Path, model_dir: Path, out: Path, *options: str) -> subprocess.Popen[str]:
+    """The command line, in the middle of a scan: some parts are written, some are not."""
+    arguments = [str(data), "--model", str(model_dir), "--out", str(out), "--shard-rows", "40", "--threshold", "0.5", *options]
+    process = subprocess.Popen([*COMMAND, *arguments], stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    until = time.monotonic() + 120
+    enough = len(parts(out)) + 3
+    while len(list(out.glob("scores/part-*"))) < enough:
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < until
+        time.sleep(0.005)
+    return process
+
+
+def children(pid: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def gone(pids: list[int]) -> bool:
+    until = time.monotonic() + 20
+    while any(Path(f"/proc/{pid}/cmdline").exists() and Path(f"/proc/{pid}/cmdline").read_bytes() for pid in pids):
+        if time.monotonic() > until:
+            return False
+        time.sleep(0.01)
+    return True
+
+
+@pytest.mark.skipif(sys.platform != "linux" or len(os.sched_getaffinity(0)) < 2, reason="looks into /proc; takes two cores")
+def test_after_a_kill_and_after_ctrl_c_another_number_of_workers_ends_the_same(
+    many: Path, model_dir: Path, tmp_path: Path, cores: Callable[[int], None]
+) -> None:
+    options = {"shard_rows": 40, "device": "auto"}
+    run(many, model_dir, tmp_path / "whole", **options)
+    out = tmp_path / "run"
+
+    process = begun(many, model_dir, out, "--workers", "2")
+    workers = children(process.pid)
+    assert len(workers) == 2
+    process.kill()
+    process.communicate()
+    assert gone(workers), "workers outlive their parent"
+    (out / "scores" / f"{OURS}{process.pid}-part-00099.parquet").write_bytes(b"half")
+    assert 3 <= len(parts(out)) < 100
+
+    process = begun(many, model_dir, out, "--workers", "2")
+    before, workers = len(parts(out)), children(process.pid)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130, said
+    assert "Traceback" not in said
+    assert "the same command goes on from there" in said
+    assert gone(workers)
+    assert not list(out.rglob(".part-*"))
+    assert before <= len(parts(out)) < 100
+
+    cores(4)
+    run(many, model_dir, out, workers="4", **options)
+    assert parts(out) == parts(tmp_path / "whole")
+    assert (out / "verdicts.parquet").read_bytes() == (tmp_path / "whole" / "verdicts.parquet").read_bytes()
