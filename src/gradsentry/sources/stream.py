@@ -163,7 +163,10 @@ class StreamSource:
                 yield table
                 row += len(table)
         except problems() as error:
-            raise DataError(f"{self.name}: its rows from {row} on cannot be read: {first_line(error)}; mend the data there") from error
+            raise DataError(
+                f"{self.name}: its rows from {row} on cannot be read: {first_line(error)}; mend the data, or try again if the "
+                "connection failed"
+            ) from error
 
     def _records(self, start: int, table: pa.Table) -> Iterator[Record]:
         return records(self._place, start, start + len(table), partial(_decoded, table, self._features, start))
