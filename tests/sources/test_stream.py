@@ -94,6 +94,21 @@ def test_directories(kind, read_all, tmp_path):
     assert set(cache.rglob("*.arrow")) == before, "no copy is made"
 
 
+def test_one_giant_row_group_in_a_directory_is_not_held(tmp_path, monkeypatch):
+    monkeypatch.undo()  # batches of their real size
+    table = pa.table({"text": [random.randbytes(500).hex() for _ in range(40_000)]})
+    (tmp_path / "data").mkdir()
+    pq.write_table(table, tmp_path / "data" / "data.parquet")
+    size = table.nbytes
+    del table
+    source = open_source(tmp_path / "data", streaming=True)
+    before = peak = pa.total_allocated_bytes()
+    for shard in source.plan(512):
+        for _ in source.read(shard):
+            peak = max(peak, pa.total_allocated_bytes())
+    assert peak - before < size / 4
+
+
 def test_the_fingerprint_of_a_directory_follows_its_files(tmp_path):
     one = open_source(directory(tmp_path / "one", "jsonl"), streaming=True).fingerprint()
     assert one == open_source(directory(tmp_path / "same", "jsonl"), streaming=True).fingerprint()
@@ -138,6 +153,7 @@ def hub_builder(path: Path, monkeypatch, commit: str) -> None:
     builder = datasets.load_dataset_builder(str(path))
     told = {"train": SimpleNamespace(num_examples=25)}
     fake = SimpleNamespace(
+        name=builder.name,
         repo_id="org/data",
         hash=commit,
         config=builder.config,

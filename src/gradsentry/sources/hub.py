@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from gradsentry.errors import DataError, UsageError
 from gradsentry.sources.common import sha256_of
 from gradsentry.sources.stream import StreamSource, problems
-from gradsentry.sources.table import DatasetSource
+from gradsentry.sources.table import DatasetSource, parquet_tables
 
 if TYPE_CHECKING:
     import datasets
@@ -91,15 +91,24 @@ def _stream(name: str, split: str | None, place: str, failure: str, advice: str)
     stream = _choose(_load(builder.as_streaming_dataset, failure, advice), split, name)
     chosen, told = str(stream.split), builder.info.splits or {}
     rows = told[chosen].num_examples if chosen in told else None
-    return StreamSource(stream, name, place, rows=rows or None, identity=_identity(builder, chosen))
+    files = _local_files(builder, chosen)
+    tables = None
+    if files and builder.name == "parquet" and all(file.endswith(".parquet") for file in files):
+        tables = partial(parquet_tables, files, stream.features.arrow_schema)
+    return StreamSource(stream, name, place, rows=rows or None, identity=_identity(builder, chosen, files), tables=tables)
 
 
-def _identity(builder: datasets.DatasetBuilder, split: str) -> Callable[[], str] | None:
+def _local_files(builder: datasets.DatasetBuilder, split: str) -> list[str]:
+    """The files of the split, in order; none where some of them are not on this machine."""
+    files = [str(file) for file in (builder.config.data_files or {}).get(split, ())]
+    return files if all(map(os.path.isfile, files)) else []
+
+
+def _identity(builder: datasets.DatasetBuilder, split: str, files: list[str]) -> Callable[[], str] | None:
     """The fingerprint of one split: the Hub's commit, or the content of local files; None where there is neither."""
     if builder.repo_id is not None:
         return partial(str, f"{builder.repo_id}@{builder.hash} {builder.config.name} {split}")
-    files = [str(file) for file in (builder.config.data_files or {}).get(split, ())]
-    return partial(_content_hash, files) if files and all(map(os.path.isfile, files)) else None
+    return partial(_content_hash, files) if files else None
 
 
 def _content_hash(files: list[str]) -> str:

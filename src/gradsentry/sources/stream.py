@@ -42,6 +42,7 @@ class StreamSource:
         *,
         rows: int | None = None,
         identity: Callable[[], str] | None = None,
+        tables: Callable[[], Iterator[pa.Table]] | None = None,
     ) -> None:
         """`name` is for the report, `place` for naming rows.
 
@@ -49,6 +50,7 @@ class StreamSource:
             rows: How many there are, where the data set's description says so.
             identity: Gives the fingerprint of a stream that is the same each time it is read. None: the rows are hashed,
                 and each later pass is held against the hashes.
+            tables: Gives the same rows in small tables, where the stream itself would hold too many at a time.
 
         Raises:
             UsageError: The stream never ends.
@@ -60,6 +62,7 @@ class StreamSource:
         self._stream = stream
         self._told = rows
         self._identity = identity
+        self._small_tables = tables
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in self.__dict__.items() if name != "_forward"}  # it holds an open pass
@@ -148,18 +151,10 @@ class StreamSource:
             yield table
 
     def _batches(self, stream: datasets.IterableDataset) -> Iterator[pa.Table]:
-        """One pass, in tables of BATCH rows."""
-        import pyarrow as pa
-
-        # Decoding images and sound is slow, needs more packages and would tell the scores nothing.
-        stored = stream.decode(False) if stream.features else stream
-        # `datasets` gives rows that come as Python objects types of their own, each row for itself: not if we can help it.
-        tables = self._stream.features is not None and stored._ex_iterable.iter_arrow is not None
-        schema = stored.features.arrow_schema if stored.features else None
+        """One pass, in tables of about BATCH rows."""
         row = 0
         try:
-            for batch in stored.with_format("arrow" if tables else None).iter(BATCH):
-                table = batch if isinstance(batch, pa.Table) else pa.Table.from_pydict(batch, schema)
+            for table in self._small_tables() if self._small_tables else self._pass(stream):
                 yield table
                 row += len(table)
         except problems() as error:
@@ -167,6 +162,17 @@ class StreamSource:
                 f"{self.name}: its rows from {row} on cannot be read: {first_line(error)}; mend the data, or try again if the "
                 "connection failed"
             ) from error
+
+    def _pass(self, stream: datasets.IterableDataset) -> Iterator[pa.Table]:
+        import pyarrow as pa
+
+        # Decoding images and sound is slow, needs more packages and would tell the scores nothing.
+        stored = stream.decode(False) if stream.features else stream
+        # `datasets` gives rows that come as Python objects types of their own, each row for itself: not if we can help it.
+        typed = self._stream.features is not None and stored._ex_iterable.iter_arrow is not None
+        schema = stored.features.arrow_schema if stored.features else None
+        for batch in stored.with_format("arrow" if typed else None).iter(BATCH):
+            yield batch if isinstance(batch, pa.Table) else pa.Table.from_pydict(batch, schema)
 
     def _records(self, start: int, table: pa.Table) -> Iterator[Record]:
         return records(self._place, start, start + len(table), partial(_decoded, table, self._features, start))

@@ -91,6 +91,18 @@ class ParquetSource:
                 ) from error
 
 
+def parquet_tables(files: list[str], schema: pa.Schema) -> Iterator[pa.Table]:
+    """The rows of several files one after the other, cast to a schema as `datasets` casts them."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+    from datasets.table import table_cast
+
+    for path in files:
+        with pq.ParquetFile(path, buffer_size=READ_BUFFER, pre_buffer=False) as file:
+            for batch in file.iter_batches(BATCH):
+                yield table_cast(pa.Table.from_batches([batch]), schema)
+
+
 class DatasetSource:
     """A `datasets.Dataset`."""
 
