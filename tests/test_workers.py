@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +19,11 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 import gradsentry
 from deadly import DeadlyRows
 from gradsentry import ScanConfig
+from gradsentry.devices import Slot
 from gradsentry.errors import ModelError, RunError, UsageError
 from gradsentry.store import OURS
 from gradsentry.work import Ticks, plan
-from gradsentry.workers import Crew, Slot, slots
+from gradsentry.workers import Crew
 from test_work import facts
 
 ROWS = [{"prompt": f"What is {n}? " * (1 + n % 3), "completion": " one two three" * (1 + n % 5)} for n in range(40)]
@@ -30,7 +31,7 @@ COMMAND = [sys.executable, "-c", "from gradsentry.cli import app; app()", "scan"
 
 
 @pytest.fixture(autouse=True)
-def one_thread(monkeypatch: pytest.MonkeyPatch) -> Any:
+def one_thread(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """The number of threads moves the last bits of a score; here they are compared."""
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     before = torch.get_num_threads()
@@ -43,7 +44,7 @@ def one_thread(monkeypatch: pytest.MonkeyPatch) -> Any:
 def cores(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
     """A machine of so many cores; the workers share those that are there."""
     real = sorted(os.sched_getaffinity(0))
-    return lambda count: monkeypatch.setattr("gradsentry.workers.cores", lambda: (real * count)[:count])
+    return lambda count: monkeypatch.setattr("gradsentry.devices.cores", lambda: (real * count)[:count])
 
 
 def run(data: Any, model: Any, out: Path, **options: Any) -> gradsentry.ScanResult:
@@ -52,52 +53,6 @@ def run(data: Any, model: Any, out: Path, **options: Any) -> gradsentry.ScanResu
 
 def parts(out: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in sorted((out / "scores").glob("part-*"))}
-
-
-# Slots
-
-
-def test_one_worker_is_this_process_and_has_everything() -> None:
-    assert slots(ScanConfig()) == [Slot()]
-
-
-def test_on_the_cpu_each_worker_has_cores_and_threads_of_its_own(monkeypatch: pytest.MonkeyPatch, cores: Callable[[int], None]) -> None:
-    monkeypatch.setattr("gradsentry.workers.cores", lambda: [0, 2, 4, 6, 8])
-    monkeypatch.delenv("OMP_NUM_THREADS")
-    threads = {"OMP_NUM_THREADS": "2"}
-    assert slots(ScanConfig(device="cpu", workers="2")) == [Slot(threads, (0, 2)), Slot(threads, (4, 6))]
-    assert len(slots(ScanConfig(device="cpu", workers="auto"))) == 1
-    monkeypatch.setenv("OMP_NUM_THREADS", "7")
-    assert slots(ScanConfig(device="cpu", workers="5"))[0] == Slot({"OMP_NUM_THREADS": "7"}, (0,))
-    with pytest.raises(UsageError, match="--workers 6: it can be at most 5 here, for each worker has one of the 5 cores"):
-        slots(ScanConfig(device="cpu", workers="6"))
-
-
-def visible(config: ScanConfig) -> list[str]:
-    return [slot.environment["CUDA_VISIBLE_DEVICES"] for slot in slots(config)]
-
-
-def test_on_cuda_each_worker_sees_its_own_devices_only(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("torch.cuda.device_count", lambda: 4)
-    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    assert visible(ScanConfig(workers="auto")) == ["0", "1", "2", "3"]
-    assert visible(ScanConfig(workers="2")) == ["0", "1"]
-    assert visible(ScanConfig(workers="auto", gpus_per_worker=2)) == ["0,1", "2,3"]
-    assert visible(ScanConfig(workers="1", gpus_per_worker=3)) == ["0,1,2"]
-    with pytest.raises(UsageError, match="--workers 5: it can be at most 4 here"):
-        slots(ScanConfig(workers="5"))
-    with pytest.raises(UsageError, match="--workers 3: it can be at most 2 here, for each worker has 2 of the 4 devices"):
-        slots(ScanConfig(workers="3", gpus_per_worker=2))
-    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5,7")
-    assert visible(ScanConfig(workers="auto")) == ["5", "7"]
-
-
-def test_devices_that_are_not_there_are_refused() -> None:
-    with pytest.raises(UsageError, match="--gpus-per-worker 2: it can be at most the number of CUDA devices here, 0"):
-        slots(ScanConfig(device="cpu", gpus_per_worker=2))
-    with pytest.raises(UsageError, match="--workers 2: it can be at most 1 here"):
-        slots(ScanConfig(device="cuda:1", workers="2"))
 
 
 # Refusals

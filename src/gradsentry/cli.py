@@ -17,7 +17,7 @@ from rich.console import Console
 
 from gradsentry._version import __version__
 from gradsentry.config import ScanConfig
-from gradsentry.errors import GradsentryError
+from gradsentry.errors import GradsentryError, UsageError
 
 if TYPE_CHECKING:
     from gradsentry.scanning import ScanResult
@@ -33,14 +33,15 @@ RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="Run directory 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
 
 
-def _stderr() -> Console:
+def stderr() -> Console:
     return Console(stderr=True, markup=False, highlight=False, soft_wrap=True)
 
 
-def _say(message: str) -> None:
+def tell(message: str) -> None:
+    """A line on stderr; what it quotes cannot steer the terminal."""
     from gradsentry.report.text import visible
 
-    _stderr().print(visible(message))
+    stderr().print(visible(message))
 
 
 def handled(command: Callable[..., int]) -> Callable[..., None]:
@@ -53,14 +54,14 @@ def handled(command: Callable[..., int]) -> Callable[..., None]:
         try:
             code = command(*args, **kwargs)
         except GradsentryError as error:
-            _say(f"error: {error}")
+            tell(f"error: {error}")
             code = error.exit_code
         except OSError as error:
             where = f"{error.filename}: " if error.filename else ""
-            _say(f"error: {where}{error.strerror or error}")
+            tell(f"error: {where}{error.strerror or error}")
             code = 2
         except KeyboardInterrupt:
-            _say("stopped; what was scored is kept, and the same command goes on from there")
+            tell("stopped; what was scored is kept, and the same command goes on from there")
             code = 130
         raise typer.Exit(code)
 
@@ -110,6 +111,13 @@ def scan(
         Path | None, typer.Option("--out", metavar="RUN", help="Run directory. Default: gradsentry-runs/NAME.", show_default=False)
     ] = None,
     as_json: JsonOption = False,
+    engine: Annotated[
+        str | None,
+        typer.Option(help="Engine that runs the shards: local, slurm or ray (datatrove's). Default: this machine's --workers."),
+    ] = None,
+    engine_option: Annotated[
+        list[str] | None, typer.Option(metavar="KEY=VALUE", help="Option of the engine, as often as needed: partition=gpu.")
+    ] = None,
     **options: Any,
 ) -> int:
     """Score every row of DATA, flag the poisoned ones, and write kept and flagged rows and a report to RUN."""
@@ -118,9 +126,16 @@ def scan(
     from gradsentry.scanning import scan as run_scan
 
     target = out or Path("gradsentry-runs") / Path(data).stem
-    with shown(_stderr()) as ticks:
-        result = run_scan(data, out=target, config=config, ticks=ticks)
-    return _finish(result, as_json)
+    if engine is None and engine_option:
+        raise UsageError("--engine-option needs --engine")
+    with shown(stderr()) as ticks:
+        if engine is None:
+            result = run_scan(data, out=target, config=config, ticks=ticks)
+        else:
+            from gradsentry.scale import scan_on
+
+            result = scan_on(engine, data, target, config, engine_option or (), ticks)
+    return 0 if result is None else _finish(result, as_json)
 
 
 @app.command("filter")
@@ -168,7 +183,7 @@ def demo(
     from gradsentry.demo import run_demo
     from gradsentry.progress import shown
 
-    with shown(_stderr()) as ticks:
+    with shown(stderr()) as ticks:
         result, found = run_demo(out, ticks)
     if as_json:
         print(json.dumps(result.document | {"identification": found}, indent=2, ensure_ascii=False))
@@ -183,7 +198,7 @@ def demo(
 def _finish(result: ScanResult, as_json: bool) -> int:
     """Print the result and return the exit code."""
     for problem in () if result.threshold is None or result.threshold.method != "fallback" else result.threshold.problems:
-        _say(
+        tell(
             f"warning: the threshold is NOT reliable: {problem}; it is the published fallback, look at the flagged rows before you drop any"
         )
     if as_json:
@@ -193,7 +208,7 @@ def _finish(result: ScanResult, as_json: bool) -> int:
 
         print_result(result)
     if result.threshold is None:
-        _say("error: nothing to score: no row has a supervised token; " + _first_reason(result))
+        tell("error: nothing to score: no row has a supervised token; " + _first_reason(result))
     return result.exit_code
 
 

@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 
 from gradsentry.config import ScanConfig
 from gradsentry.decide import Decision, decide
+from gradsentry.devices import slots
 from gradsentry.encode import CUT
 from gradsentry.errors import RunError, UsageError
 from gradsentry.report.document import example_rows, report_document
@@ -27,7 +28,7 @@ from gradsentry.sources import Source, open_source
 from gradsentry.store import RunDirectory, whole
 from gradsentry.types import Shard, Threshold
 from gradsentry.work import Job, ModelFacts, Ticks, plan, score_shards
-from gradsentry.workers import Crew, slots
+from gradsentry.workers import Crew
 
 if TYPE_CHECKING:
     import datasets

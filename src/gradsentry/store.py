@@ -171,7 +171,7 @@ class RunDirectory:
         """
         self.check(manifest["identity"], overwrite)
         if overwrite and self.manifest() is not None:
-            self._clear()
+            self.clear()
         (self.path / "scores").mkdir(parents=True, exist_ok=True)
         with _beside(self.manifest_path) as part:
             part.write_text(_as_json(manifest), encoding="utf-8", errors="replace")
@@ -196,7 +196,7 @@ class RunDirectory:
         others = [entry for entry in self.path.iterdir() if not entry.name.startswith(".part-") and entry != self.engine]
         return all(entry.name == "scores" and entry.is_dir() and not any(entry.iterdir()) for entry in others)
 
-    def _clear(self) -> None:
+    def clear(self) -> None:
         """Delete what a run writes, and nothing else that somebody put beside it. The manifest goes last."""
         shutil.rmtree(self.path / "scores", ignore_errors=True)
         shutil.rmtree(self.engine, ignore_errors=True)

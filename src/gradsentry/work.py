@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
@@ -165,17 +166,20 @@ def plan(data: Any, out: Path, config: ScanConfig, model: Any = None, tokenizer:
     format = settle(config.format, parse_mapping(config.map), [row for row in first if row is not None])
     log.info("format: %s; supervised: %s", format.name, format.says(config.loss_on))
     config = replace(config, format=format.name)
-    described = {"name": source.name, "reopen": _reopen(data), "kind": source.kind, "rows": shards[-1].stop}
+    described = {
+        "name": source.name,
+        "reopen": str(absolute(data)) if isinstance(data, (str, os.PathLike)) else None,
+        "kind": source.kind,
+        "rows": shards[-1].stop,
+    }
     options = {name: value for name, value in config.score_options().items() if name not in ("model", "dtype", "max_length")}
     known = {"maths": MATHS_VERSION, "data": source.fingerprint(), "rows": shards[-1].stop, **options}
     return Job(out, data, shards, config, model if model is not None else config.model, tokenizer, known, described), source
 
 
-def _reopen(data: Any) -> str | None:
-    """How the data can be opened again later; None for rows in memory."""
-    if not isinstance(data, (str, Path)):
-        return None
-    return str(Path(data).resolve()) if Path(data).exists() else str(data)
+def absolute(where: Any) -> Any:
+    """A path that leads somewhere, so that it leads there from other directories too; anything else as it is."""
+    return str(Path(where).resolve()) if isinstance(where, (str, os.PathLike)) and Path(where).exists() else where
 
 
 def score_shards(

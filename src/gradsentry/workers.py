@@ -16,7 +16,7 @@ from multiprocessing import Pipe
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
-from gradsentry.config import ScanConfig, parse_workers
+from gradsentry.devices import Slot, confine
 from gradsentry.errors import GradsentryError, RunError, UsageError
 from gradsentry.store import RunDirectory
 from gradsentry.types import Shard
@@ -26,58 +26,6 @@ log = logging.getLogger(__name__)
 
 ATTEMPTS = 3
 """How often a shard is tried whose worker dies, and a worker that dies before it is ready."""
-
-
-@dataclass(frozen=True)
-class Slot:
-    """What one worker has to itself."""
-
-    environment: dict[str, str] = field(default_factory=dict)
-    """Set before the worker starts: CUDA reads it once."""
-    cores: tuple[int, ...] = ()
-    """Processor cores; none: all of them."""
-
-
-def slots(config: ScanConfig) -> list[Slot]:
-    """One slot a worker.
-
-    Raises:
-        UsageError: more workers than there are devices for.
-    """
-    wanted, each = parse_workers(config.workers), config.gpus_per_worker
-    if wanted == each == 1:
-        return [Slot()]
-    devices = _devices(config.device)
-    if each > max(1, len(devices)):
-        raise UsageError(f"--gpus-per-worker {each}: it can be at most the number of CUDA devices here, {len(devices)}")
-    most = len(devices) // each if devices else len(cores())
-    count = wanted or (most if devices else 1)
-    if count > most:
-        what = f"{each} of the {len(devices)} devices" if devices else f"one of the {most} cores"
-        raise UsageError(f"--workers {count}: it can be at most {most} here, for each worker has {what} to itself")
-    if devices:
-        return [Slot({"CUDA_VISIBLE_DEVICES": ",".join(devices[i * each : (i + 1) * each])}) for i in range(count)]
-    share = most // count
-    # The number of threads moves the last bits of a score; OMP_NUM_THREADS is how a user keeps it the same.
-    threads = os.environ.get("OMP_NUM_THREADS", str(share))
-    return [Slot({"OMP_NUM_THREADS": threads}, tuple(cores()[i * share : (i + 1) * share])) for i in range(count)]
-
-
-def cores() -> list[int]:
-    """The processor cores that this process may use."""
-    return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count() or 1))
-
-
-def _devices(device: str) -> list[str]:
-    """The devices to share out, as CUDA_VISIBLE_DEVICES names them; none where the CPU scores."""
-    if device == "cpu":
-        return []
-    import torch
-
-    count = torch.cuda.device_count()
-    if device in ("auto", "cuda") and count:
-        return os.environ.get("CUDA_VISIBLE_DEVICES", ",".join(map(str, range(count)))).split(",")[:count]
-    return [] if device == "auto" and not torch.backends.mps.is_available() else [device]
 
 
 @dataclass
@@ -251,8 +199,7 @@ class Crew:
 def main(descriptor: int, own: tuple[int, ...]) -> None:
     """A worker: gets the job and then shards over its pipe, and tells what it does. Ends when the pipe does."""
     os.set_inheritable(descriptor, False)
-    if own and hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, own)
+    confine(own)
     link = Connection(descriptor)
     lock = threading.Lock()
 
