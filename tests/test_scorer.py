@@ -10,7 +10,7 @@ import pytest
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-from gradsentry import Scorer, spectrum
+from gradsentry import Scorer, spectrum, states
 from gradsentry.errors import DataError, ModelError, UsageError
 from gradsentry.head import Head
 from gradsentry.probe import states_before_head
@@ -139,3 +139,30 @@ def test_options_are_refused_before_a_model_is_loaded(monkeypatch: pytest.Monkey
     for name, value in wrong.items():
         with pytest.raises(UsageError, match=rf"--{name.replace('_', '-')} '?{value}"):
             Scorer(**{name: value})
+
+
+def test_what_does_not_fit_into_memory_is_tried_in_smaller_batches(
+    llama: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    rows = [*ROWS, {"prompt": "x y " * 60, "completion": " Paris"}]
+    expected = scorer(llama, tokenizer, token_budget=1000).score(rows)
+    inner = states.states_before_head
+
+    def small(model: PreTrainedModel, input_ids: torch.Tensor, **forward: Any) -> torch.Tensor:
+        if input_ids.numel() > 110:
+            raise RuntimeError("[enforce fail at alloc_cpu.cpp:119] DefaultCPUAllocator: can't allocate memory: you tried to")
+        return inner(model, input_ids, **forward)
+
+    monkeypatch.setattr(states, "states_before_head", small)
+    ticks: list[int] = []
+    for packs in (True, False):
+        short = scorer(llama, tokenizer, token_budget=1000)
+        short.packs = packs
+        found = short.score(rows, lambda rows, _tokens: ticks.append(rows))
+        assert sum(ticks) == len(rows)
+        ticks.clear()
+        for score, wanted in zip(found[:-1], expected[:-1], strict=True):
+            assert score.entropy == pytest.approx(wanted.entropy, abs=1e-5)
+        assert found[-1].status == "error"
+        assert "do not fit into memory" in found[-1].reason
+    assert "--token-budget" in caplog.text

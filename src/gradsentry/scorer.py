@@ -1,7 +1,8 @@
-"""Rows -> scores: formats, tokens, bins, one forward pass a bin, spectra. Knows no files but the model's."""
+"""Rows -> scores: formats, tokens, batches, one forward pass a batch, spectra. Knows no files but the model's."""
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
@@ -10,11 +11,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from gradsentry import encode, spectrum
-from gradsentry.batching import default_budget
-from gradsentry.config import ScanConfig
+from gradsentry import encode, memory, spectrum
+from gradsentry.config import ScanConfig, parse_workers
 from gradsentry.errors import RowProblem, UsageError
-from gradsentry.formats import FORMATS, Format, apply_mapping, detect, parse_mapping
+from gradsentry.formats import Format, apply_mapping, parse_mapping, settle
 from gradsentry.head import Head
 from gradsentry.models import LoadedModel, load_model
 from gradsentry.states import packed_states, packs, padded_batches, predicting
@@ -23,12 +23,19 @@ from gradsentry.types import Encoded, Record, Row, Sample, Score
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+log = logging.getLogger(__name__)
+
 Progress = Callable[[int, int], None]
 """Called with (rows, tokens) after each batch."""
 
 
 def _nothing(_rows: int, _tokens: int) -> None:
     pass
+
+
+def _out_of_memory(error: RuntimeError) -> bool:
+    """Whether torch could not allocate; on a CPU it has no exception of its own for that."""
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
 
 
 class Scorer:
@@ -57,15 +64,13 @@ class Scorer:
     ) -> None:
         self.config = replace(config or ScanConfig(), **options)
         self.mapping = parse_mapping(self.config.map)
-        self.format: Format | None = None
-        if self.config.format is not None:
-            if self.config.format not in FORMATS:
-                raise UsageError(f"--format {self.config.format}: it can be {', '.join(FORMATS)}")
-            self.format = FORMATS[self.config.format]
+        self.format: Format | None = settle(self.config.format, self.mapping, []) if self.config.format else None
         self.loaded = self._load(model, tokenizer)
         self.head = Head(self.loaded.model, self.config.crop)
         self.max_length = min(self.config.max_length or self.loaded.max_length, self.loaded.max_length)
-        self.token_budget = self.config.token_budget or default_budget(self.loaded.model.device)
+        self.memory = memory.plan(self.loaded.model, self.config.token_budget, parse_workers(self.config.workers) or 1)
+        self.token_budget = self.memory.token_budget
+        log.info("%s", self.memory)
         self.packs = packs(self.loaded.model)
         """Whether rows are computed without padding and what they have in common once; else row beside row, padded."""
 
@@ -88,13 +93,8 @@ class Scorer:
         Raises:
             DataError: no format fits. UsageError: a column named by `map` is in none of the rows.
         """
-        rows = list(rows)
-        for ours, theirs in self.mapping.items():
-            if rows and not any(theirs in row for row in rows):
-                columns = ", ".join(dict.fromkeys(name for row in rows for name in row))
-                raise UsageError(f"--map {ours}={theirs}: no row has a column {theirs!r}; there are {columns}")
         if self.format is None:
-            self.format = detect(apply_mapping(row, self.mapping) for row in rows)
+            self.format = settle(self.config.format, self.mapping, list(rows))
         return self.format
 
     def score(self, rows: Iterable[Row], progress: Progress = _nothing) -> list[Score]:
@@ -124,12 +124,44 @@ class Scorer:
         return [scores[item.row] for item in items]
 
     def score_encoded(self, rows: Sequence[Encoded], progress: Progress = _nothing) -> Iterator[Score]:
-        """Scores of rows that are tokens already, in the order in which they were computed."""
+        """Scores of rows that are tokens already, in the order in which they were computed.
+
+        Where a batch does not fit into the device's memory, what is left is tried in smaller ones, at last row by row.
+        """
+        waiting, budget = list(rows), self.token_budget
+        while waiting:
+            done: set[int] = set()
+            try:
+                for score in self._score_within(waiting, budget, progress):
+                    done.add(score.row)
+                    yield score
+            except RuntimeError as error:
+                if not _out_of_memory(error):
+                    raise
+            waiting = [row for row in waiting if row.row not in done]
+            if waiting and budget == 1:
+                yield from self._score_one(waiting.pop(), progress)
+            elif waiting:
+                budget = max(1, budget // 4)
+                log.warning("out of memory: going on with %d tokens in a batch; --token-budget sets it from the start", budget)
+
+    def _score_within(self, rows: Sequence[Encoded], token_budget: int, progress: Progress) -> Iterator[Score]:
         states = packed_states if self.packs else padded_batches
-        for members, hidden in states(self.loaded.model, rows, self.token_budget):
+        for members, hidden in states(self.loaded.model, rows, token_budget):
             batch = [rows[i] for i in members]
             yield from self._score_batch(batch, hidden)
             progress(len(batch), sum(len(row.input_ids) for row in batch))
+
+    def _score_one(self, row: Encoded, progress: Progress) -> Iterator[Score]:
+        """A row that may be the one for which memory is not enough."""
+        try:
+            yield from self._score_within([row], 1, progress)
+        except RuntimeError as error:
+            if not _out_of_memory(error):
+                raise
+            length = len(row.input_ids)
+            yield Score(row.row, "error", n_tokens=row.n_tokens, reason=f"its {length} tokens do not fit into memory; try --max-length")
+            progress(1, 0)
 
     def _encode(self, records: Sequence[Record]) -> Iterable[Encoded | Score]:
         """The items of `prepare` as they come: first what cannot be read, then the rest."""

@@ -1,0 +1,71 @@
+"""The memory that is stated against the memory that is taken."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from gradsentry import memory
+from tiny import tiny_llama
+
+MEASURE = """
+import gc, torch
+from transformers import LlamaConfig, LlamaForCausalLM
+from gradsentry import memory
+from gradsentry.head import Head
+from gradsentry.states import packed_states
+from gradsentry.types import Encoded
+
+def resident(name):
+    return next(int(line.split()[1]) * 1024 for line in open("/proc/self/status") if line.startswith(name))
+
+torch.manual_seed(0)
+config = LlamaConfig(vocab_size=1000, hidden_size=256, intermediate_size=1024, num_hidden_layers=2, num_attention_heads=4)
+model = LlamaForCausalLM(config).eval()
+ids = torch.randint(3, 1000, (64, 64)).tolist()
+rows = [Encoded(i, row, row) for i, row in enumerate(ids)]
+list(packed_states(model, rows[:2], 4096))
+gc.collect()
+open("/proc/self/clear_refs", "w").write("5")
+before = resident("VmRSS")
+for members, states in packed_states(model, rows, 4096):
+    Head(model, "reference").gradients(states, [torch.tensor(rows[i].labels[1:]) for i in members])
+print(resident("VmHWM") - before, memory.plan(model, 4096).batch)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="reads the peak of this process's memory from /proc")
+def test_a_batch_takes_no_more_than_is_stated_and_not_far_less() -> None:
+    result = subprocess.run([sys.executable, "-c", MEASURE], capture_output=True, text=True, timeout=120, check=True)
+    taken, stated = map(int, result.stdout.split())
+    assert taken < stated < 20 * taken
+
+
+def test_the_budget_is_the_devices_own_unless_memory_is_scarce(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = tiny_llama()
+    assert memory.plan(model, None).token_budget == 1024
+    assert memory.plan(model, 77).token_budget == 77
+    per_token = memory.PER_WIDTH * (32 + 64)
+    monkeypatch.setattr(memory, "free_memory", lambda _device: int((memory.BLOCKS * memory.BLOCK + 100 * per_token) / memory.SHARE))
+    assert memory.plan(model, None).token_budget == pytest.approx(100, abs=1)
+    assert memory.plan(model, None, processes=2).token_budget == 1
+    assert memory.plan(model, 4000).token_budget == 4000  # what the user says counts
+
+
+def test_what_is_stated_is_a_sentence() -> None:
+    plan = memory.MemoryPlan(257 * 2**20, 2**27, 20 * 2**30, 1024)
+    assert str(plan) == "memory: model 257 MiB, a batch of 1,024 tokens about 128 MiB, 20,480 MiB free"
+
+
+def test_free_memory_keeps_to_the_containers_limit(tmp_path: Path) -> None:
+    assert 0 < memory.free_memory(torch.device("cpu")) < 1 << 50
+    assert memory._group_limit(tmp_path) > 1 << 60
+    (tmp_path / "memory.max").write_text("max\n")
+    (tmp_path / "memory.current").write_text("1000\n")
+    assert memory._group_limit(tmp_path) > 1 << 60
+    (tmp_path / "memory.max").write_text("5000\n")
+    assert memory._group_limit(tmp_path) == 4000
