@@ -13,6 +13,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 
@@ -28,6 +30,13 @@ ROWS = [{"prompt": f"What is {n}? " * (1 + n % 3), "completion": " one two three
 needs_datatrove = pytest.mark.skipif(find_spec("datatrove") is None, reason="pip install 'gradsentry[scale]'")
 needs_ray = pytest.mark.skipif(find_spec("ray") is None, reason="pip install 'gradsentry[ray]'")
 two_cores = pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="two workers need two cores")
+
+DOCUMENT = (Path(__file__).parent.parent / "docs" / "cluster.md").read_text(encoding="utf-8")
+
+
+def commands() -> list[str]:
+    """The document's command lines."""
+    return [line for block in re.findall(r"^```sh\n(.*?)^```", DOCUMENT, re.M | re.S) for line in block.splitlines()]
 
 
 @pytest.fixture
@@ -90,21 +99,46 @@ def test_the_local_engine_scores_the_same_and_its_markers_count_for_nothing(
 @needs_datatrove
 @needs_ray
 @two_cores
-def test_the_ray_engine_scores_the_same(data: Path, model_dir: Path, expected: dict[str, bytes]) -> None:
-    result = scanned(data, model_dir, "run", "--engine", "ray", "--workers", 2, "--engine-option", "mem_per_cpu_gb=1", "--json")
+def test_the_ray_engine_scores_the_same_and_so_does_the_recipe_for_ray_data(
+    data: Path, model_dir: Path, expected: dict[str, bytes]
+) -> None:
+    pq.write_table(pa.Table.from_pylist([{"row": n, **row} for n, row in enumerate(ROWS)]), data.parent / "rows.parquet")
+    (data.parent / "model").symlink_to(model_dir)
+    (recipe,) = re.findall(r"^```python\n(.*?)^```", DOCUMENT, re.M | re.S)
+    (line,) = [line for line in commands() if "--engine ray" in line]
+    program = f"import ray; ray.init(num_cpus=4, log_to_driver=False)\n{recipe}\nfrom gradsentry.cli import app; app()"
+    options = [*line.split()[1:], "--model", model_dir, "--shard-rows", 8, "--threshold", "1.0", "--json"]
+    result = command([sys.executable, "-c", program], *options, cwd=data.parent)
     assert result.returncode == 0, result.stderr
     assert json.loads(result.stdout)["counts"]["scored"] == 40
-    assert parts(data.parent / "run") == expected
+    run = data.parent / "run"
+    assert parts(run) == expected
+    of_recipe = pq.read_table(data.parent / "scores").sort_by("row")
+    of_engine = pq.read_table(run / "verdicts.parquet")
+    assert of_recipe["row"].to_pylist() == list(range(40))
+    assert of_recipe["entropy"].to_pylist() == pytest.approx(of_engine["entropy"].to_pylist(), abs=1e-6)
 
 
 @two_cores
 def test_torchrun_scores_a_share_in_each_process_and_filter_ends_it(data: Path, model_dir: Path, expected: dict[str, bytes]) -> None:
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "-m", "gradsentry.scale"]
-    result = command(torchrun, data, "--model", model_dir, "--out", "run", "--shard-rows", 8, cwd=data.parent)
+    (line,) = [line for line in commands() if line.startswith("torchrun")]
+    torchrun = [sys.executable, "-m", "torch.distributed.run", *line.split()[1:]]
+    result = command(torchrun, "--model", model_dir, "--shard-rows", 8, cwd=data.parent)
     assert result.returncode == 0, result.stderr
     assert sorted(re.findall(r"process (\d) of 2: (\d) shards scored", result.stderr)) == [("0", "3"), ("1", "2")]
     assert parts(data.parent / "run") == expected
     assert gradsentry.rescan_decision(data.parent / "run", "1.0").counts["kept"] == 40
+
+
+def test_every_option_that_the_document_shows_is_there() -> None:
+    from inspect import signature
+
+    from gradsentry.cli import scan
+
+    known = {"--" + name.replace("_", "-") for name in signature(scan).parameters}
+    for line in commands():
+        if line.startswith("gradsentry"):
+            assert set(re.findall(r"--[a-z-]+", line)) <= known, line
 
 
 SBATCH = """#!/bin/sh
@@ -122,8 +156,9 @@ def test_slurm_gets_the_script_and_a_task_of_its_array_scores_its_share(
         (fake / name).write_text(script)
         (fake / name).chmod(0o755)
     path = f"{fake}{os.pathsep}{os.environ['PATH']}"
-    options = [f"--engine-option={one}" for one in ("partition=gpu", "time=04:00:00", "gpus_per_task=1", "qos=", "account=lab")]
-    result = scanned(data, model_dir, "run", "--engine", "slurm", "--workers", 2, *options, PATH=path, SBATCHED=str(said))
+    (line,) = [line for line in commands() if "--engine slurm" in line]
+    options = ["--workers", 2, "--engine-option", "qos=", "--engine-option", "account=lab"]
+    result = scanned(data, model_dir, "run", *line.split()[5:], *options, PATH=path, SBATCHED=str(said))
     assert result.returncode == 0, result.stderr
     assert result.stdout == ""
     run = tmp_path / "run"
