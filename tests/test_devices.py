@@ -49,6 +49,12 @@ def test_on_cuda_each_worker_sees_its_own_devices_only(monkeypatch: pytest.Monke
     assert visible(ScanConfig(workers="auto")) == ["5", "7"]
 
 
+@pytest.mark.parametrize("spec", ["0", "-1", "two", "1.5", ""])
+def test_a_number_of_workers_that_cannot_be_is_told(spec: str) -> None:
+    with pytest.raises(UsageError, match="it can be auto or a number, at least 1"):
+        ScanConfig(workers=spec)
+
+
 def test_devices_that_are_not_there_are_refused() -> None:
     with pytest.raises(UsageError, match="--gpus-per-worker 2: it can be at most the number of CUDA devices here, 0"):
         slots(ScanConfig(device="cpu", gpus_per_worker=2))

@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 
 from gradsentry.config import ScanConfig
 from gradsentry.decide import Decision, decide
-from gradsentry.devices import slots
+from gradsentry.devices import Slot, slots
 from gradsentry.encode import CUT
 from gradsentry.errors import RunError, UsageError
 from gradsentry.report.document import example_rows, report_document
@@ -107,19 +107,19 @@ def scan(
     """
     config = replace(config or ScanConfig(), **options)
     started = time.time()
+    places = slots(config)
     with _run_directory(out) as run:
         job, source = plan(data, run.path, config, model, tokenizer)
         run.check(job.known, config.overwrite)
         try:
-            manifest = _score(job, source, ticks or Ticks())
+            manifest = _score(job, source, places, ticks or Ticks())
         finally:
             run.sweep()
         return finish(job, source, manifest | {"seconds": round(time.time() - started, 3)}, keep=out is not None)
 
 
-def _score(job: Job, source: Source, ticks: Ticks) -> dict[str, Any]:
+def _score(job: Job, source: Source, places: list[Slot], ticks: Ticks) -> dict[str, Any]:
     """Score what has no scores yet, here or with workers; returns the run's manifest."""
-    places = slots(job.config)
     if len(places) > 1 or job.config.gpus_per_worker > 1:
         return Crew(job, places, ticks).run()
     scorer = job.load()

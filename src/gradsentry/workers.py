@@ -207,18 +207,19 @@ def main(descriptor: int, own: tuple[int, ...]) -> None:
         with lock:
             link.send(message)
 
-    with suppress(EOFError, ConnectionError):  # the parent is gone: nobody waits for the rest
+    with suppress(OSError):  # the parent is gone: there is nobody to tell
         try:
             job: Job = pickle.loads(link.recv_bytes())
             scorer = job.load()
             say("ready", ModelFacts.of(scorer))
             scorer.token_budget = link.recv()
-            shards = iter(link.recv, None)
-            score_shards(RunDirectory(job.out), job.open(), shards, scorer, lambda *batch: say("advance", *batch), lambda _: say("written"))
-        except (EOFError, ConnectionError):
-            raise
-        except (GradsentryError, OSError) as error:
+            run, shards = RunDirectory(job.out), iter(link.recv, None)
+            score_shards(run, job.open(), shards, scorer, lambda *batch: say("advance", *batch), lambda _: say("written"))
+        except GradsentryError as error:
             say("error", error)
+        except OSError as error:  # its subclasses do not all travel
+            where = f"{error.filename}: " if error.filename else ""
+            say("error", RunError(f"{where}{error.strerror or error}"))
         except Exception as error:  # memory that a device lacks comes as a RuntimeError
             log.debug("a worker's exception", exc_info=True)
             say("trouble", f"{type(error).__name__}: {str(error).partition(chr(10))[0]}")
