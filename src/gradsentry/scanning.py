@@ -148,6 +148,7 @@ def rescan_decision(run_path: str | os.PathLike[str], threshold: str) -> ScanRes
     run, manifest = _existing(run_path)
     config = replace(_config(manifest), threshold=threshold)
     source, shards = _reopened(manifest, config)
+    run.sweep()
     run.write_json("manifest.json", manifest | {"config": manifest["config"] | {"threshold": threshold}})
     return _conclude(run, source, shards, config, keep=True)
 
