@@ -72,6 +72,8 @@ def _launch(engine: str, make: Any, arguments: dict[str, Any], job: Job, missing
     (folder / "errors").mkdir(parents=True)
     places = slots(job.config) if engine == "local" else []
     workers = len(places) or parse_workers(job.config.workers) or -1
+    if engine != "local" and job.config.gpus_per_worker > 1:
+        arguments.setdefault("gpus_per_task", job.config.gpus_per_worker)
     # Only local processes outlive a task, and keep their model for the next one.
     tasks = arguments.pop("tasks", None) or (workers if engine != "local" and workers > 0 else MOST_TASKS)
     share = Share(job, missing, folder, places if len(places) > 1 else [], exits=engine == "slurm")
