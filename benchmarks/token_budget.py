@@ -10,11 +10,9 @@ import statistics
 import time
 from pathlib import Path
 
-from row_cost import encoded_rows
+from rows import encoded_rows, webquestions
 
 from gradsentry import Scorer
-from gradsentry.bench.attacks import poison
-from gradsentry.bench.tasks import sample
 from report import ROOT, machine, replace_section, save, table
 
 BUDGETS = (256, 512, 1024, 2048, 4096)
@@ -28,7 +26,7 @@ def main() -> None:
     parser.add_argument("--dtype", default="auto")
     arguments = parser.parse_args()
     scorer = Scorer(dtype=arguments.dtype)
-    encoded = encoded_rows(scorer, poison(sample("webquestions", arguments.data, arguments.rows, 0), "badnets", 0.1, 0).rows)
+    encoded = encoded_rows(scorer, webquestions(arguments.data, arguments.rows))
     list(scorer.score_encoded(encoded))  # warm-up
     times: dict[int, list[float]] = {budget: [] for budget in BUDGETS}
     for _ in range(arguments.rounds):

@@ -19,7 +19,7 @@ def test_one_worker_is_this_process_and_has_everything() -> None:
 
 def test_on_the_cpu_each_worker_has_cores_and_threads_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("gradsentry.devices.cores", lambda: [0, 2, 4, 6, 8])
-    monkeypatch.delenv("OMP_NUM_THREADS")
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     threads = {"OMP_NUM_THREADS": "2"}
     assert slots(ScanConfig(device="cpu", workers="2")) == [Slot(threads, (0, 2)), Slot(threads, (4, 6))]
     assert len(slots(ScanConfig(device="cpu", workers="auto"))) == 1

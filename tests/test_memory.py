@@ -47,7 +47,7 @@ def test_a_batch_takes_no_more_than_is_stated_and_not_far_less() -> None:
 
 def test_the_budget_is_the_devices_own_unless_memory_is_scarce(monkeypatch: pytest.MonkeyPatch) -> None:
     model = tiny_llama()
-    assert memory.plan(model, None).token_budget == 1024
+    assert memory.plan(model, None).token_budget == 2048
     assert memory.plan(model, 77).token_budget == 77
     per_token = memory.PER_WIDTH * (32 + 64)
     monkeypatch.setattr(memory, "free_memory", lambda _device: int((memory.BLOCKS * memory.BLOCK + 100 * per_token) / memory.SHARE))

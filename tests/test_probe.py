@@ -23,7 +23,7 @@ def test_states_are_those_behind_the_last_layer(name: str) -> None:
     torch.testing.assert_close(probe.states_before_head(model, ids_of(3, 30)), expected.detach(), rtol=1e-4, atol=1e-5)
 
 
-def test_one_token_goes_through_the_head() -> None:
+def test_no_token_goes_through_the_head() -> None:
     model = made("llama")
     head = model.get_output_embeddings()
     assert isinstance(head, nn.Module)
@@ -31,7 +31,7 @@ def test_one_token_goes_through_the_head() -> None:
     original = head.forward
     head.forward = lambda x: seen.append(tuple(x.shape)) or original(x)  # hooks run around forward, so this is what it gets
     probe.states_before_head(model, ids_of(4, 60))
-    assert seen == [(4, 1, 32)]
+    assert seen == [(4, 0, 32)]
 
 
 def test_the_model_is_left_as_it_was() -> None:

@@ -189,10 +189,10 @@ def test_slurm_gets_the_script_and_a_task_of_its_array_scores_its_share(
 
 def test_a_task_scores_every_nth_shard_and_tells_its_errors_without_a_traceback(data: Path, model_dir: Path, tmp_path: Path) -> None:
     config = ScanConfig(shard_rows=8, device="cpu", model=str(model_dir))
-    job = plan(data, tmp_path / "run", config)[0]
+    job = plan(data, tmp_path / "run", config)
     Share(job, job.shards, tmp_path, [], exits=False)(None, 1, 3)
     assert sorted(parts(tmp_path / "run")) == ["part-00001.parquet", "part-00004.parquet"]
-    broken = plan(data, tmp_path / "broken", ScanConfig(model=str(tmp_path / "absent")))[0]
+    broken = plan(data, tmp_path / "broken", ScanConfig(model=str(tmp_path / "absent")))
     (tmp_path / "errors").mkdir()
     Share(broken, broken.shards, tmp_path, [], exits=False)(None, 0, 1)
     assert "no such model directory" in (tmp_path / "errors" / "00000.txt").read_text()

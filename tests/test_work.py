@@ -23,11 +23,24 @@ PLENTY = 60.0
 
 
 def planned(path: Path, data: Any = ROWS, **options: Any) -> Job:
-    return plan(data, path / "run", ScanConfig(shard_rows=8, device="cpu", **options))[0]
+    return plan(data, path / "run", ScanConfig(shard_rows=8, device="cpu", **options))
 
 
 def facts(**changes: Any) -> ModelFacts:
-    return ModelFacts(**({"name": "m", "revision": "", "dtype": "float32", "stamp": "s", "max_length": 256, "token_budget": 512} | changes))
+    return ModelFacts(
+        **(
+            {
+                "name": "m",
+                "revision": "",
+                "dtype": "float32",
+                "stamp": "s",
+                "max_length": 256,
+                "token_budget": 512,
+                "memory": "memory: 1 MiB",
+            }
+            | changes
+        )
+    )
 
 
 class Watched:
@@ -64,7 +77,7 @@ class Parts:
 
 
 def work(job: Job, scorer: Any, run: Any, shards: Iterator[Shard]) -> None:
-    score_shards(run, job.open(), shards, scorer, lambda rows, tokens: None)
+    score_shards(run, job.source, shards, scorer, lambda rows, tokens: None)
 
 
 def test_the_next_shard_is_read_while_one_is_scored_and_no_more_than_that(tmp_path: Path) -> None:
@@ -99,11 +112,11 @@ def test_what_a_thread_raises_comes_out_and_what_was_scored_is_kept(tmp_path: Pa
 
 
 def test_the_overlap_changes_no_score(tmp_path: Path, model_dir: Path) -> None:
-    job, source = plan(ROWS, tmp_path / "run", ScanConfig(shard_rows=8, device="cpu"), model_dir)
+    job = plan(ROWS, tmp_path / "run", ScanConfig(shard_rows=8, device="cpu"), model_dir)
     scorer, run = job.load(), RunDirectory(job.out)
     job.claim(ModelFacts.of(scorer))
-    score_shards(run, source, job.start(Ticks()), scorer, lambda rows, tokens: None)
-    plain = [score for shard in job.shards for score in scorer.score_records(list(source.read(shard)))]
+    score_shards(run, job.source, job.start(Ticks()), scorer, lambda rows, tokens: None)
+    plain = [score for shard in job.shards for score in scorer.score_records(list(job.source.read(shard)))]
     assert run.read_scores(job.shards)["entropy"].to_pylist() == [score.entropy for score in plain]
 
 
@@ -123,7 +136,7 @@ def test_a_job_travels(tmp_path: Path, data: Any) -> None:
     job = planned(tmp_path, data)
     again = pickle.loads(pickle.dumps(job))
     assert again.shards == job.shards
-    assert [record.value for shard in again.shards for record in again.open().read(shard)] == ROWS
+    assert [record.value for shard in again.shards for record in again.source.read(shard)] == ROWS
 
 
 def test_the_run_keeps_its_token_budget_unless_another_is_asked_for(tmp_path: Path) -> None:
@@ -141,7 +154,7 @@ def test_another_model_is_another_run(tmp_path: Path, change: dict[str, Any]) ->
 
 
 def test_a_model_over_several_devices_scores_the_same(model_dir: Path, tmp_path: Path) -> None:
-    job = plan(ROWS, tmp_path / "run", ScanConfig(device="cpu", dtype="float32", gpus_per_worker=2), model_dir)[0]
+    job = plan(ROWS, tmp_path / "run", ScanConfig(device="cpu", dtype="float32", gpus_per_worker=2), model_dir)
     spread = job.load()
     assert spread.loaded.name == str(model_dir)
     assert spread.score(ROWS) == Scorer(model_dir, device="cpu", dtype="float32").score(ROWS)

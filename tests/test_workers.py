@@ -70,7 +70,7 @@ def test_a_loaded_model_cannot_be_handed_to_workers(
 
 
 def test_a_worker_whose_model_differs_is_refused(tmp_path: Path) -> None:
-    job = plan(ROWS, tmp_path / "run", ScanConfig())[0]
+    job = plan(ROWS, tmp_path / "run", ScanConfig())
     crew = Crew(job, [], Ticks())
     crew.manifest = job.claim(facts())
     with pytest.raises(RunError, match="model: 's', now 'another'"):
@@ -78,7 +78,7 @@ def test_a_worker_whose_model_differs_is_refused(tmp_path: Path) -> None:
 
 
 def test_workers_that_never_get_ready_are_given_up(tmp_path: Path) -> None:
-    job = plan(ROWS, tmp_path / "run", ScanConfig())[0]
+    job = plan(ROWS, tmp_path / "run", ScanConfig())
     with pytest.raises(RunError, match=r"before they are ready, 3 times in turn \(ended with exit code 1\); use fewer --workers"):
         Crew(job, [Slot({"PYTHONHOME": str(tmp_path)})], Ticks()).run()
 
@@ -104,7 +104,7 @@ def test_a_death_costs_its_shard_only_and_a_deadly_shard_is_told_of_at_the_end(
     rows = DeadlyRows(ROWS, 28)
     with pytest.raises(RunError) as caught:
         run(rows, model_dir, out, workers="2", ticks=ticks)
-    for words in ("rows 24 to 31 (killed by SIGKILL, as the system does", "all other rows are scored", "--token-budget (it was 1024)"):
+    for words in ("rows 24 to 31 (killed by SIGKILL, as the system does", "all other rows are scored", "--token-budget (it was 2048)"):
         assert words in str(caught.value)
     assert parts(out) == {name: data for name, data in parts(whole).items() if name != "part-00003.parquet"}
     assert sum(told) == 32

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import numpy as np
@@ -24,6 +24,9 @@ NAME = "gradsentry_packed"
 
 GATHERED = 16384
 """Keys that are gathered at a time: bounds the copy that attention needs beside the batch itself."""
+
+PADDING = 1.25
+"""Most that padding may add to what the stacks of a group compute together."""
 
 Layers = dict[int, tuple[Tensor, Tensor]]
 """Keys and values by layer, each [tokens, key heads, width of a head]."""
@@ -61,6 +64,12 @@ class View:
     kept: Layers = field(default_factory=dict)
     """Filled by the forward pass: the states of `carry`."""
 
+    def on(self, device: torch.device) -> list[_Group]:
+        """The groups on a layer's device: a model may be spread over several."""
+        if self.groups and self.groups[0].queries.device != device:
+            self.groups = [_Group(*(getattr(group, item.name).to(device) for item in fields(group))) for group in self.groups]
+        return self.groups
+
 
 def view(batch: Batch, carried: Layers, carry: int, device: torch.device) -> View:
     """The view of a batch.
@@ -69,18 +78,21 @@ def view(batch: Batch, carried: Layers, carry: int, device: torch.device) -> Vie
         carried: what the view of the batch before kept. carry: length of the beginning of the batch's last row that the
             next batch needs.
     """
-    groups: list[_Group] = []
-    shapes: list[Stack] = []
-    found = [stack for stack in stacks(batch) if len(stack.queries)]
-    for stack in sorted(found, key=lambda stack: (len(stack.keys), len(stack.queries))):
-        width = len(stack.keys)  # ascending, so the newest is the widest
-        if shapes and (width * (len(shapes) + 1) > GATHERED or width > 2 * len(shapes[0].keys)):
-            groups.append(_group(shapes, batch, device))
-            shapes = []
-        shapes.append(stack)
-    if shapes:
-        groups.append(_group(shapes, batch, device))
-    return View(groups, carried, torch.from_numpy(batch.paths[-1].nodes[:carry]).to(device))
+    found = sorted((stack for stack in stacks(batch) if len(stack.queries)), key=lambda s: (len(s.queries), len(s.keys)))
+    groups: list[list[Stack]] = []
+    for stack in found:
+        if not groups or not _fits(groups[-1], stack):
+            groups.append([])
+        groups[-1].append(stack)
+    return View([_group(group, batch, device) for group in groups], carried, torch.from_numpy(batch.paths[-1].nodes[:carry]).to(device))
+
+
+def _fits(group: list[Stack], stack: Stack) -> bool:
+    """Whether one more stack keeps padding and memory within bounds."""
+    members = [*group, stack]
+    queries, keys = (max(len(getattr(member, side)) for member in members) for side in ("queries", "keys"))
+    needed = sum(len(member.queries) * len(member.keys) for member in members)
+    return keys * len(members) <= GATHERED and queries * keys * len(members) <= PADDING * needed
 
 
 def _group(members: Sequence[Stack], batch: Batch, device: torch.device) -> _Group:
@@ -148,12 +160,12 @@ def _attention(
     if layer in current.carried:
         before = current.carried[layer]
         keys, values = torch.cat([before[0], keys.to(before[0].dtype)]), torch.cat([before[1], values.to(before[1].dtype)])
-    current.kept[layer] = keys[current.carry], values[current.carry]
+    current.kept[layer] = keys[current.carry.to(keys.device)], values[current.carry.to(keys.device)]
     queries, keys, values = query[0].transpose(0, 1).to(kind), keys.to(kind), values.to(kind)
     queries = torch.cat([queries, queries.new_zeros(1, *queries.shape[1:])])
     result = queries.new_empty(length + 1, queries.shape[1], values.shape[-1])
     with torch.autocast(query.device.type, enabled=False):
-        for group in current.groups:
+        for group in current.on(query.device):
             visible = group.visible
             if sliding_window:
                 visible = visible & (group.query_positions - group.key_positions < sliding_window)

@@ -1,7 +1,7 @@
 """From a model and a batch to what enters its output projection ("head"): one forward pass, no backward pass.
 
-The head is found with `get_output_embeddings`. A hook in front of it takes the states and lets one token through, so that
-logits are made nowhere but in `head.py`, a block at a time.
+The head is found with `get_output_embeddings`. A hook in front of it takes the states and lets none of them through, so
+that logits are made nowhere but in `head.py`, a block at a time.
 """
 
 from __future__ import annotations
@@ -96,9 +96,10 @@ def states_before_head(model: Any, input_ids: Tensor, **forward: Any) -> Tensor:
     """
     taken: list[Tensor] = []
 
-    def take(_module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
+    def take(module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
         taken.append(args[0].detach())
-        return (args[0][:, :1], *args[1:])
+        none = 0 if type(module) is nn.Linear else 1  # a wrapped or quantised head may not stand an empty input
+        return (args[0][:, :none], *args[1:])
 
     hook = output_projection(model).register_forward_pre_hook(take)
     try:

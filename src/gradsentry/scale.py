@@ -48,7 +48,7 @@ def scan_on(engine: str, data: Any, out: Path, config: ScanConfig, options: Sequ
     """
     make = _executor(engine)
     arguments = _arguments(engine, make, options)
-    job, source = plan(absolute(data), out.resolve(), replace(config, model=absolute(config.model)))
+    job = plan(absolute(data), out.resolve(), replace(config, model=absolute(config.model)))
     run = RunDirectory(job.out)
     run.check(job.known, config.overwrite)
     if config.overwrite:
@@ -62,7 +62,7 @@ def scan_on(engine: str, data: Any, out: Path, config: ScanConfig, options: Sequ
             return None
     manifest = _scored(run, job)
     run.sweep()
-    return finish(job, source, manifest)
+    return finish(job, manifest)
 
 
 def _launch(engine: str, make: Any, arguments: dict[str, Any], job: Job, missing: Sequence[Shard]) -> None:
@@ -150,7 +150,7 @@ _loaded: dict[Path, tuple[Any, Source]] = {}
 def _load(job: Job) -> tuple[Any, Source]:
     scorer = job.load()
     scorer.token_budget = job.claim(ModelFacts.of(scorer))["token_budget"]
-    return scorer, job.open()
+    return scorer, job.source
 
 
 def _scored(run: RunDirectory, job: Job) -> dict[str, Any]:
@@ -256,7 +256,7 @@ def main(
         raise UsageError("each process is one worker, and none may throw the others' work away: leave --workers and --overwrite out")
     rank, size = place(os.environ)
     pin(config, os.environ)
-    job = plan(data, out, config)[0]
+    job = plan(data, out, config)
     RunDirectory(out).check(job.known)
     with shown(stderr()) as ticks:
         count = score_share(job, job.shards[rank::size], ticks)

@@ -109,31 +109,31 @@ def scan(
     started = time.time()
     places = slots(config)
     with _run_directory(out) as run:
-        job, source = plan(data, run.path, config, model, tokenizer)
+        job = plan(data, run.path, config, model, tokenizer)
         run.check(job.known, config.overwrite)
         try:
-            manifest = _score(job, source, places, ticks or Ticks())
+            manifest = _score(job, places, ticks or Ticks())
         finally:
             run.sweep()
-        return finish(job, source, manifest | {"seconds": round(time.time() - started, 3)}, keep=out is not None)
+        return finish(job, manifest | {"seconds": round(time.time() - started, 3)}, keep=out is not None)
 
 
-def _score(job: Job, source: Source, places: list[Slot], ticks: Ticks) -> dict[str, Any]:
+def _score(job: Job, places: list[Slot], ticks: Ticks) -> dict[str, Any]:
     """Score what has no scores yet, here or with workers; returns the run's manifest."""
     if len(places) > 1 or job.config.gpus_per_worker > 1:
         return Crew(job, places, ticks).run()
     scorer = job.load()
     manifest = job.claim(ModelFacts.of(scorer))
     scorer.token_budget = manifest["token_budget"]
-    score_shards(RunDirectory(job.out), source, job.start(ticks), scorer, ticks.advance)
+    score_shards(RunDirectory(job.out), job.source, job.start(ticks), scorer, ticks.advance)
     return manifest
 
 
-def finish(job: Job, source: Source, manifest: dict[str, Any], keep: bool = True) -> ScanResult:
+def finish(job: Job, manifest: dict[str, Any], keep: bool = True) -> ScanResult:
     """From scores to everything that a person reads, under the options of this scan."""
     run = RunDirectory(job.out)
     run.write_json("manifest.json", manifest | {"config": job.config.as_dict()})
-    return _conclude(run, source, job.shards, job.config, keep)
+    return _conclude(run, job.source, job.shards, job.config, keep)
 
 
 def rescan_decision(run_path: str | os.PathLike[str], threshold: str) -> ScanResult:

@@ -70,7 +70,6 @@ class Scorer:
         self.max_length = min(self.config.max_length or self.loaded.max_length, self.loaded.max_length)
         self.memory = memory.plan(self.loaded.model, self.config.token_budget, parse_workers(self.config.workers) or 1)
         self.token_budget = self.memory.token_budget
-        log.info("%s", self.memory)
         self.packs = packs(self.loaded.model)
         """Whether rows are computed without padding and what they have in common once; else row beside row, padded."""
 
@@ -80,6 +79,7 @@ class Scorer:
                 model if model is not None else self.config.model,
                 dtype=self.config.dtype,
                 device=self.config.device,
+                device_map="auto" if self.config.gpus_per_worker > 1 else None,
                 trust_remote_code=self.config.trust_remote_code,
                 allow_pickle=self.config.allow_pickle,
             )
@@ -189,7 +189,7 @@ class Scorer:
 
     def _score_batch(self, batch: Sequence[Encoded], hidden: Sequence[Tensor]) -> Iterator[Score]:
         """The spectra of rows whose states are known: for each row [T, d] where a supervised token is predicted."""
-        targets = [torch.tensor([row.labels[i + 1] for i in predicting(row)], device=self.loaded.model.device) for row in batch]
+        targets = [torch.tensor([row.labels[i + 1] for i in predicting(row)], device=hidden[0].device) for row in batch]
         gradients = self.head.gradients(hidden, targets)
         spectra = spectrum.solve_all([gradient.grams for gradient in gradients])
         for row, gradient, values in zip(batch, gradients, spectra, strict=True):

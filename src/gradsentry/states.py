@@ -49,10 +49,10 @@ def packed_states(model: Any, rows: Sequence[Encoded], token_budget: int) -> Bat
         hidden = torch.cat([hidden[: batch.carried].to(new), new])
         found = []
         for path in batch.paths:
-            nodes = torch.from_numpy(path.nodes[predicting(rows[path.member])]).to(model.device)
+            nodes = torch.from_numpy(path.nodes[predicting(rows[path.member])]).to(new.device)
             found.append(hidden[nodes])
         yield [path.member for path in batch.paths], found
-        hidden, layers = hidden[current.carry], current.kept
+        hidden, layers = hidden[current.carry.to(new.device)], current.kept
 
 
 def _new_states(model: Any, batch: Batch, current: Any) -> Tensor:

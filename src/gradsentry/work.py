@@ -60,11 +60,13 @@ class ModelFacts:
     """Longest row in tokens."""
     token_budget: int
     """Tokens in a batch, unless the run has settled on another number."""
+    memory: str
+    """What a scan will take, in words."""
 
     @classmethod
     def of(cls, scorer: Scorer) -> ModelFacts:
         loaded = scorer.loaded
-        return cls(loaded.name, loaded.revision, loaded.dtype, loaded.stamp, scorer.max_length, scorer.token_budget)
+        return cls(loaded.name, loaded.revision, loaded.dtype, loaded.stamp, scorer.max_length, scorer.token_budget, str(scorer.memory))
 
 
 @dataclass(frozen=True)
@@ -73,8 +75,8 @@ class Job:
 
     out: Path
     """The run directory."""
-    data: Any
-    """What `open_source` takes."""
+    source: Source
+    """The data, as it was opened once: the same commit of a Hub data set and no second survey, wherever the job goes."""
     shards: tuple[Shard, ...]
     """All of the run."""
     config: ScanConfig
@@ -88,28 +90,15 @@ class Job:
     described: dict[str, Any]
     """The manifest's ``data``."""
 
-    def open(self) -> Source:
-        """The data, opened again."""
-        return open_source(self.data, split=self.config.split, streaming=self.config.streaming)
-
     def load(self) -> Scorer:
         """The model, on this process's devices.
 
         Raises:
             ModelError: it cannot be loaded. UsageError: options that cannot be.
         """
-        from gradsentry.models import load_model
         from gradsentry.scorer import Scorer
 
-        config = self.config
-        if config.gpus_per_worker == 1:
-            return Scorer(self.model, self.tokenizer, config=config)
-        loaded = load_model(
-            self.model, dtype=config.dtype, device_map="auto", trust_remote_code=config.trust_remote_code, allow_pickle=config.allow_pickle
-        )
-        scorer = Scorer(loaded.model, loaded.tokenizer, config=config)
-        scorer.loaded = loaded  # with the name that the user gave
-        return scorer
+        return Scorer(self.model, self.tokenizer, config=self.config)
 
     def identity(self, facts: ModelFacts) -> dict[str, Any]:
         """Everything that changes a score; two runs with the same identity may share a directory."""
@@ -125,6 +114,7 @@ class Job:
             RunError: the directory holds another run, or is none.
         """
         run = RunDirectory(self.out)
+        log.info("%s", facts.memory)
         manifest = {
             "tool": f"gradsentry {__version__}",
             "started": datetime.fromtimestamp(time.time(), UTC).isoformat(timespec="seconds"),
@@ -152,7 +142,7 @@ class Job:
         return missing
 
 
-def plan(data: Any, out: Path, config: ScanConfig, model: Any = None, tokenizer: Any = None) -> tuple[Job, Source]:
+def plan(data: Any, out: Path, config: ScanConfig, model: Any = None, tokenizer: Any = None) -> Job:
     """Open the data, cut it into shards and settle the format: all that can be wrong before a model is loaded.
 
     Raises:
@@ -174,7 +164,7 @@ def plan(data: Any, out: Path, config: ScanConfig, model: Any = None, tokenizer:
     }
     options = {name: value for name, value in config.score_options().items() if name not in ("model", "dtype", "max_length")}
     known = {"maths": MATHS_VERSION, "data": source.fingerprint(), "rows": shards[-1].stop, **options}
-    return Job(out, data, shards, config, model if model is not None else config.model, tokenizer, known, described), source
+    return Job(out, source, shards, config, model if model is not None else config.model, tokenizer, known, described)
 
 
 def absolute(where: Any) -> Any:

@@ -214,7 +214,7 @@ def main(descriptor: int, own: tuple[int, ...]) -> None:
             say("ready", ModelFacts.of(scorer))
             scorer.token_budget = link.recv()
             run, shards = RunDirectory(job.out), iter(link.recv, None)
-            score_shards(run, job.open(), shards, scorer, lambda *batch: say("advance", *batch), lambda _: say("written"))
+            score_shards(run, job.source, shards, scorer, lambda *batch: say("advance", *batch), lambda _: say("written"))
         except GradsentryError as error:
             say("error", error)
         except OSError as error:  # its subclasses do not all travel
