@@ -31,7 +31,7 @@ from report import ROOT, machine, replace_section, save, table
 
 DOCUMENT = ROOT / "docs" / "performance.md"
 MODEL = "SmolLM2-135M-Instruct"
-SPEED_ROWS = {"webquestions": 200, "dolly": 60}
+SPEED_ROWS = {"webquestions": 120, "dolly": 40}
 PRECISION_ROWS = {"webquestions": 400, "dolly": 100}
 LENGTHS = (8, 32, 128, 512, 2048, 4096)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -91,6 +92,13 @@ def test_a_row_longer_than_the_context_is_cut_from_the_left_and_says_so(llama: P
     states = states_before_head(llama, torch.tensor([kept[:-1]]))[0, -cut.n_tokens :]
     (gradient,) = Head(llama, "none").gradients([states], [torch.tensor(kept[-cut.n_tokens :])])
     assert cut.loss == pytest.approx(float(gradient.losses.mean()), abs=1e-5)
+
+
+def test_a_compiled_model_gives_the_same_scores(model_dir: Path) -> None:
+    plain, compiled = (Scorer(model_dir, dtype="float32", device="cpu", compile=flag) for flag in (False, True))
+    assert compiled.packs
+    for score, wanted in zip(compiled.score(ROWS), plain.score(ROWS), strict=True):
+        assert score.entropy == pytest.approx(wanted.entropy, abs=1e-5)
 
 
 def test_length_bounds_the_entropy(llama: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> None:

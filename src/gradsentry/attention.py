@@ -197,4 +197,10 @@ def _attend(query: Tensor, key: Tensor, value: Tensor, visible: Tensor, scaling:
     return (weights.to(value.dtype) @ value).transpose(1, 2)
 
 
+def compiled(model: Any) -> None:
+    """Compile the model's body in place; packed attention, whose shapes change with each batch, stays outside the graph."""
+    AttentionInterface.register(NAME, torch.compiler.disable(_attention))
+    model.base_model.compile(dynamic=True)
+
+
 AttentionInterface.register(NAME, _attention)

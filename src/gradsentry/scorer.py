@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from gradsentry import encode, memory, spectrum
+from gradsentry.attention import compiled
 from gradsentry.config import ScanConfig, parse_workers
 from gradsentry.errors import RowProblem, UsageError
 from gradsentry.formats import Format, apply_mapping, parse_mapping, settle
@@ -75,7 +76,7 @@ class Scorer:
 
     def _load(self, model: Any, tokenizer: Any) -> LoadedModel:
         if model is None or isinstance(model, (str, os.PathLike)):
-            return load_model(
+            loaded = load_model(
                 model if model is not None else self.config.model,
                 dtype=self.config.dtype,
                 device=self.config.device,
@@ -83,6 +84,9 @@ class Scorer:
                 trust_remote_code=self.config.trust_remote_code,
                 allow_pickle=self.config.allow_pickle,
             )
+            if self.config.compile:
+                compiled(loaded.model)
+            return loaded
         if tokenizer is None:
             raise UsageError("a loaded model needs its tokenizer: Scorer(model, tokenizer)")
         return LoadedModel(model, tokenizer, type(model).__name__, "")
