@@ -30,6 +30,7 @@ SETS = {"webquestions": webquestions, "dolly": dolly}
 
 def encoded_rows(scorer: Scorer, rows: list[dict[str, Any]]) -> list[Encoded]:
     """The rows as tokens, so that every contender starts from the same."""
+    scorer.format = None  # the rows of another set may have been seen before
     encoded = scorer.prepare([Record(i, f"row {i}", row) for i, row in enumerate(rows)])
     assert all(isinstance(row, Encoded) for row in encoded)
     return encoded  # type: ignore[return-value]

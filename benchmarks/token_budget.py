@@ -43,7 +43,7 @@ def main() -> None:
         f"{arguments.rounds} rounds in turn in one process. Made by `benchmarks/token_budget.py`.\n\n"
         + table(["`--token-budget`", "ms a row, median", "range"], rows)
     )
-    replace_section(ROOT / "docs" / "benchmark.md", "token_budget", text)
+    replace_section(ROOT / "docs" / "performance.md", "token_budget", text)
 
 
 if __name__ == "__main__":
