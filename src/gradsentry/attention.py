@@ -50,6 +50,12 @@ class _Group:
     """[B, 1, Q, 1] position of each query in its row."""
     key_positions: Tensor
     """[B, 1, 1, K] position of each key in its row."""
+    causal: bool
+    """Whether `visible` is the plain causal mask, for which there are faster kernels."""
+
+    def to(self, device: torch.device) -> _Group:
+        moved = {item.name: getattr(self, item.name).to(device) for item in fields(self) if item.name != "causal"}
+        return _Group(**moved, causal=self.causal)
 
 
 @dataclass
@@ -67,7 +73,7 @@ class View:
     def on(self, device: torch.device) -> list[_Group]:
         """The groups on a layer's device: a model may be spread over several."""
         if self.groups and self.groups[0].queries.device != device:
-            self.groups = [_Group(*(getattr(group, item.name).to(device) for item in fields(group))) for group in self.groups]
+            self.groups = [group.to(device) for group in self.groups]
         return self.groups
 
 
@@ -78,7 +84,7 @@ def view(batch: Batch, carried: Layers, carry: int, device: torch.device) -> Vie
         carried: what the view of the batch before kept. carry: length of the beginning of the batch's last row that the
             next batch needs.
     """
-    found = sorted((stack for stack in stacks(batch) if len(stack.queries)), key=lambda s: (len(s.queries), len(s.keys)))
+    found = sorted((stack for stack in stacks(batch) if len(stack.queries)), key=lambda s: (s.causal, len(s.queries), len(s.keys)))
     groups: list[list[Stack]] = []
     for stack in found:
         if not groups or not _fits(groups[-1], stack):
@@ -89,6 +95,8 @@ def view(batch: Batch, carried: Layers, carry: int, device: torch.device) -> Vie
 
 def _fits(group: list[Stack], stack: Stack) -> bool:
     """Whether one more stack keeps padding and memory within bounds."""
+    if group[0].causal != stack.causal:
+        return False
     members = [*group, stack]
     queries, keys = (max(len(getattr(member, side)) for member in members) for side in ("queries", "keys"))
     needed = sum(len(member.queries) * len(member.keys) for member in members)
@@ -111,7 +119,7 @@ def _group(members: Sequence[Stack], batch: Batch, device: torch.device) -> _Gro
         query_positions[i, 0, :q, 0] = stack.query_positions
         key_positions[i, 0, 0, :k] = stack.key_positions
     arrays = (queries, keys, visible, query_positions, key_positions)
-    return _Group(*(torch.from_numpy(array).to(device) for array in arrays))
+    return _Group(*(torch.from_numpy(array).to(device) for array in arrays), causal=members[0].causal)
 
 
 _VIEW: ContextVar[View] = ContextVar("view")
@@ -166,9 +174,9 @@ def _attention(
     result = queries.new_empty(length + 1, queries.shape[1], values.shape[-1])
     with torch.autocast(query.device.type, enabled=False):
         for group in current.on(query.device):
-            visible = group.visible
+            visible = None if group.causal and not softcap else group.visible
             if sliding_window:
-                visible = visible & (group.query_positions - group.key_positions < sliding_window)
+                visible = group.visible & (group.query_positions - group.key_positions < sliding_window)
             parts = (queries[group.queries], keys[group.keys], values[group.keys])
             result[group.queries] = _attend(*parts, visible, scaling, softcap)
     return result[:length].unsqueeze(0), None
@@ -182,17 +190,19 @@ def _dtype(query: Tensor) -> torch.dtype:
     return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else query.dtype
 
 
-def _attend(query: Tensor, key: Tensor, value: Tensor, visible: Tensor, scaling: float | None, softcap: float | None) -> Tensor:
-    """query [B, Q, H, D], key and value [B, K, heads, D], visible [B, 1, Q, K] -> [B, Q, H, D]."""
+def _attend(query: Tensor, key: Tensor, value: Tensor, visible: Tensor | None, scaling: float | None, softcap: float | None) -> Tensor:
+    """query [B, Q, H, D], key and value [B, K, heads, D], visible [B, 1, Q, K], None for causal -> [B, Q, H, D]."""
     query, key, value = (part.transpose(1, 2) for part in (query, key, value))
     if not softcap:
         grouped = query.shape[1] != key.shape[1]
-        result = nn.functional.scaled_dot_product_attention(query, key, value, attn_mask=visible, scale=scaling, enable_gqa=grouped)
+        options: Any = {"is_causal": True} if visible is None else {"attn_mask": visible}
+        result = nn.functional.scaled_dot_product_attention(query, key, value, scale=scaling, enable_gqa=grouped, **options)
         return result.transpose(1, 2)
     repeats = query.shape[1] // key.shape[1]
     key, value = key.repeat_interleave(repeats, 1), value.repeat_interleave(repeats, 1)
     logits = (query @ key.mT).float() * (query.shape[-1] ** -0.5 if scaling is None else scaling)
     logits = torch.tanh(logits / softcap) * softcap
+    assert visible is not None
     weights = logits.masked_fill(~visible, float("-inf")).softmax(-1)
     return (weights.to(value.dtype) @ value).transpose(1, 2)
 

@@ -99,6 +99,11 @@ class Stack:
     visible: NDArray[np.bool_]
     """[Q, K] whether the key stands on the query's path, at or before it."""
 
+    @property
+    def causal(self) -> bool:
+        """Whether it is one row that shares nothing: its queries are its keys, and each sees those up to itself."""
+        return len(self.queries) == len(self.keys)
+
 
 def stacks(batch: Batch) -> Iterator[Stack]:
     """Cut a batch's rows into stacks: a stack grows while what its rows add is less than what they have in common."""
