@@ -138,7 +138,7 @@ def speed(data: Path, rounds: int) -> None:
     text = (
         f"## Beside the published recipe\n\n{MODEL}, {machine()['cpu']}, {rounds} rounds in turn: medians (range). WebQuestions: "
         f"{SPEED_ROWS['webquestions']} rows,\nBadNets at 10 %, seed 0; Dolly: {SPEED_ROWS['dolly']} rows, seed 0. `scan` is what it "
-        "does with rows, tokenising included; start-up\nand reports are in the table of growth. The share of the peak counts unique "
+        "does with rows, tokenising included, start-up\nand reports not. The share of the peak counts unique "
         "tokens only, and matrix products only.\nMemory is what is added at the peak to the loaded models. "
         "Made by `benchmarks/performance.py`.\n\n"
     )
