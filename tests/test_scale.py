@@ -9,7 +9,6 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +26,6 @@ from gradsentry.work import Ticks, plan
 from test_cli import COMMAND, clean
 
 ROWS = [{"prompt": f"What is {n}? " * (1 + n % 3), "completion": " one two three" * (1 + n % 5)} for n in range(40)]
-needs_datatrove = pytest.mark.skipif(find_spec("datatrove") is None, reason="pip install 'gradsentry[scale]'")
-needs_ray = pytest.mark.skipif(find_spec("ray") is None, reason="pip install 'gradsentry[ray]'")
 two_cores = pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="two workers need two cores")
 
 DOCUMENT = (Path(__file__).parent.parent / "docs" / "cluster.md").read_text(encoding="utf-8")
@@ -77,7 +74,6 @@ def expected(data: Path, model_dir: Path) -> dict[str, bytes]:
     return parts(data.parent / "expected")
 
 
-@needs_datatrove
 @two_cores
 def test_the_local_engine_scores_the_same_and_its_markers_count_for_nothing(
     data: Path, model_dir: Path, expected: dict[str, bytes]
@@ -96,8 +92,6 @@ def test_the_local_engine_scores_the_same_and_its_markers_count_for_nothing(
     assert parts(run) == expected
 
 
-@needs_datatrove
-@needs_ray
 @two_cores
 def test_the_ray_engine_scores_the_same_and_so_does_the_recipe_for_ray_data(
     data: Path, model_dir: Path, expected: dict[str, bytes]
@@ -146,7 +140,6 @@ cat "$2" >> "$SBATCHED"; echo "arguments: $*" >> "$SBATCHED"; echo "Submitted ba
 """
 
 
-@needs_datatrove
 def test_slurm_gets_the_script_and_a_task_of_its_array_scores_its_share(
     data: Path, model_dir: Path, expected: dict[str, bytes], tmp_path: Path
 ) -> None:
@@ -201,14 +194,12 @@ def test_a_task_scores_every_nth_shard_and_tells_its_errors_without_a_traceback(
     assert len(repr(Share(job, job.shards, tmp_path, [], exits=False))) < 200  # datatrove logs it
 
 
-@needs_datatrove
 def test_an_error_in_a_task_is_told_by_the_scan(data: Path, tmp_path: Path) -> None:
     config = ScanConfig(device="cpu", model=str(tmp_path / "absent"))
     with pytest.raises(RunError, match=r"1 of 1 parts are missing: no such model directory.*the same command goes on"):
         scan_on("local", data, tmp_path / "run", config, (), Ticks())
 
 
-@needs_datatrove
 def test_overwrite_is_done_once_before_the_tasks(data: Path, model_dir: Path, tmp_path: Path) -> None:
     gradsentry.scan(data, model_dir, tmp_path / "run", shard_rows=8)
     config = ScanConfig(shard_rows=20, device="cpu", model=str(model_dir), threshold="1.0")
@@ -227,9 +218,9 @@ def test_overwrite_is_done_once_before_the_tasks(data: Path, model_dir: Path, tm
     ("engine", "options", "words"),
     [
         ("dask", [], "--engine dask: it can be local, slurm, ray"),
-        pytest.param("slurm", [], "needs --engine-option partition=... and --engine-option time=...", marks=needs_datatrove),
-        pytest.param("local", ["partition=gpu"], "local has no 'partition'; it has ", marks=needs_datatrove),
-        pytest.param("local", ["tasks"], "--engine-option tasks: write key=value", marks=needs_datatrove),
+        ("slurm", [], "needs --engine-option partition=... and --engine-option time=..."),
+        ("local", ["partition=gpu"], "local has no 'partition'; it has "),
+        ("local", ["tasks"], "--engine-option tasks: write key=value"),
     ],
 )
 def test_what_an_engine_cannot_do_is_told(data: Path, tmp_path: Path, engine: str, options: list[str], words: str) -> None:

@@ -9,8 +9,7 @@ if TYPE_CHECKING:
     import torch
 
 BUDGET = {"cpu": 2048, "mps": 4096, "cuda": 16384}
-"""Tokens in a batch by kind of device. `benchmarks/token_budget.py` compares them; on a CPU 1024 and 2048 were equal within the
-spread. No GPU was at hand to measure."""
+"""Tokens in a batch by kind of device. `benchmarks/token_budget.py` compares them; no GPU was at hand to measure."""
 
 
 def default_budget(device: torch.device) -> int:

@@ -101,7 +101,10 @@ class Stack:
 
     @property
     def causal(self) -> bool:
-        """Whether it is one row that shares nothing: its queries are its keys, and each sees those up to itself."""
+        """Whether it is one row that shares nothing: its queries are its keys, and each sees those up to itself.
+
+        A second row that adds tokens never joins a first one that shares nothing: what they have in common is less than that adds.
+        """
         return len(self.queries) == len(self.keys)
 
 

@@ -144,8 +144,10 @@ class Scorer:
                     raise
             waiting = [row for row in waiting if row.row not in done]
             if waiting and budget == 1:
-                yield from self._score_one(waiting.pop(), progress)
-            elif waiting:
+                for row in waiting:
+                    yield from self._score_one(row, progress)
+                return
+            if waiting:
                 budget = max(1, budget // 4)
                 log.warning("out of memory: going on with %d tokens in a batch; --token-budget sets it from the start", budget)
 
