@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from gradsentry import attention
+from gradsentry import attention, packing
 from gradsentry.packing import Batch, pack
 from gradsentry.types import Encoded
 
@@ -47,9 +47,10 @@ def written_out(query: Tensor, keys: Tensor, values: Tensor, window: int | None,
     window=st.sampled_from([None, 1, 3]),
     softcap=st.sampled_from([None, 0.7]),
     gathered=st.sampled_from([1, 40, attention.GATHERED]),
+    skipped=st.sampled_from([1, packing.SKIPPED]),
 )
 def test_equals_the_softmax_over_each_tokens_own_path(
-    rows: list[list[int]], budget: int, window: int | None, softcap: float | None, gathered: int
+    rows: list[list[int]], budget: int, window: int | None, softcap: float | None, gathered: int, skipped: int
 ) -> None:
     generator = torch.Generator().manual_seed(0)
     states: dict[tuple[int, ...], tuple[Tensor, Tensor, Tensor]] = {}  # of each token of the tree, by its path
@@ -63,7 +64,8 @@ def test_equals_the_softmax_over_each_tokens_own_path(
     encoded = [Encoded(i, ids, ids) for i, ids in enumerate(rows)]
     batches = list(pack(encoded, budget))
     layers: attention.Layers = {}
-    before, attention.GATHERED = attention.GATHERED, gathered
+    before = attention.GATHERED, packing.SKIPPED
+    attention.GATHERED, packing.SKIPPED = gathered, skipped
     try:
         for batch, after in zip(batches, [*batches[1:], None], strict=True):
             paths: dict[int, tuple[int, ...]] = {}
@@ -78,7 +80,7 @@ def test_equals_the_softmax_over_each_tokens_own_path(
                 keys, values = (torch.stack([of(path[: i + 1])[side] for i in range(len(path))]) for side in (1, 2))
                 torch.testing.assert_close(found.result[n], written_out(of(path)[0], keys, values, window, softcap))  # pyright: ignore
     finally:
-        attention.GATHERED = before
+        attention.GATHERED, packing.SKIPPED = before
 
 
 def test_padding_in_a_group_is_bounded() -> None:

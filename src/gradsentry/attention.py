@@ -6,6 +6,7 @@ grouped heads) stays as it is. What each token may see comes from a `View`, set 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -41,7 +42,8 @@ class _Group:
     """Stacks of like size, padded to one shape."""
 
     queries: Tensor
-    """[B, Q] place of each query in the batch; padding stands at N, one past the last."""
+    """[B, Q] place of each query in the batch; padding stands at N, one past the last. In a causal group Q = K, and a row's
+    queries stand at the places of their keys."""
     keys: Tensor
     """[B, K] node of each key; padding is node 0, which `visible` hides."""
     visible: Tensor
@@ -98,13 +100,19 @@ def _fits(group: list[Stack], stack: Stack) -> bool:
     if group[0].causal != stack.causal:
         return False
     members = [*group, stack]
-    queries, keys = (max(len(getattr(member, side)) for member in members) for side in ("queries", "keys"))
-    needed = sum(len(member.queries) * len(member.keys) for member in members)
+    queries, keys = _shape(members)
+    needed = sum(math.prod(_shape([member])) for member in members)
     return keys * len(members) <= GATHERED and queries * keys * len(members) <= PADDING * needed
 
 
+def _shape(members: Sequence[Stack]) -> tuple[int, int]:
+    """(Q, K) of a group of stacks that are all causal or all not."""
+    keys = max(len(stack.keys) for stack in members)
+    return (keys if members[0].causal else max(len(stack.queries) for stack in members)), keys
+
+
 def _group(members: Sequence[Stack], batch: Batch, device: torch.device) -> _Group:
-    n_queries, n_keys = max(len(stack.queries) for stack in members), max(len(stack.keys) for stack in members)
+    n_queries, n_keys = _shape(members)
     queries = np.full((len(members), n_queries), len(batch.input_ids))
     keys = np.zeros((len(members), n_keys), dtype=np.int64)
     visible = np.zeros((len(members), 1, n_queries, n_keys), dtype=bool)
@@ -112,11 +120,13 @@ def _group(members: Sequence[Stack], batch: Batch, device: torch.device) -> _Gro
     query_positions = np.zeros((len(members), 1, n_queries, 1), dtype=np.int64)
     key_positions = np.zeros((len(members), 1, 1, n_keys), dtype=np.int64)
     for i, stack in enumerate(members):
-        q, k = len(stack.queries), len(stack.keys)
-        queries[i, :q] = stack.queries - batch.carried
+        k = len(stack.keys)
+        start = k - len(stack.queries) if stack.causal else 0
+        rows = slice(start, start + len(stack.queries))
+        queries[i, rows] = stack.queries - batch.carried
         keys[i, :k] = stack.keys
-        visible[i, 0, :q, :k] = stack.visible
-        query_positions[i, 0, :q, 0] = stack.query_positions
+        visible[i, 0, rows, :k] = stack.visible
+        query_positions[i, 0, rows, 0] = stack.query_positions
         key_positions[i, 0, 0, :k] = stack.key_positions
     arrays = (queries, keys, visible, query_positions, key_positions)
     return _Group(*(torch.from_numpy(array).to(device) for array in arrays), causal=members[0].causal)
