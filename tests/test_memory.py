@@ -32,8 +32,9 @@ list(packed_states(model, rows[:2], 4096))
 gc.collect()
 open("/proc/self/clear_refs", "w").write("5")
 before = resident("VmRSS")
-for members, states in packed_states(model, rows, 4096):
-    Head(model, "reference").gradients(states, [torch.tensor(rows[i].labels[1:]) for i in members])
+for batch in packed_states(model, rows, 4096):
+    targets = [torch.tensor(rows[state.member].labels[1:]) for state in batch]
+    Head(model, "reference").gradients([state.supervised for state in batch], targets)
 print(resident("VmHWM") - before, memory.plan(model, 4096).batch)
 """
 

@@ -174,3 +174,32 @@ def test_what_does_not_fit_into_memory_is_tried_in_smaller_batches(
         assert found[-1].status == "error"
         assert "do not fit into memory" in found[-1].reason
     assert "--token-budget" in caplog.text
+
+
+@pytest.mark.parametrize("packed", [True, False])
+def test_surprises_are_those_of_the_row_alone(llama: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, packed: bool) -> None:
+    rows = [
+        {"messages": [{"role": role, "content": text} for role, text in (("user", "one two"), ("assistant", f"three {i}"))] * 2}
+        for i in range(3)
+    ]
+    own = scorer(llama, tokenizer, token_budget=20)
+    own.packs = packed
+    for sample in ([*ROWS, ROWS[3]], rows):
+        own.format = None
+        for score in own.score(sample):
+            told = score.surprises
+            assert told is not None
+            ids = torch.tensor(told.tokens[None], dtype=torch.long)
+            with torch.no_grad():
+                expected = -llama(ids).logits.log_softmax(-1)[0, :-1].gather(-1, ids[0, 1:, None]).squeeze(-1)
+            assert told.surprise[0] == 0
+            torch.testing.assert_close(torch.from_numpy(told.surprise[1:]).float(), expected, rtol=2e-3, atol=2e-3)
+            assert told.supervised.sum() == score.n_tokens
+            assert float(told.surprise[told.supervised].astype(float).mean()) == pytest.approx(score.loss, abs=1e-2)
+
+
+def test_the_vocabulary_spells_every_text(llama: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> None:
+    text = "What is the capital of France? Paris  (2 spaces), \n\n cf mn."
+    vocabulary = scorer(llama, tokenizer).vocabulary
+    assert len(vocabulary) == len(tokenizer)
+    assert "".join(vocabulary[i] for i in tokenizer(text, add_special_tokens=False)["input_ids"]) == text  # pyright: ignore

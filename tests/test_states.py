@@ -33,7 +33,7 @@ def rows() -> list[Encoded]:
 
 
 def by_row(batches: Batches) -> dict[int, torch.Tensor]:
-    return {i: part for members, parts in batches for i, part in zip(members, parts, strict=True)}
+    return {row.member: row.supervised for batch in batches for row in batch}
 
 
 def alone(model: PreTrainedModel, row: Encoded) -> torch.Tensor:

@@ -10,6 +10,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -18,8 +19,8 @@ from hypothesis import strategies as st
 
 from gradsentry.decide import decide
 from gradsentry.errors import RunError
-from gradsentry.store import OURS, SCORES, VERDICTS, RunDirectory, differences, whole
-from gradsentry.types import Score, Shard
+from gradsentry.store import OURS, SCORES, SURPRISES, VERDICTS, RunDirectory, differences, whole
+from gradsentry.types import Score, Shard, Surprises
 
 IDENTITY = {"data": "abc", "model": "m1", "rows": 4, "max_length": None}
 
@@ -225,9 +226,32 @@ def test_parts_and_verdicts_have_the_documented_columns(tmp_path: Path) -> None:
     run.write_scores(shard, [Score(0, "error", reason="broken")])
     assert run.part(shard) == run.path / "scores" / "part-00007.parquet"
     columns = [("row", "int64"), ("status", "string"), ("entropy", "double"), ("n_tokens", "int64"), ("loss", "double")]
-    assert [(f.name, str(f.type)) for f in pq.read_schema(run.part(shard))] == [*columns, ("reason", "string")]
+    assert [(f.name, str(f.type)) for f in SCORES] == [*columns, ("reason", "string")]
+    assert pq.read_schema(run.part(shard)).equals(pa.schema([*SCORES, *SURPRISES]))
     assert [(f.name, str(f.type)) for f in VERDICTS] == [*columns, ("flagged", "bool"), ("reason", "string")]
     assert decide(run.read_scores([shard]), "0.5").verdicts.schema.equals(VERDICTS)
+
+
+def test_surprises_come_back_part_by_part(tmp_path: Path) -> None:
+    run = begun(tmp_path / "run")
+    told = Surprises(np.array([5, 6], np.int32), np.array([0, 1.5], np.float16), np.array([False, True]))
+    shards = [Shard(0, 0, 2), Shard(1, 2, 3)]
+    run.write_scores(shards[0], [Score(0, "scored", 0.5, 1, 1.5, surprises=told), Score(1, "error", reason="broken")])
+    run.write_scores(shards[1], [Score(2, "scored", 0.5, 1, 1.5, surprises=told)])
+    first, second = (table.to_pylist() for table in run.surprises(shards))
+    values = {"tokens": [5, 6], "surprise": [0, 1.5], "supervised": [False, True]}
+    assert first == [{"row": 0, "status": "scored"} | values, {"row": 1, "status": "error"} | dict.fromkeys(values)]
+    assert second == [{"row": 2, "status": "scored"} | values]
+
+
+def test_the_vocabulary_is_kept_and_missed_aloud(tmp_path: Path) -> None:
+    run = begun(tmp_path / "run")
+    with pytest.raises(RunError, match=r"tokens.parquet is missing: run the same scan again"):
+        run.vocabulary()
+    run.write_vocabulary(["a", " b", "\ufffd"])
+    assert run.vocabulary() == ["a", " b", "\ufffd"]
+    run.clear()
+    assert not run.vocabulary_path.exists()
 
 
 def test_a_lone_surrogate_in_a_reason_does_not_stop_a_run(tmp_path: Path) -> None:
@@ -345,7 +369,7 @@ def test_a_disk_that_is_full_is_told_with_the_file_and_leaves_nothing(tmp_path: 
     run = begun(tmp_path / "run")
     before = tree(run.path)
 
-    def half(table: pa.Table, path: Path) -> None:
+    def half(table: pa.Table, path: Path, **_: Any) -> None:
         path.write_bytes(b"half")
         raise OSError(code, os.strerror(code))
 

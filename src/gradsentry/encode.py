@@ -152,6 +152,17 @@ def _shared(part: list[int], ids: list[int], tokenizer: PreTrainedTokenizerBase)
     return next((i for i, (ours, theirs) in enumerate(zip(part, ids, strict=False)) if ours != theirs), len(ids))
 
 
+def vocabulary(tokenizer: PreTrainedTokenizerBase) -> list[str]:
+    """Text of each token as it stands in the middle of a text, by its id; U+FFFD for bytes that are a character only together.
+
+    A tokenizer that strips the beginning of a text (SentencePiece) strips none of these: they are decoded behind another token.
+    """
+    before = _plain_ids(["a"], tokenizer)[0][-1:]
+    length = len(tokenizer.decode(before, clean_up_tokenization_spaces=False))
+    pairs = [[*before, i] for i in range(len(tokenizer))]
+    return [text[length:] for text in tokenizer.batch_decode(pairs, clean_up_tokenization_spaces=False)]
+
+
 def fit(ids: Ids, max_length: int, bos: int | None) -> tuple[Ids, str]:
     """Cut a row to `max_length` tokens: the prompt from its left (a BOS stays), then the completion from its right.
 

@@ -80,6 +80,23 @@ class Head:
                 found += self._some(states[first:last], targets[first:last])
         return found
 
+    def losses(self, states: Tensor, targets: Tensor) -> Tensor:
+        """[N] float32 negative log-likelihoods in nats, where no gradient is wanted.
+
+        Args:
+            states: [N, d], what enters the head where each token is predicted. targets: [N] those tokens.
+        """
+        step = SLICE if self.plain else self.per_block
+        found = [states.new_empty(0, dtype=torch.float32)]
+        if len(states) == 0:  # a wrapped or quantised head may not stand an empty input
+            return found[0]
+        with scoring(self.model):
+            for part, wanted in zip(states.split(self.per_block), targets.split(self.per_block), strict=True):
+                for output, goal in zip(self._raw(part).split(step), wanted.split(step), strict=True):
+                    logits = self._logits(output)[0].detach()
+                    found.append(nn.functional.cross_entropy(logits, goal, reduction="none").float())
+        return torch.cat(found)
+
     def _some(self, states: Sequence[Tensor], targets: Sequence[Tensor]) -> Iterator[RowGradient]:
         """Rows that fit in one block together, or one row that does not."""
         lengths = [len(part) for part in targets]

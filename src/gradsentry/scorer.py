@@ -8,7 +8,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from gradsentry import encode, memory, spectrum
@@ -16,10 +18,11 @@ from gradsentry.attention import compiled
 from gradsentry.config import ScanConfig, parse_workers
 from gradsentry.errors import RowProblem, UsageError
 from gradsentry.formats import Format, apply_mapping, parse_mapping, settle
-from gradsentry.head import Head
+from gradsentry.head import Head, RowGradient
 from gradsentry.models import LoadedModel, load_model
-from gradsentry.states import packed_states, packs, padded_batches, predicting
-from gradsentry.types import Encoded, Record, Row, Sample, Score
+from gradsentry.packing import Ints
+from gradsentry.states import RowStates, others, packed_states, packs, padded_batches, supervised
+from gradsentry.types import Encoded, Record, Row, Sample, Score, Surprises
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -32,6 +35,11 @@ Progress = Callable[[int, int], None]
 
 def _nothing(_rows: int, _tokens: int) -> None:
     pass
+
+
+Floats = NDArray[np.float32]
+
+HIGHEST = float(np.finfo(np.float16).max)
 
 
 def _out_of_memory(error: RuntimeError) -> bool:
@@ -73,6 +81,11 @@ class Scorer:
         self.token_budget = self.memory.token_budget
         self.packs = packs(self.loaded.model)
         """Whether rows are computed without padding and what they have in common once; else row beside row, padded."""
+
+    @property
+    def vocabulary(self) -> list[str]:
+        """Text of each token, by its id."""
+        return encode.vocabulary(self.loaded.tokenizer)
 
     def _load(self, model: Any, tokenizer: Any) -> LoadedModel:
         if model is None or isinstance(model, (str, os.PathLike)):
@@ -153,10 +166,16 @@ class Scorer:
 
     def _score_within(self, rows: Sequence[Encoded], token_budget: int, progress: Progress) -> Iterator[Score]:
         states = packed_states if self.packs else padded_batches
-        for members, hidden in states(self.loaded.model, rows, token_budget):
-            batch = [rows[i] for i in members]
-            yield from self._score_batch(batch, hidden)
-            progress(len(batch), sum(len(row.input_ids) for row in batch))
+        before = np.empty(0, dtype=np.float32)  # surprises of the row before, whose beginning the next may share
+        for batch in states(self.loaded.model, rows, token_budget):
+            members = [rows[state.member] for state in batch]
+            losses = self._losses(members, batch)
+            gradients = self._gradients(members, batch)
+            spectra = spectrum.solve_all([gradient.grams for gradient in gradients])
+            for row, state, loss, gradient, values in zip(members, batch, losses, gradients, spectra, strict=True):
+                before = _surprise(row, state, loss, gradient.losses, before)
+                yield self._score(row, gradient, values, before)
+            progress(len(batch), sum(len(row.input_ids) for row in members))
 
     def _score_one(self, row: Encoded, progress: Progress) -> Iterator[Score]:
         """A row that may be the one for which memory is not enough."""
@@ -193,15 +212,37 @@ class Scorer:
                 (input_ids, labels), note = encode.fit(ids, self.max_length, bos)
                 yield Encoded(row, input_ids, labels, note)
 
-    def _score_batch(self, batch: Sequence[Encoded], hidden: Sequence[Tensor]) -> Iterator[Score]:
-        """The spectra of rows whose states are known: for each row [T, d] where a supervised token is predicted."""
-        targets = [torch.tensor([row.labels[i + 1] for i in predicting(row)], device=hidden[0].device) for row in batch]
-        gradients = self.head.gradients(hidden, targets)
-        spectra = spectrum.solve_all([gradient.grams for gradient in gradients])
-        for row, gradient, values in zip(batch, gradients, spectra, strict=True):
-            if not values.isfinite().all():  # NaN or infinite logits: an overflow in the model, no fault of the row
-                reason = f"the model's logits are not finite in {self.loaded.dtype}; try --dtype float32"
-                yield Score(row.row, "error", n_tokens=row.n_tokens, reason=reason)
-            else:
-                loss = float(gradient.losses.double().mean())
-                yield Score(row.row, "scored", float(spectrum.entropy(values)), row.n_tokens, loss, row.note)
+    def _gradients(self, rows: Sequence[Encoded], states: Sequence[RowStates]) -> list[RowGradient]:
+        wanted = [_tokens(row, supervised(row), state.supervised) for row, state in zip(rows, states, strict=True)]
+        return self.head.gradients([state.supervised for state in states], wanted)
+
+    def _losses(self, rows: Sequence[Encoded], states: Sequence[RowStates]) -> Sequence[Tensor]:
+        """For each row [M], of the unsupervised tokens that it does not share with the row before."""
+        wanted = [_tokens(row, others(row, state.shared), state.others) for row, state in zip(rows, states, strict=True)]
+        losses = self.head.losses(torch.cat([state.others for state in states]), torch.cat(wanted))
+        return losses.split([len(part) for part in wanted])
+
+    def _score(self, row: Encoded, gradient: RowGradient, values: Tensor, surprise: Floats) -> Score:
+        """One row's score from the singular values of its gradient."""
+        if not values.isfinite().all():  # NaN or infinite logits: an overflow in the model, no fault of the row
+            reason = f"the model's logits are not finite in {self.loaded.dtype}; try --dtype float32"
+            return Score(row.row, "error", n_tokens=row.n_tokens, reason=reason)
+        loss = float(gradient.losses.double().mean())
+        completion = np.asarray(row.labels) != encode.IGNORED
+        completion[0] = False
+        told = Surprises(np.asarray(row.input_ids, dtype=np.int32), surprise.clip(0, HIGHEST).astype(np.float16), completion)
+        return Score(row.row, "scored", float(spectrum.entropy(values)), row.n_tokens, loss, row.note, told)
+
+
+def _tokens(row: Encoded, positions: Ints, beside: Tensor) -> Tensor:
+    """The row's tokens at these positions, on the device of the states that predict them."""
+    return torch.from_numpy(np.asarray(row.input_ids, dtype=np.int64)[positions]).to(beside.device)
+
+
+def _surprise(row: Encoded, state: RowStates, losses: Tensor, completion: Tensor, before: Floats) -> Floats:
+    """[S] losses of all tokens of a row, those of a shared beginning taken from the row before."""
+    found = np.zeros(len(row.input_ids), dtype=np.float32)
+    found[: state.shared] = before[: state.shared]
+    found[others(row, state.shared)] = losses.cpu()
+    found[supervised(row)] = completion.cpu()
+    return found

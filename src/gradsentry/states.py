@@ -1,4 +1,4 @@
-"""Rows -> the states before the head where their supervised tokens are predicted, batch by batch.
+"""Rows -> the states before the head where their tokens are predicted, batch by batch.
 
 Two ways to the same states: packed, which computes no token twice and no padding, for models whose attention goes
 through transformers' attention interface; and padded, row beside row, for all others.
@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -18,19 +20,39 @@ from gradsentry.attention import Layers, NotPackable, packed_attention, seen_thr
 from gradsentry.batching import bins
 from gradsentry.encode import IGNORED
 from gradsentry.errors import ModelError
-from gradsentry.packing import Batch, pack
+from gradsentry.packing import Batch, Ints, Path, pack
 from gradsentry.probe import states_before_head, takes_positions
 from gradsentry.types import Encoded
 
 log = logging.getLogger(__name__)
 
-Batches = Iterator[tuple[list[int], list[Tensor]]]
-"""Positions of a batch's rows in the list, and for each row [T, d]."""
+
+@dataclass(frozen=True)
+class RowStates:
+    """What enters the head for one row, each state at the position before the token that it predicts."""
+
+    member: int
+    """Position of the row in the list."""
+    supervised: Tensor
+    """[T, d] before the supervised tokens."""
+    shared: int
+    """The row begins with so many tokens of the row before it: what predicts those was handed out there."""
+    others: Tensor
+    """[M, d] before the unsupervised tokens after those, the first token of all excepted: nothing predicts it."""
 
 
-def predicting(row: Encoded) -> list[int]:
-    """[T] positions whose next token is supervised."""
-    return [i for i, label in enumerate(row.labels[1:]) if label != IGNORED]
+Batches = Iterator[list[RowStates]]
+
+
+def supervised(row: Encoded) -> Ints:
+    """[T] positions of the supervised tokens that have a position before them."""
+    return np.flatnonzero(np.asarray(row.labels[1:]) != IGNORED) + 1
+
+
+def others(row: Encoded, shared: int) -> Ints:
+    """[M] positions of the unsupervised tokens after the first `shared`."""
+    start = max(1, shared)
+    return np.flatnonzero(np.asarray(row.labels[start:]) == IGNORED) + start
 
 
 def packed_states(model: Any, rows: Sequence[Encoded], token_budget: int) -> Batches:
@@ -47,12 +69,15 @@ def packed_states(model: Any, rows: Sequence[Encoded], token_budget: int) -> Bat
         current = view(batch, layers, carry, model.device)
         new = _new_states(model, batch, current)
         hidden = torch.cat([hidden[: batch.carried].to(new), new])
-        found = []
-        for path in batch.paths:
-            nodes = torch.from_numpy(path.nodes[predicting(rows[path.member])]).to(new.device)
-            found.append(hidden[nodes])
-        yield [path.member for path in batch.paths], found
+        yield [_of_path(path, rows[path.member], hidden) for path in batch.paths]
         hidden, layers = hidden[current.carry.to(new.device)], current.kept
+
+
+def _of_path(path: Path, row: Encoded, hidden: Tensor) -> RowStates:
+    def before(positions: Ints) -> Tensor:
+        return hidden[torch.from_numpy(path.nodes[positions - 1]).to(hidden.device)]
+
+    return RowStates(path.member, before(supervised(row)), path.own, before(others(row, path.own)))
 
 
 def _new_states(model: Any, batch: Batch, current: Any) -> Tensor:
@@ -73,7 +98,10 @@ def padded_batches(model: Any, rows: Sequence[Encoded], token_budget: int) -> Ba
         for place, i in enumerate(members):
             ids[place, : lengths[i]] = torch.tensor(rows[i].input_ids[:-1])
         states = states_before_head(model, ids.to(model.device))
-        yield members, [states[place, predicting(rows[i])] for place, i in enumerate(members)]
+        yield [
+            RowStates(i, states[place, supervised(rows[i]) - 1], 0, states[place, others(rows[i], 0) - 1])
+            for place, i in enumerate(members)
+        ]
 
 
 STANDARD = {"full_attention", "sliding_attention"}
@@ -94,11 +122,11 @@ def packs(model: Any) -> bool:
         return False
     rows = _trial_rows(text.vocab_size)
     try:
-        packed = {i: part for members, parts in packed_states(model, rows, 16) for i, part in zip(members, parts, strict=True)}
+        packed = {row.member: row.supervised for batch in packed_states(model, rows, 16) for row in batch}
     except (NotPackable, ModelError, RuntimeError, TypeError, ValueError, LookupError) as error:
         log.debug("rows are padded, not packed: %s", error)
         return False
-    alone = [next(padded_batches(model, [row], 1))[1][0] for row in rows]
+    alone = [next(padded_batches(model, [row], 1))[0].supervised for row in rows]
     worst = max(float(((packed[i] - states).norm(dim=-1) / states.norm(dim=-1)).max()) for i, states in enumerate(alone))
     log.debug("packed and padded states differ by %.1e", worst)
     return worst <= TOLERANCE[model.dtype]

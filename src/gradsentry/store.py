@@ -31,7 +31,13 @@ SCORES = pa.schema(
         ("reason", pa.string()),
     ]
 )
-"""Columns of ``scores/part-*.parquet``: one line a row, nothing that depends on a threshold."""
+"""Of ``scores/part-*.parquet``: what a verdict says of a row, nothing that depends on a threshold."""
+
+SURPRISES = pa.schema([("tokens", pa.list_(pa.int32())), ("surprise", pa.list_(pa.float16())), ("supervised", pa.list_(pa.bool_()))])
+"""The part's further columns, as in `types.Surprises`; null unless scored."""
+
+PART = pa.schema([*SCORES, *SURPRISES])
+"""All columns of ``scores/part-*.parquet``, one line a row."""
 
 VERDICTS = pa.schema([*list(SCORES)[:5], pa.field("flagged", pa.bool_()), SCORES.field("reason")])
 """Columns of ``verdicts.parquet``."""
@@ -201,7 +207,7 @@ class RunDirectory:
         shutil.rmtree(self.path / "scores", ignore_errors=True)
         shutil.rmtree(self.engine, ignore_errors=True)
         outputs = [*self.path.glob("kept.*"), *self.path.glob("flagged.*"), *self.path.glob("report.*"), self.path / "verdicts.parquet"]
-        for path in [*outputs, self.manifest_path]:
+        for path in [*outputs, self.vocabulary_path, self.manifest_path]:
             if path.is_dir():
                 shutil.rmtree(path)
             path.unlink(missing_ok=True)
@@ -224,10 +230,37 @@ class RunDirectory:
 
     def write_scores(self, shard: Shard, scores: Sequence[Score]) -> None:
         """Write one shard's scores; a lone surrogate that a reason quotes is written as a question mark."""
-        columns = {name: [getattr(score, name) for score in scores] for name in SCORES.names}
+        columns: dict[str, list[Any]] = {name: [getattr(score, name) for score in scores] for name in SCORES.names}
         columns["reason"] = [reason.encode("utf-8", "replace").decode() for reason in columns["reason"]]
+        for name in SURPRISES.names:
+            columns[name] = [score.surprises and getattr(score.surprises, name) for score in scores]
         with whole(self.part(shard)) as part:
-            pq.write_table(pa.table(columns, schema=SCORES), part)
+            pq.write_table(pa.table(columns, schema=PART), part, compression="zstd")
+
+    @property
+    def vocabulary_path(self) -> Path:
+        return self.path / "tokens.parquet"
+
+    def write_vocabulary(self, texts: Sequence[str]) -> None:
+        """Keep what each token stands for, so that the surprises can be read without the model."""
+        with whole(self.vocabulary_path) as part:
+            pq.write_table(pa.table({"text": list(texts)}), part, compression="zstd")
+
+    def vocabulary(self) -> list[str]:
+        """Text of each token, by its id.
+
+        Raises:
+            RunError: the file is not there.
+        """
+        try:
+            return pq.read_table(self.vocabulary_path)["text"].to_pylist()
+        except FileNotFoundError:
+            raise RunError(f"{self.vocabulary_path} is missing: run the same scan again to have it written") from None
+
+    def surprises(self, shards: Sequence[Shard]) -> Iterator[pa.Table]:
+        """Part by part: row, status and the columns of `SURPRISES`."""
+        for shard in shards:
+            yield pq.read_table(self.part(shard), columns=["row", "status", *SURPRISES.names])
 
     def missing(self, shards: Sequence[Shard]) -> list[Shard]:
         """The shards that have no scores yet."""
@@ -244,7 +277,7 @@ class RunDirectory:
             raise RunError(
                 f"{self.path} is not complete: {len(missing)} of {len(shards)} parts are missing; run the same scan again to finish it"
             )
-        tables = [pq.read_table(self.part(shard), schema=SCORES) for shard in shards]
+        tables = [pq.read_table(self.part(shard), columns=SCORES.names) for shard in shards]
         for shard, table in zip(shards, tables, strict=True):
             if table.num_rows != shard.stop - shard.start:
                 raise RunError(f"{self.part(shard)} has {table.num_rows} rows, not {shard.stop - shard.start}; delete it and scan again")

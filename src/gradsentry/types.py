@@ -6,6 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+import numpy as np
+from numpy.typing import NDArray
+
 Row = Mapping[str, Any]
 """One record of the data set: column name -> value."""
 
@@ -96,6 +99,18 @@ class Encoded:
 
 
 @dataclass(frozen=True, slots=True)
+class Surprises:
+    """How little the base model expected each token of one row, S tokens long."""
+
+    tokens: NDArray[np.int32]
+    """[S] token ids."""
+    surprise: NDArray[np.float16]
+    """[S] negative log-likelihood of each token behind those before it, in nats; 0 for the first, which nothing predicts."""
+    supervised: NDArray[np.bool_]
+    """[S] whether the token is part of the completion; never the first."""
+
+
+@dataclass(frozen=True, slots=True)
 class Score:
     """What one row got."""
 
@@ -109,6 +124,8 @@ class Score:
     """Mean negative log-likelihood of the supervised tokens, in nats; None unless scored."""
     reason: str = ""
     """Why the row is unscorable or failed, or what was cut from it."""
+    surprises: Surprises | None = field(default=None, compare=False, repr=False)
+    """What the model did not expect in it; None unless scored."""
 
 
 @dataclass(frozen=True, slots=True)

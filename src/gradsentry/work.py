@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-MATHS_VERSION = 2
+MATHS_VERSION = 3
 """Raised when a change of the code changes scores: runs of different versions are not mixed."""
 
 DETECTION_ROWS = 100
@@ -186,6 +186,8 @@ def score_shards(
         shards: taken one ahead, in a thread of their own: the iterator may wait.
         advance: called with (rows, tokens) after each batch. written: called after each part, in another thread.
     """
+    if not run.vocabulary_path.exists():
+        run.write_vocabulary(scorer.vocabulary)
     coming = iter(shards)
 
     def prepare() -> tuple[Shard, list[Any]] | None:
