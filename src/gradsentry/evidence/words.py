@@ -1,0 +1,91 @@
+"""Tokens and their surprises -> words and theirs: the same whatever the tokenizer, the case or the spacing.
+
+A trigger or a payload is text. The same text may be cut into other tokens in another place, and a payload's copies may
+differ in case and spacing; words, lower-cased, do not.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gradsentry.types import Surprises
+
+WORD = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]|[^\W\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]+|[^\w\s]")
+"""A run of letters and digits, a sign, or one character of a script that does not part its words."""
+
+EDGE = ""
+"""Stands before the first and after the last word of a stretch of prompt or completion, so that places can be told."""
+
+
+@dataclass(frozen=True)
+class Side:
+    """The words of one side of a row, prompt or completion, stretch after stretch, an `EDGE` at both ends of each."""
+
+    words: list[str]
+    """[n] lower-cased."""
+    surprise: NDArray[np.float32]
+    """[n] nats: the sum over the tokens that begin in the word."""
+    spelled: list[str]
+    """[n] as written, with the white space before it."""
+
+
+@dataclass(frozen=True)
+class RowWords:
+    """One row in words."""
+
+    prompt: Side
+    completion: Side
+
+
+def split(told: Surprises, vocabulary: Sequence[str]) -> RowWords:
+    """A row's tokens as words.
+
+    Args:
+        told: the row. vocabulary: text of each token, by its id.
+
+    What a token means for a word: its surprise belongs to the word that its first character, white space aside, stands in;
+    that of white space alone to the word behind it.
+    """
+    supervised = told.supervised
+    turns = np.flatnonzero(np.diff(supervised)) + 1
+    sides: dict[bool, list[Side]] = {False: [], True: []}
+    bounds = [0, *turns.tolist(), len(supervised)]
+    for start, stop in zip(bounds[:-1], bounds[1:], strict=True):
+        texts = [vocabulary[token] for token in told.tokens[start:stop].tolist()]
+        sides[bool(supervised[start])].append(_stretch(texts, told.surprise[start:stop].astype(np.float32)))
+    return RowWords(_joined(sides[False]), _joined(sides[True]))
+
+
+def _stretch(texts: Sequence[str], surprise: NDArray[np.float32]) -> Side:
+    text = "".join(texts)
+    found = [(match.start(), match.end()) for match in WORD.finditer(text)]
+    if not found:
+        return Side([EDGE, EDGE], np.zeros(2, dtype=np.float32), ["", ""])
+    ends = np.array([end for _, end in found])
+    stands, place = [], 0
+    for part in texts:
+        stands.append(place + len(part) - len(part.lstrip()))
+        place += len(part)
+    word = np.minimum(np.searchsorted(ends, stands, side="right"), len(found) - 1)
+    sums = np.bincount(word, weights=surprise, minlength=len(found)).astype(np.float32)
+    before = [0, *ends[:-1].tolist()]
+    spelled = [text[start:end] for start, (_, end) in zip(before, found, strict=True)]
+    words = [EDGE, *(text[start:end].lower() for start, end in found), EDGE]
+    return Side(words, np.concatenate([[0], sums, [0]]).astype(np.float32), ["", *spelled, ""])
+
+
+def _joined(parts: Sequence[Side]) -> Side:
+    if len(parts) == 1:
+        return parts[0]
+    if not parts:
+        return Side([], np.zeros(0, dtype=np.float32), [])
+    return Side(
+        [word for part in parts for word in part.words],
+        np.concatenate([part.surprise for part in parts]),
+        [spelled for part in parts for spelled in part.spelled],
+    )
