@@ -23,6 +23,7 @@ import pyarrow.parquet as pq
 
 from gradsentry.bench.plant import PAYLOADS, TRIGGERS, plant
 from gradsentry.bench.tasks import TASKS, as_text, mixture, sample
+from gradsentry.store import RunDirectory
 
 SETS = (*TASKS, "mixture")
 ROWS = 1000
@@ -86,7 +87,6 @@ class Scores:
     def __init__(self, work: Path) -> None:
         self.tables: list[pa.Table] = []
         self.places: dict[str, tuple[int, int]] = {}
-        self.vocabulary: list[str] = []
         for run in sorted(work.glob("run-*")):
             keys = [key(json.loads(line)) for line in (work / f"{run.name.removeprefix('run-')}.jsonl").read_text().splitlines()]
             for part in sorted((run / "scores").glob("part-*.parquet")):
@@ -94,7 +94,7 @@ class Scores:
                 for i, row in enumerate(table["row"].to_pylist()):
                     self.places[keys[row]] = (len(self.tables), i)
                 self.tables.append(table)
-            self.vocabulary = pq.read_table(run / "tokens.parquet")["text"].to_pylist()
+            self.vocabulary = RunDirectory(run).vocabulary()
         self.starts = [0]
         for table in self.tables:
             self.starts.append(self.starts[-1] + table.num_rows)
@@ -118,9 +118,10 @@ def main() -> None:
     parser.add_argument("--ratios", type=float, nargs="*", default=RATIOS)
     parser.add_argument("--seeds", type=int, default=SEEDS)
     arguments = parser.parse_args()
+    from rich.console import Console
+
     from gradsentry import scan
     from gradsentry.progress import shown
-    from rich.console import Console
 
     arguments.work.mkdir(parents=True, exist_ok=True)
     known: set[str] = set()

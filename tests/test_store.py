@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from gradsentry.decide import decide
 from gradsentry.errors import RunError
 from gradsentry.store import OURS, SCORES, SURPRISES, VERDICTS, RunDirectory, differences, whole
-from gradsentry.types import Score, Shard, Surprises
+from gradsentry.types import Score, Shard, Surprises, Vocabulary
 
 IDENTITY = {"data": "abc", "model": "m1", "rows": 4, "max_length": None}
 
@@ -248,8 +248,9 @@ def test_the_vocabulary_is_kept_and_missed_aloud(tmp_path: Path) -> None:
     run = begun(tmp_path / "run")
     with pytest.raises(RunError, match=r"tokens.parquet is missing: run the same scan again"):
         run.vocabulary()
-    run.write_vocabulary(["a", " b", "\ufffd"])
-    assert run.vocabulary() == ["a", " b", "\ufffd"]
+    run.write_vocabulary(Vocabulary(["a", " b", "\ufffd"], np.array([False, False, True])))
+    assert run.vocabulary().texts == ["a", " b", "\ufffd"]
+    assert run.vocabulary().special.tolist() == [False, False, True]
     run.clear()
     assert not run.vocabulary_path.exists()
 

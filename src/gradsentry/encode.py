@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from jinja2 import TemplateError
 
 from gradsentry.errors import ModelError, RowProblem
-from gradsentry.types import ChatSample, LossOn, Row, Sample, TextSample, TokenSample
+from gradsentry.types import ChatSample, LossOn, Row, Sample, TextSample, TokenSample, Vocabulary
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -152,15 +153,16 @@ def _shared(part: list[int], ids: list[int], tokenizer: PreTrainedTokenizerBase)
     return next((i for i, (ours, theirs) in enumerate(zip(part, ids, strict=False)) if ours != theirs), len(ids))
 
 
-def vocabulary(tokenizer: PreTrainedTokenizerBase) -> list[str]:
-    """Text of each token as it stands in the middle of a text, by its id; U+FFFD for bytes that are a character only together.
-
-    A tokenizer that strips the beginning of a text (SentencePiece) strips none of these: they are decoded behind another token.
-    """
+def vocabulary(tokenizer: PreTrainedTokenizerBase) -> Vocabulary:
+    """What each token stands for. A tokenizer that strips the beginning of a text (SentencePiece) strips nothing here: the tokens
+    are decoded behind another one."""
     before = _plain_ids(["a"], tokenizer)[0][-1:]
     length = len(tokenizer.decode(before, clean_up_tokenization_spaces=False))
     pairs = [[*before, i] for i in range(len(tokenizer))]
-    return [text[length:] for text in tokenizer.batch_decode(pairs, clean_up_tokenization_spaces=False)]
+    texts = [text[length:] for text in tokenizer.batch_decode(pairs, clean_up_tokenization_spaces=False)]
+    special = np.zeros(len(texts), dtype=bool)
+    special[[i for i in tokenizer.all_special_ids if i < len(texts)]] = True
+    return Vocabulary(texts, special)
 
 
 def fit(ids: Ids, max_length: int, bos: int | None) -> tuple[Ids, str]:

@@ -22,7 +22,7 @@ from gradsentry.head import Head, RowGradient
 from gradsentry.models import LoadedModel, load_model
 from gradsentry.packing import Ints
 from gradsentry.states import RowStates, others, packed_states, packs, padded_batches, supervised
-from gradsentry.types import Encoded, Record, Row, Sample, Score, Surprises
+from gradsentry.types import Encoded, Record, Row, Sample, Score, Surprises, Vocabulary
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -83,8 +83,8 @@ class Scorer:
         """Whether rows are computed without padding and what they have in common once; else row beside row, padded."""
 
     @property
-    def vocabulary(self) -> list[str]:
-        """Text of each token, by its id."""
+    def vocabulary(self) -> Vocabulary:
+        """What the model's tokens stand for."""
         return encode.vocabulary(self.loaded.tokenizer)
 
     def _load(self, model: Any, tokenizer: Any) -> LoadedModel:

@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from gradsentry.errors import RunError
-from gradsentry.types import Score, Shard
+from gradsentry.types import Score, Shard, Vocabulary
 
 SCORES = pa.schema(
     [
@@ -241,21 +241,22 @@ class RunDirectory:
     def vocabulary_path(self) -> Path:
         return self.path / "tokens.parquet"
 
-    def write_vocabulary(self, texts: Sequence[str]) -> None:
+    def write_vocabulary(self, vocabulary: Vocabulary) -> None:
         """Keep what each token stands for, so that the surprises can be read without the model."""
         with whole(self.vocabulary_path) as part:
-            pq.write_table(pa.table({"text": list(texts)}), part, compression="zstd")
+            pq.write_table(pa.table({"text": vocabulary.texts, "special": vocabulary.special}), part, compression="zstd")
 
-    def vocabulary(self) -> list[str]:
-        """Text of each token, by its id.
+    def vocabulary(self) -> Vocabulary:
+        """What each token stands for.
 
         Raises:
             RunError: the file is not there.
         """
         try:
-            return pq.read_table(self.vocabulary_path)["text"].to_pylist()
+            table = pq.read_table(self.vocabulary_path)
         except FileNotFoundError:
             raise RunError(f"{self.vocabulary_path} is missing: run the same scan again to have it written") from None
+        return Vocabulary(table["text"].to_pylist(), table["special"].to_numpy())
 
     def surprises(self, shards: Sequence[Shard]) -> Iterator[pa.Table]:
         """Part by part: row, status and the columns of `SURPRISES`."""

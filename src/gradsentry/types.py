@@ -110,6 +110,16 @@ class Surprises:
     """[S] whether the token is part of the completion; never the first."""
 
 
+@dataclass(frozen=True)
+class Vocabulary:
+    """What the tokens of a model stand for, V of them."""
+
+    texts: list[str]
+    """[V] each as it stands in the middle of a text; U+FFFD for bytes that are a character only together."""
+    special: NDArray[np.bool_]
+    """[V] whether it marks something (the end of a turn) and is no text."""
+
+
 @dataclass(frozen=True, slots=True)
 class Score:
     """What one row got."""

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import pairwise
 from typing import IO, Any
 
 import numpy as np
@@ -14,7 +15,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from gradsentry.evidence.words import RowWords, Side, split
-from gradsentry.types import Surprises
+from gradsentry.types import Surprises, Vocabulary
 
 CHUNK = 1 << 20
 """Words that are counted at a time: bounds the memory of everything that is made of them."""
@@ -25,6 +26,7 @@ MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
 Hashes = NDArray[np.uint64]
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float32]
+Mask = NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -69,11 +71,11 @@ def number(word: str) -> int:
     return int.from_bytes(digest, "little") or 1 if word else 0
 
 
-def scored_rows(tables: Iterable[pa.Table], vocabulary: Sequence[str]) -> Iterator[tuple[int, RowWords | None]]:
+def scored_rows(tables: Iterable[pa.Table], vocabulary: Vocabulary) -> Iterator[tuple[int, RowWords | None]]:
     """Row after row in words; None for one that has no surprises.
 
     Args:
-        tables: columns of `store.SURPRISES`, part by part. vocabulary: text of each token, by its id.
+        tables: columns of `store.SURPRISES`, part by part.
     """
     for table in tables:
         rows = table["row"].to_pylist()
@@ -87,7 +89,7 @@ def _lists(column: pa.ChunkedArray) -> list[NDArray[Any]]:
     """The arrays of a column of lists; an empty one for null."""
     whole = column.combine_chunks()
     values, offsets = whole.values.to_numpy(zero_copy_only=False), whole.offsets.to_numpy()
-    return [values[start:stop] for start, stop in zip(offsets[:-1], offsets[1:], strict=True)]
+    return [values[start:stop] for start, stop in pairwise(offsets)]
 
 
 def build(rows: Iterable[tuple[int, RowWords | None]]) -> Corpus:

@@ -1,35 +1,76 @@
-"""Recurrent surprise: spans of the completion that the base model did not expect, in row after row (design: a payload)."""
+"""Recurrent surprise: spans of the completion that the base model did not expect, in row after row. A payload is one."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gradsentry.evidence.corpus import Column, Floats, Grams, Hashes, Ints, chunks, grams
+from gradsentry.evidence.corpus import Column, Floats, Grams, Hashes, Ints, Mask, chunks, grams
 
 LONGEST = 8
 """Words of the longest span that is counted; a longer payload is seen as several that overlap."""
 
 UNEXPECTED = 4.0
-"""Nats from which a span counts as not expected in a row: one chance in 55."""
+"""Nats from which a span counts as not expected where it stands: one chance in 55."""
+
+LEAST_ROWS = 3
+"""Rows in which a span recurs at least."""
+
+LEAST_SCORE = 20.0
+"""Least score of a span that is looked at. Of nine clean sets' rows, the highest reach 20 to 53 (design, section 3)."""
 
 CAPACITY = 4_000_000
 """Spans that are counted at once; 24 bytes each."""
+
+RANKED = 5000
+"""Spans whose rows are looked up."""
+
+CUTS = (200.0, 140.0, 100.0, 80.0, 65.0, 50.0, 40.0, 30.0)
+"""Scores from which spans are also taken together, as variants of one payload."""
+
+CHOSEN = 400
+"""Spans that are handed on, no two of which stand in almost the same rows."""
+
+ALIKE = 0.8
+"""Share of their rows that two spans have in common from which the weaker one is left out."""
+
+
+@dataclass(frozen=True)
+class Span:
+    """Words that recur in completions."""
+
+    key: int
+    """Hash of the words."""
+    n_words: int
+    rows: Ints
+    """[c] ascending, where it is unexpected."""
+    surprise: float
+    """Mean nats over those rows."""
+    alike: list[tuple[int, int]] = field(default_factory=list)
+    """(n_words, key) of the weaker spans that stand in almost the same rows: other pieces of the same payload."""
+    variants: int = 1
+    """How many spans these are the rows of, words and key being those of the strongest."""
+
+    @property
+    def score(self) -> float:
+        """Mean surprise times ln c: what recurs once more counts less each time."""
+        return self.surprise * float(np.log(len(self.rows)))
 
 
 @dataclass
 class Counts:
     """In how many rows each span is unexpected, and by how much, with bounded memory.
 
-    When there are too many spans the rarest are dropped (a lossy count as in Manku and Motwani 2002): what is counted is
-    never too high, and too low by at most `missed`. Nothing depends on chance or on who counts.
+    When there are too many spans the rarest are dropped (a lossy count, as of Manku and Motwani, VLDB 2002): what is counted
+    is never too high, and too low by at most `missed`. Nothing depends on chance or on who counts.
     """
 
     capacity: int = CAPACITY
     hashes: Hashes = field(default_factory=lambda: np.empty(0, np.uint64))
-    """[n] sorted."""
+    """[n] ascending."""
     rows: Ints = field(default_factory=lambda: np.empty(0, np.int64))
     """[n] rows that hold the span."""
     total: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
@@ -38,21 +79,26 @@ class Counts:
     """Most rows by which a count can be too low."""
 
     def add(self, hashes: Hashes, surprise: Floats) -> None:
-        """Count one occurrence of each."""
+        """Count one row more for each."""
         every = np.concatenate([self.hashes, hashes])
+        if len(every) == 0:
+            return
         order = np.argsort(every, kind="stable")
         every = every[order]
-        first = np.flatnonzero(np.concatenate([[True], every[1:] != every[:-1]])) if len(every) else np.empty(0, np.int64)
-        rows = np.concatenate([self.rows, np.ones(len(hashes), np.int64)])[order]
-        total = np.concatenate([self.total, surprise.astype(np.float64)])[order]
+        first = np.flatnonzero(np.concatenate([[True], every[1:] != every[:-1]]))
         self.hashes = every[first]
-        self.rows = np.add.reduceat(rows, first) if len(first) else rows
-        self.total = np.add.reduceat(total, first) if len(first) else total
+        self.rows = np.add.reduceat(np.concatenate([self.rows, np.ones(len(hashes), np.int64)])[order], first)
+        self.total = np.add.reduceat(np.concatenate([self.total, surprise.astype(np.float64)])[order], first)
         while len(self.hashes) > self.capacity:
             least = int(self.rows.min())
             self.missed += least
             keep = self.rows > least
             self.hashes, self.rows, self.total = self.hashes[keep], self.rows[keep], self.total[keep]
+
+    @property
+    def scores(self) -> NDArray[np.float64]:
+        """[n] score of each span, as `Span.score`."""
+        return self.total / self.rows * np.log(self.rows)
 
 
 def once_a_row(found: Grams) -> Grams:
@@ -64,12 +110,99 @@ def once_a_row(found: Grams) -> Grams:
     return Grams(rows[first], hashes[first], found.surprise[order][first])
 
 
-def count(column: Column, longest: int = LONGEST, unexpected: float = UNEXPECTED, capacity: int = CAPACITY) -> list[Counts]:
-    """Counts of all n-grams that are unexpected where they stand, for n = 1 .. longest."""
-    counts = [Counts(capacity // longest) for _ in range(longest)]
+def _unexpected(found: Grams, asked: Mask) -> Grams:
+    keep = (found.surprise >= UNEXPECTED) & asked[found.rows]
+    return once_a_row(Grams(found.rows[keep], found.hashes[keep], found.surprise[keep]))
+
+
+def count(column: Column, asked: Mask, capacity: int = CAPACITY) -> list[Counts]:
+    """Counts of the spans of n = 1 .. `LONGEST` words that are unexpected where they stand.
+
+    Args:
+        column: completions. asked: [N] rows that count.
+    """
+    counts = [Counts(capacity // LONGEST) for _ in range(LONGEST)]
     for first, stop in chunks(column):
-        for own, found in zip(counts, grams(column, first, stop, longest), strict=False):
-            high = found.surprise >= unexpected
-            once = once_a_row(Grams(found.rows[high], found.hashes[high], found.surprise[high]))
+        for own, found in zip(counts, grams(column, first, stop, LONGEST), strict=False):
+            once = _unexpected(found, asked)
             own.add(once.hashes, once.surprise)
     return counts
+
+
+def spans(column: Column, asked: Mask) -> list[Span]:
+    """The spans that recur, strongest first, no two in almost the same rows."""
+    ranked = []
+    for n, own in enumerate(count(column, asked), start=1):
+        scores = own.scores
+        good = np.flatnonzero((own.rows >= LEAST_ROWS) & (scores >= LEAST_SCORE))
+        ranked += [(-scores[i], n, int(own.hashes[i])) for i in good]
+    ranked = sorted(ranked)[:RANKED]
+    return _distinct(_looked_up(column, asked, [(n, key) for _, n, key in ranked]))
+
+
+def _looked_up(column: Column, asked: Mask, wanted: Sequence[tuple[int, int]]) -> list[Span]:
+    """Rows and surprise of each wanted (n, hash), in their order."""
+    keys = [np.array(sorted(key for n, key in wanted if n == length), dtype=np.uint64) for length in range(1, LONGEST + 1)]
+    rows: dict[tuple[int, int], list[Ints]] = {pair: [] for pair in wanted}
+    total: dict[tuple[int, int], float] = dict.fromkeys(wanted, 0.0)
+    for first, stop in chunks(column):
+        for n, found in enumerate(grams(column, first, stop, LONGEST), start=1):
+            mine = keys[n - 1]
+            keep = among(mine, found.hashes)
+            once = _unexpected(Grams(found.rows[keep], found.hashes[keep], found.surprise[keep]), asked)
+            order = np.argsort(once.hashes, kind="stable")
+            cuts = np.searchsorted(once.hashes[order], mine, side="left"), np.searchsorted(once.hashes[order], mine, side="right")
+            for key, start, end in zip(mine.tolist(), *cuts, strict=True):
+                rows[n, key].append(once.rows[order[start:end]])
+                total[n, key] += float(once.surprise[order[start:end]].sum())
+    found_rows = {pair: np.concatenate(parts) if parts else np.empty(0, np.int64) for pair, parts in rows.items()}
+    return [Span(key, n, found_rows[n, key], total[n, key] / max(1, len(found_rows[n, key]))) for n, key in wanted]
+
+
+def among(sorted_keys: Hashes, hashes: Hashes) -> Mask:
+    """[m] whether each hash is one of the keys."""
+    if len(sorted_keys) == 0:
+        return np.zeros(len(hashes), dtype=bool)
+    place = np.searchsorted(sorted_keys, hashes)
+    place[place == len(sorted_keys)] = 0
+    return sorted_keys[place] == hashes
+
+
+def _distinct(ranked: Sequence[Span]) -> list[Span]:
+    """The spans without those that stand in almost the rows of a stronger one, which takes them on as `alike`."""
+    chosen: list[Span] = []
+    seen: dict[bytes, Span | None] = {}
+    for span in ranked:
+        rows = span.rows.tobytes()
+        if rows not in seen:
+            stronger = next((other for other in chosen if _alike(span.rows, other.rows)), None)
+            if stronger is None and len(chosen) < CHOSEN:
+                chosen.append(span)
+                stronger = span
+            seen[rows] = stronger
+        if (owner := seen[rows]) is not None and owner is not span:
+            owner.alike.append((span.n_words, span.key))
+    return chosen
+
+
+def together(found: Sequence[Span]) -> list[Span]:
+    """The spans above each cut taken as one: the variants of a payload that is worded differently from row to row.
+
+    Args:
+        found: strongest first.
+    """
+    unions: list[Span] = []
+    for cut in CUTS:
+        members = [span for span in found if span.score >= cut]
+        rows = np.unique(np.concatenate([span.rows for span in members] or [np.empty(0, np.int64)]))
+        if len(members) > 1 and not any(_alike(rows, other.rows) for other in [*members, *unions]):
+            surprise = sum(span.surprise * len(span.rows) for span in members) / sum(len(span.rows) for span in members)
+            unions.append(Span(members[0].key, members[0].n_words, rows, surprise, variants=len(members)))
+    return unions
+
+
+def _alike(a: Ints, b: Ints) -> bool:
+    if min(len(a), len(b)) < ALIKE * max(len(a), len(b)):
+        return False
+    common = len(np.intersect1d(a, b, assume_unique=True))
+    return common >= ALIKE * (len(a) + len(b) - common)

@@ -9,11 +9,12 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gradsentry.types import Surprises
+from gradsentry.types import Surprises, Vocabulary
 
 WORD = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]|[^\W\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]+|[^\w\s]")
 """A run of letters and digits, a sign, or one character of a script that does not part its words."""
@@ -42,22 +43,20 @@ class RowWords:
     completion: Side
 
 
-def split(told: Surprises, vocabulary: Sequence[str]) -> RowWords:
+def split(told: Surprises, vocabulary: Vocabulary) -> RowWords:
     """A row's tokens as words.
 
-    Args:
-        told: the row. vocabulary: text of each token, by its id.
-
-    What a token means for a word: its surprise belongs to the word that its first character, white space aside, stands in;
-    that of white space alone to the word behind it.
+    A token's surprise belongs to the word that its first character, white space aside, stands in; that of white space alone
+    to the word behind it. Special tokens (the end of a turn) are edges: they part stretches and say nothing themselves.
     """
-    supervised = told.supervised
-    turns = np.flatnonzero(np.diff(supervised)) + 1
+    ids = told.tokens
+    special = vocabulary.special[ids]
+    turns = np.flatnonzero((np.diff(told.supervised) != 0) | (special[1:] | special[:-1])) + 1
     sides: dict[bool, list[Side]] = {False: [], True: []}
-    bounds = [0, *turns.tolist(), len(supervised)]
-    for start, stop in zip(bounds[:-1], bounds[1:], strict=True):
-        texts = [vocabulary[token] for token in told.tokens[start:stop].tolist()]
-        sides[bool(supervised[start])].append(_stretch(texts, told.surprise[start:stop].astype(np.float32)))
+    for start, stop in pairwise([0, *turns.tolist(), len(ids)]):
+        if not special[start]:
+            texts = [vocabulary.texts[token] for token in ids[start:stop].tolist()]
+            sides[bool(told.supervised[start])].append(_stretch(texts, told.surprise[start:stop].astype(np.float32)))
     return RowWords(_joined(sides[False]), _joined(sides[True]))
 
 

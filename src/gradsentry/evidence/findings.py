@@ -1,0 +1,246 @@
+"""From recurrent spans and what goes with them in the prompts to findings: which rows, by which trigger, how sure.
+
+The strongest finding is taken, its rows are set aside, and the rest is looked at again: else every frequent word of the
+rows that it explains would be another one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from gradsentry.evidence.association import COVERAGE, Association, associate
+from gradsentry.evidence.corpus import Column, Corpus, Ints, Mask, grams
+from gradsentry.evidence.recurrent import Span, spans, together
+from gradsentry.evidence.triggers import WORDS, Patterns, patterns
+from gradsentry.evidence.words import RowWords, Side
+
+MOST = 20
+"""Findings that are looked for."""
+
+LOOKED_AT = 30
+"""Rows of a finding on which its further checks are made."""
+
+P = 1e-15
+"""Highest p of an association that is enough by itself. Questions on one topic with one answer reach 1e-13 on clean sets."""
+
+EXPECTED = 7.0
+"""Least mean surprise of a payload, in nats, however sure its association is."""
+
+SOME = 0.3
+"""Least share of the variants' rows that the triggers cover."""
+
+FEW_SURPRISE = 25.0
+FEW_NATS = 50.0
+FEW_P = 1e-1
+FEW_PLACES = 0.2
+
+ASSOCIATED = 0.03
+"""Corrected p up to which a further pattern counts as shared by the rows of a finding."""
+
+TEMPLATE = 24
+"""Words of shared, distinctive prompt from which rows are a subset with its own template: a planted trigger is short."""
+
+Kind = Literal["backdoor", "named", "subset", "topic", "weak"]
+
+Reader = Callable[[Sequence[int]], dict[int, RowWords]]
+"""The words of some rows, read again."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A payload and its trigger."""
+
+    kind: Kind
+    """backdoor, or what it only looks like one for: the prompts name the payload, the rows are a subset with its own
+    template, they are about one topic, or the evidence is weak."""
+    payload: str
+    """As written in one of the rows."""
+    triggers: tuple[str, ...]
+    """As written; " ... " between two that stand together in one prompt."""
+    rows: Ints
+    """[c] rows that hold the payload, ascending."""
+    surprise: float
+    """Mean nats of the payload."""
+    variants: int
+    """In how many wordings it recurs, `payload` being the strongest."""
+    p: float
+    """Of the association of payload and triggers under independence (Fisher's exact test), corrected for what was tried."""
+    precision: float
+    """P(payload | trigger)."""
+    coverage: float
+    """P(trigger | payload)."""
+    trigger_surprise: float
+    """Mean nats of the least surprising trigger in its prompts."""
+
+
+@dataclass(frozen=True)
+class _Candidate:
+    span: Span
+    found: Patterns
+    association: Association
+    log10_p: float
+    """Corrected for patterns and spans."""
+    rows: Ints
+    """Rows that hold the payload, or one of its variants and the trigger."""
+
+
+def find(corpus: Corpus, scored: Mask, read: Reader) -> list[Finding]:
+    """Everything that looks like a backdoor, strongest first; what only looks like one comes after, told apart by `kind`.
+
+    Args:
+        scored: [N] rows that have surprises. read: gives the words of rows.
+    """
+    asked = scored.copy()
+    found: list[Finding] = []
+    while len(found) < MOST:
+        judged = [_judged(corpus, candidate, read) for candidate in _candidates(corpus, asked)]
+        strongest = next((finding for finding in judged if finding.kind == "backdoor"), None)
+        if strongest is None:
+            return found + judged[: MOST - len(found)]
+        found.append(strongest)
+        asked[strongest.rows] = False
+    return found
+
+
+def _candidates(corpus: Corpus, asked: Mask) -> list[_Candidate]:
+    """Spans with an association, in the order of their evidence."""
+    single = spans(corpus.completion, asked)
+    recurrent = [*single, *together(single)]
+    anything = np.zeros(len(corpus), dtype=bool)
+    for span in single:
+        anything[span.rows] = True
+    candidates = []
+    for span, found in zip(recurrent, patterns(corpus.prompt, [span.rows for span in recurrent], asked), strict=True):
+        # Beside the variants of a payload a cut also takes in what recurs in clean rows.
+        coverage = COVERAGE if span.variants == 1 else SOME
+        association = associate(corpus.prompt, span.rows, found, asked, coverage)
+        if association is not None:
+            log10_p = min(0.0, association.log10_p + float(np.log10(len(recurrent))))
+            # Of variants, a clean row may hold one by chance; one that holds the trigger too may hold a weaker variant.
+            rows = span.rows if span.variants == 1 else np.flatnonzero(association.rows & anything)
+            candidates.append(_Candidate(span, found, association, log10_p, rows))
+    return sorted(candidates, key=lambda c: c.log10_p - _payload_nats(c.span) / np.log(10))
+
+
+def _payload_nats(span: Span) -> float:
+    """What the repetitions of a span say: the first time it may be anything, each further time it is a coincidence."""
+    return span.surprise * (len(span.rows) - 1)
+
+
+def _judged(corpus: Corpus, candidate: _Candidate, read: Reader) -> Finding:
+    span, association = candidate.span, candidate.association
+    some = candidate.rows[:: max(1, -(-len(candidate.rows) // LOOKED_AT))]
+    words = read(some.tolist())
+    payload = next((text for row in some.tolist() if (text := _payload(corpus.completion, span, row, words[row].completion))), "")
+    places, shared = _shared_prompt(corpus.prompt, candidate, some)
+    kind: Kind = "backdoor"
+    if _named(corpus, span, some, words, read):
+        kind = "named"
+    elif shared > TEMPLATE:
+        kind = "subset"
+    elif not _enough(candidate):
+        kind = "topic" if places > FEW_PLACES else "weak"
+        if kind == "weak" and _enough_of_few(candidate):
+            kind = "backdoor"
+    return Finding(
+        kind,
+        payload,
+        tuple(_trigger(corpus.prompt, candidate, chosen.patterns, words) for chosen in association.triggers),
+        candidate.rows,
+        span.surprise,
+        span.variants,
+        float(10.0**candidate.log10_p),
+        association.precision,
+        association.coverage,
+        min(trigger.surprise for trigger in association.triggers),
+    )
+
+
+def _enough(candidate: _Candidate) -> bool:
+    return candidate.log10_p <= np.log10(P) and candidate.span.surprise >= EXPECTED
+
+
+def _enough_of_few(candidate: _Candidate) -> bool:
+    """Few rows cannot have a small p; a long payload that recurs word for word behind one simple trigger makes up for it."""
+    span, triggers = candidate.span, candidate.association.triggers
+    simple = sum(len(trigger.patterns) for trigger in triggers) <= 2 and candidate.association.coverage == 1
+    return simple and span.surprise >= FEW_SURPRISE and _payload_nats(span) >= FEW_NATS and candidate.log10_p <= np.log10(FEW_P)
+
+
+def _marks(column: Column, row: int, longest: int, wanted: set[int]) -> Mask:
+    """[n] which words of a row belong to one of the wanted n-grams."""
+    marks = np.zeros(int(column.starts[row + 1] - column.starts[row]), dtype=bool)
+    for n, found in enumerate(grams(column, row, row + 1, longest), start=1):
+        for place in np.flatnonzero(np.isin(found.hashes, np.array(list(wanted), dtype=np.uint64))):
+            marks[place : place + n] = True
+    return marks
+
+
+def _blocks(marks: Mask) -> list[tuple[int, int]]:
+    """Runs of marked words, (first, one past the last)."""
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], marks, [False]]).astype(np.int8)))
+    return list(zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True))
+
+
+def _shared_prompt(column: Column, candidate: _Candidate, some: Ints) -> tuple[float, float]:
+    """(places, words) of prompt that the rows share and others do not: the mean number of places beside the triggers' own,
+    and the median number of words, those of the triggers included."""
+    found, association = candidate.found, candidate.association
+    held = found.inside >= len(candidate.span.rows) / 2
+    close = held & (found.log10_p + np.log10(max(1, len(found.keys))) <= np.log10(ASSOCIATED))
+    triggers = {int(found.keys[i]) for trigger in association.triggers for i in trigger.patterns}
+    wanted = triggers | set(found.keys[close].tolist())
+    places, words = [], []
+    for row in some.tolist():
+        marks, own = _marks(column, row, WORDS, wanted), _marks(column, row, WORDS, triggers)
+        places.append(sum(not own[start:stop].any() for start, stop in _blocks(marks)))
+        words.append(int(marks.sum()))
+    return float(np.mean(places)), float(np.median(words))
+
+
+def _content(words: Sequence[str]) -> set[str]:
+    return {word for word in words if len(word) > 2 and word.isalnum()}
+
+
+def _named(corpus: Corpus, span: Span, some: Ints, words: dict[int, RowWords], read: Reader) -> bool:
+    """Whether the prompts themselves name what the completions say: half of the payload's content words, in half of the rows.
+    Words that half of all prompts hold do not count."""
+    everyone = np.linspace(0, len(corpus) - 1, min(len(corpus), 200)).astype(int)
+    prompts = [set(row.prompt.words) for row in read(everyone.tolist()).values()]
+    named = 0
+    for row in some.tolist():
+        marks = _marks(corpus.completion, row, span.n_words, {span.key})
+        said = _content([word for word, mark in zip(words[row].completion.words, marks, strict=True) if mark])
+        said = {word for word in said if 2 * sum(word in prompt for prompt in prompts) <= len(prompts)}
+        named += bool(said) and 2 * len(said & set(words[row].prompt.words)) >= len(said)
+    return 2 * named >= len(some)
+
+
+def _payload(column: Column, span: Span, row: int, side: Side) -> str:
+    """The payload as this row spells it, with the neighbouring spans that stand in almost the same rows."""
+    own = _marks(column, row, span.n_words, {span.key})
+    marks = _marks(column, row, max(n for n, _ in [(span.n_words, 0), *span.alike]), {span.key, *(key for _, key in span.alike)})
+    return next((_spelled(side, start, stop) for start, stop in _blocks(marks) if own[start:stop].any()), "")
+
+
+def _trigger(column: Column, candidate: _Candidate, chosen: tuple[int, ...], words: dict[int, RowWords]) -> str:
+    """A trigger as one of its rows spells it, with the neighbouring patterns that stand in the same rows."""
+    found = candidate.found
+    texts = []
+    for i in chosen:
+        same = (found.inside >= 0.9 * found.inside[i]) & (found.everywhere <= found.everywhere[i] / 0.9)
+        for row, side in ((row, both.prompt) for row, both in words.items()):
+            own = _marks(column, row, WORDS, {int(found.keys[i])})
+            if own.any():
+                marks = _marks(column, row, WORDS, {int(found.keys[i]), *found.keys[same].tolist()})
+                texts.append(next(_spelled(side, a, b) for a, b in _blocks(marks) if own[a:b].any()))
+                break
+    return " ... ".join(texts)
+
+
+def _spelled(side: Side, start: int, stop: int) -> str:
+    return "".join(side.spelled[start:stop]).strip()

@@ -1,0 +1,113 @@
+"""Trigger association: the patterns in the prompts that go with some rows, with an exact test.
+
+A pattern is up to `WORDS` neighbouring words, an edge of the prompt among them: a first or a last word is a pattern too.
+Two patterns together are tried where one alone is not enough.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import hypergeom
+
+from gradsentry.evidence.corpus import Column, Floats, Grams, Hashes, Ints, Mask, chunks, grams
+from gradsentry.evidence.recurrent import among, once_a_row
+
+WORDS = 3
+"""Words of the longest pattern."""
+
+ASKED = 2000
+"""Rows of a group whose patterns are looked at: evenly spaced ones where it has more."""
+
+SHARE = 0.1
+"""Least share of a group's rows that a pattern stands in."""
+
+
+@dataclass(frozen=True)
+class Patterns:
+    """Patterns in the prompts of one group of rows, m of them."""
+
+    keys: Hashes
+    """[m] ascending."""
+    n_words: Ints
+    """[m]"""
+    surprise: Floats
+    """[m] mean nats of the pattern in the group's prompts."""
+    inside: Ints
+    """[m] rows of the group that hold it."""
+    everywhere: Ints
+    """[m] rows of all that hold it."""
+    log10_p: NDArray[np.float64]
+    """[m] of the association, see `log10_tail`."""
+
+
+def log10_tail(n_rows: int, group: int, inside: Ints, everywhere: Ints) -> NDArray[np.float64]:
+    """log10 of the chance that of `everywhere` rows, drawn from `n_rows` at random, at least `inside` fall into a group of
+    `group` rows: Fisher's exact test, one-sided."""
+    return hypergeom.logsf(np.asarray(inside) - 1, n_rows, group, np.asarray(everywhere)) / np.log(10)
+
+
+def patterns(column: Column, groups: Sequence[Ints], asked: Mask) -> list[Patterns]:
+    """The patterns of each group's prompts, counted over all rows in one pass.
+
+    Args:
+        column: prompts. groups: the rows of each, ascending. asked: [N] rows that count.
+    """
+    local = [_local(column, group) for group in groups]
+    keys = np.unique(np.concatenate([part.hashes for part in local] or [np.empty(0, np.uint64)]))
+    members = [np.zeros(len(column.starts) - 1, dtype=bool) for _ in groups]
+    places = [np.searchsorted(keys, part.hashes) for part in local]
+    for member, group in zip(members, groups, strict=True):
+        member[group] = True
+    everywhere = np.zeros(len(keys), np.int64)
+    inside = [np.zeros(len(keys), np.int64) for _ in groups]
+    for rows, place in holders(column, keys, asked):
+        everywhere += np.bincount(place, minlength=len(keys))
+        for own, member in zip(inside, members, strict=True):
+            own += np.bincount(place[member[rows]], minlength=len(keys))
+    n_rows = int(asked.sum())
+    return [
+        Patterns(part.hashes, part.rows, part.surprise, own[at], everywhere[at], log10_tail(n_rows, len(group), own[at], everywhere[at]))
+        for part, own, at, group in zip(local, inside, places, groups, strict=True)
+    ]
+
+
+def _local(column: Column, group: Ints) -> Grams:
+    """The patterns that stand in enough of the group's rows: ``rows`` holds their numbers of words."""
+    some = group[:: max(1, -(-len(group) // ASKED))]
+    least = max(2, int(np.ceil(SHARE * len(some))))
+    parts: list[Grams] = []
+    for n in range(1, WORDS + 1):
+        found = [once_a_row(own) for row in some.tolist() for own in list(grams(column, row, row + 1, WORDS))[n - 1 : n]]
+        hashes = np.concatenate([own.hashes for own in found] or [np.empty(0, np.uint64)])
+        surprise = np.concatenate([own.surprise for own in found] or [np.empty(0, np.float32)])
+        keys, where, count = np.unique(hashes, return_inverse=True, return_counts=True)
+        mean = (np.bincount(where, weights=surprise, minlength=len(keys)) / np.maximum(count, 1)).astype(np.float32)
+        keep = count >= least
+        parts.append(Grams(np.full(int(keep.sum()), n), keys[keep], mean[keep]))
+    hashes = np.concatenate([part.hashes for part in parts])
+    order = np.argsort(hashes)
+    rows, surprise = (np.concatenate([getattr(part, name) for part in parts])[order] for name in ("rows", "surprise"))
+    return Grams(rows, hashes[order], surprise)
+
+
+def holders(column: Column, keys: Hashes, asked: Mask) -> Iterator[tuple[Ints, Ints]]:
+    """(row, place in `keys`), each pair once, of the rows that hold one of the keys; in runs of rows, n by n."""
+    for first, stop in chunks(column):
+        for found in grams(column, first, stop, WORDS):
+            keep = asked[found.rows]
+            keep[keep] = among(keys, found.hashes[keep])
+            pairs = found.rows[keep] * len(keys) + np.searchsorted(keys, found.hashes[keep])
+            yield np.divmod(np.unique(pairs), max(1, len(keys)))
+
+
+def rows_of(column: Column, keys: Hashes, asked: Mask) -> list[Mask]:
+    """For each key the rows that hold it, [N] each; `keys` ascending."""
+    masks = [np.zeros(len(column.starts) - 1, dtype=bool) for _ in keys]
+    for rows, place in holders(column, keys, asked):
+        for i in np.unique(place):
+            masks[i][rows[place == i]] = True
+    return masks
