@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from gradsentry.decide import decide
 from gradsentry.errors import RunError
-from gradsentry.store import OURS, SCORES, SURPRISES, VERDICTS, RunDirectory, differences, whole
+from gradsentry.store import OURS, SCORES, SPECTRUM, SURPRISES, VERDICTS, RunDirectory, differences, whole
 from gradsentry.types import Score, Shard, Surprises, Vocabulary
 
 IDENTITY = {"data": "abc", "model": "m1", "rows": 4, "max_length": None}
@@ -227,7 +227,7 @@ def test_parts_and_verdicts_have_the_documented_columns(tmp_path: Path) -> None:
     assert run.part(shard) == run.path / "scores" / "part-00007.parquet"
     columns = [("row", "int64"), ("status", "string"), ("entropy", "double"), ("n_tokens", "int64"), ("loss", "double")]
     assert [(f.name, str(f.type)) for f in SCORES] == [*columns, ("reason", "string")]
-    assert pq.read_schema(run.part(shard)).equals(pa.schema([*SCORES, *SURPRISES]))
+    assert pq.read_schema(run.part(shard)).equals(pa.schema([*SCORES, *SURPRISES, SPECTRUM]))
     assert [(f.name, str(f.type)) for f in VERDICTS] == [*columns, ("flagged", "bool"), ("reason", "string")]
     assert decide(run.read_scores([shard]), "0.5").verdicts.schema.equals(VERDICTS)
 

@@ -175,6 +175,28 @@ def threshold(
 
 @app.command()
 @handled
+def explain(
+    run: RunArgument,
+    row: Annotated[int, typer.Argument(metavar="ROW", help="Position of the row in the data, from 0.", show_default=False)],
+    as_json: JsonOption = False,
+) -> int:
+    """Show one row of RUN: its tokens with their surprise, its spectrum beside the data set's, and its finding."""
+    from dataclasses import asdict
+
+    from gradsentry.explain import explain as explain_row
+
+    explanation = explain_row(run, row)
+    if as_json:
+        print(json.dumps(asdict(explanation), indent=2, ensure_ascii=False))
+    else:
+        from gradsentry.report.row import print_explanation
+
+        print_explanation(explanation)
+    return 0
+
+
+@app.command()
+@handled
 def demo(
     out: Annotated[Path, typer.Option("--out", metavar="RUN", help="Run directory.")] = Path("gradsentry-runs/demo"),
     as_json: JsonOption = False,
@@ -197,7 +219,8 @@ def demo(
 
 def _finish(result: ScanResult, as_json: bool) -> int:
     """Print the result and return the exit code."""
-    for problem in () if result.threshold is None or result.threshold.method != "fallback" else result.threshold.problems:
+    used = result.threshold is not None and result.threshold.method == "fallback" and result.document["run"]["by_entropy"]
+    for problem in result.threshold.problems if used and result.threshold else ():
         tell(
             f"warning: the threshold is NOT reliable: {problem}; it is the published fallback, look at the flagged rows before you drop any"
         )

@@ -56,8 +56,17 @@ class ScanConfig:
         "Base model that will be fine-tuned: a directory, a .gguf file or a Hub id. Default: the embedded SmolLM2-135M-Instruct.",
         scores=True,
     )
-    policy: Literal["paper"] = option("paper", "Rule that flags rows. paper: the published one, threshold and fallback included.")
-    threshold: str = option("auto", "Entropy above which a row is flagged: auto (the published valley), a number in [0, 1], or quantile:Q.")
+    policy: Literal["evidence", "paper"] = option(
+        "evidence",
+        "Rule that flags rows. evidence: recurring payloads with a trigger in the prompt. "
+        "paper: entropy above the published threshold, fallback included.",
+    )
+    threshold: str = option(
+        "auto",
+        "Entropy above which a row is flagged: auto (the published valley, for --policy paper or --strict), a number in [0, 1], "
+        "or quantile:Q.",
+    )
+    strict: bool = option(False, "With --policy evidence: flag rows above the published threshold too, reliable or not.")
     crop: Literal["reference", "none"] = option(
         "reference", "Part of the gradient whose spectrum is taken: the published eighths, or all of it.", scores=True
     )
@@ -102,6 +111,11 @@ class ScanConfig:
             least = 2 if name == "max_length" else 1
             if value is not None and value < least:
                 raise UsageError(f"--{name.replace('_', '-')} {value}: it must be at least {least}")
+
+    @property
+    def by_entropy(self) -> bool:
+        """Whether the entropy alone flags rows: it does where somebody asked for that."""
+        return self.policy == "paper" or self.strict or self.threshold != "auto"
 
     def as_dict(self) -> dict[str, Any]:
         """All options, as the manifest keeps them."""

@@ -1,7 +1,8 @@
-"""Scores and a threshold -> verdicts. Pure: a table in, a table out; no model, no files."""
+"""Scores, findings and a threshold -> verdicts. Pure: tables in, a table out; no model, no files."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,7 +10,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute
 
-from gradsentry.store import VERDICTS
+from gradsentry.evidence.findings import Finding
+from gradsentry.evidence.length import beyond_length
+from gradsentry.store import EVIDENCE, VERDICTS
 from gradsentry.threshold import Values, choose
 from gradsentry.types import Threshold
 
@@ -21,14 +24,25 @@ class Decision:
     """What is said of every row, and by which rule."""
 
     threshold: Threshold | None
-    """None when no row could be scored."""
+    """Of the entropy; None when no row could be scored."""
     verdicts: pa.Table
     """One line a row, in input order, columns as in `store.VERDICTS`."""
+    findings: tuple[Finding, ...] = ()
+    """What the evidence policy found, strongest first; those that only look like a backdoor come last."""
+    above: int = 0
+    """Rows above the threshold, flagged or not."""
+    evidence: pa.Table | None = None
+    """One line a row, columns as in `store.EVIDENCE`; None when no row could be scored."""
 
     @property
     def flagged(self) -> np.ndarray[Any, np.dtype[np.bool_]]:
         """[N] bool, True for the rows to take out."""
         return self.verdicts["flagged"].to_numpy()
+
+    @property
+    def backdoors(self) -> list[Finding]:
+        """The findings for which rows are flagged."""
+        return [finding for finding in self.findings if finding.kind == "backdoor"]
 
     @property
     def counts(self) -> dict[str, int]:
@@ -44,23 +58,47 @@ def scored_entropies(scores: pa.Table) -> Values:
     return scores.filter(pc.equal(scores["status"], "scored"))["entropy"].to_numpy()
 
 
-def decide(scores: pa.Table, threshold: str) -> Decision:
-    """Flag the scored rows whose entropy is above the threshold.
+def decide(scores: pa.Table, threshold: str, findings: Sequence[Finding] = (), by_entropy: bool = True) -> Decision:
+    """Flag the rows of findings, and the scored rows whose entropy is above the threshold.
 
     Args:
-        scores: columns of `store.SCORES`. threshold: as `--threshold` takes it.
+        scores: columns of `store.SCORES`. threshold: as `--threshold` takes it. findings: from `evidence.examine`.
+        by_entropy: False: the entropy alone flags nothing.
 
     Raises:
         UsageError: a threshold that cannot be.
     """
     entropies = scored_entropies(scores)
     if len(entropies) == 0:
-        nothing = pa.array(np.zeros(scores.num_rows, dtype=bool))
-        return Decision(None, scores.append_column("flagged", nothing).select(VERDICTS.names).cast(VERDICTS))
+        return Decision(None, _verdicts(scores, np.zeros(scores.num_rows, dtype=bool), {}))
     chosen = choose(threshold, entropies)
-    flagged = pc.fill_null(pc.greater(scores["entropy"], chosen.value), False)
-    told = pc.binary_join_element_wise("entropy above the threshold ", f"{chosen.value:.4f}", "")
-    both = pc.binary_join_element_wise(told, scores["reason"], "; ")
-    noted = pc.if_else(pc.equal(scores["reason"], ""), told, both)
-    table = scores.set_column(scores.schema.get_field_index("reason"), "reason", pc.if_else(flagged, noted, scores["reason"]))
-    return Decision(chosen, table.append_column("flagged", flagged).select(VERDICTS.names).cast(VERDICTS))
+    above = pc.fill_null(pc.greater(scores["entropy"], chosen.value), False).to_numpy(zero_copy_only=False)
+    told: dict[int, str] = {}
+    if by_entropy:
+        told |= dict.fromkeys(np.flatnonzero(above).tolist(), f"entropy above the threshold {chosen.value:.4f}")
+    flagged = above & by_entropy
+    for finding in reversed(findings):  # the strongest one's reason stays
+        told |= dict.fromkeys(finding.rows.tolist(), finding.reason)
+        if finding.kind == "backdoor":
+            flagged[finding.rows] = True
+    return Decision(chosen, _verdicts(scores, flagged, told), tuple(findings), int(above.sum()), _evidence(scores, findings))
+
+
+def _evidence(scores: pa.Table, findings: Sequence[Finding]) -> pa.Table:
+    scored = pc.equal(scores["status"], "scored").to_numpy(zero_copy_only=False)
+    beyond, number = np.full(len(scored), np.nan), np.zeros(len(scored), dtype=np.int32)
+    some = scores.filter(scored)
+    beyond[scored] = beyond_length(some["entropy"].to_numpy(), some["n_tokens"].to_numpy())
+    for i in range(len(findings), 0, -1):  # a row of two belongs to the stronger
+        number[findings[i - 1].rows] = i
+    columns = [scores["row"], pa.array(beyond, mask=~scored), pa.array(number, mask=number == 0)]
+    return pa.table(columns, schema=EVIDENCE)
+
+
+def _verdicts(scores: pa.Table, flagged: np.ndarray[Any, np.dtype[np.bool_]], told: dict[int, str]) -> pa.Table:
+    """The scores with the verdict and its reason, put before what was said of the row already."""
+    reasons = scores["reason"].to_pylist()
+    for row, reason in told.items():
+        reasons[row] = f"{reason}; {reasons[row]}" if reasons[row] else reason
+    table = scores.set_column(scores.schema.get_field_index("reason"), "reason", pa.array(reasons, pa.string()))
+    return table.append_column("flagged", pa.array(flagged)).select(VERDICTS.names).cast(VERDICTS)

@@ -22,6 +22,7 @@ from gradsentry.decide import Decision, decide
 from gradsentry.devices import Slot, slots
 from gradsentry.encode import CUT
 from gradsentry.errors import RunError, UsageError
+from gradsentry.evidence import examine
 from gradsentry.report.document import example_rows, report_document
 from gradsentry.report.page import render
 from gradsentry.sources import Source, open_source
@@ -159,10 +160,21 @@ def preview_decision(run_path: str | os.PathLike[str], threshold: str) -> Decisi
     Raises:
         RunError: no run there, or not complete. UsageError: an impossible threshold.
     """
+    run, shards = open_run(run_path)
+    config = replace(_config(run.manifest() or {}), threshold=threshold)
+    findings = examine(run, shards) if config.policy == "evidence" else []
+    return decide(run.read_scores(shards), threshold, findings, config.by_entropy)
+
+
+def open_run(run_path: str | os.PathLike[str]) -> tuple[RunDirectory, list[Shard]]:
+    """A run and its shards, without its data.
+
+    Raises:
+        RunError: no run there.
+    """
     run, manifest = _existing(run_path)
     rows, size = manifest["data"]["rows"], manifest["config"]["shard_rows"]
-    shards = [Shard(i, start, min(start + size, rows)) for i, start in enumerate(range(0, rows, size))]
-    return decide(run.read_scores(shards), threshold)
+    return run, [Shard(i, start, min(start + size, rows)) for i, start in enumerate(range(0, rows, size))]
 
 
 @contextmanager
@@ -177,7 +189,8 @@ def _run_directory(out: str | os.PathLike[str] | None) -> Iterator[RunDirectory]
 def _conclude(run: RunDirectory, source: Source, shards: Sequence[Shard], config: ScanConfig, keep: bool) -> ScanResult:
     """From scores to everything that a person reads; `keep` is False when the directory is thrown away at once."""
     scores = run.read_scores(shards)
-    decision = decide(scores, config.threshold)
+    findings = examine(run, shards) if config.policy == "evidence" else []
+    decision = decide(scores, config.threshold, findings, config.by_entropy)
     _say_what_was_cut(scores)
     manifest = run.manifest()
     assert manifest is not None  # written before the first score
@@ -186,6 +199,9 @@ def _conclude(run: RunDirectory, source: Source, shards: Sequence[Shard], config
     if keep:
         with whole(run.path / "verdicts.parquet") as part:
             pq.write_table(decision.verdicts, part)
+        if decision.evidence is not None:
+            with whole(run.path / "evidence.parquet") as part:
+                pq.write_table(decision.evidence, part)
         with whole(run.output("kept", source.suffix)) as kept, whole(run.output("flagged", source.suffix)) as flagged:
             source.split(decision.flagged, kept, flagged)
         run.write_text("report.html", render(document, decision))

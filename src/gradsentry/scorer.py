@@ -231,7 +231,14 @@ class Scorer:
         completion = np.asarray(row.labels) != encode.IGNORED
         completion[0] = False
         told = Surprises(np.asarray(row.input_ids, dtype=np.int32), surprise.clip(0, HIGHEST).astype(np.float16), completion)
-        return Score(row.row, "scored", float(spectrum.entropy(values)), row.n_tokens, loss, row.note, told)
+        entropy = float(spectrum.entropy(values))
+        return Score(row.row, "scored", entropy, row.n_tokens, loss, row.note, told, _shares(values))
+
+
+def _shares(values: Tensor) -> Floats:
+    """The largest singular values, largest first, as shares of their sum."""
+    top = values.topk(min(spectrum.RANK, len(values))).values
+    return (top / top.sum().clamp_min(spectrum.FLOOR)).float().cpu().numpy()
 
 
 def _tokens(row: Encoded, positions: Ints, beside: Tensor) -> Tensor:

@@ -36,8 +36,15 @@ SCORES = pa.schema(
 SURPRISES = pa.schema([("tokens", pa.list_(pa.int32())), ("surprise", pa.list_(pa.float16())), ("supervised", pa.list_(pa.bool_()))])
 """The part's further columns, as in `types.Surprises`; null unless scored."""
 
-PART = pa.schema([*SCORES, *SURPRISES])
+SPECTRUM = pa.field("spectrum", pa.list_(pa.float32()))
+"""And the row's spectrum, as in `types.Score`."""
+
+PART = pa.schema([*SCORES, *SURPRISES, SPECTRUM])
 """All columns of ``scores/part-*.parquet``, one line a row."""
+
+EVIDENCE = pa.schema([("row", pa.int64()), ("beyond_length", pa.float64()), ("finding", pa.int32())])
+"""Columns of ``evidence.parquet``, one line a row: its entropy in standard deviations above the usual one of its length (null
+unless scored), and the number, from 1, of the finding that it belongs to (null: none)."""
 
 VERDICTS = pa.schema([*list(SCORES)[:5], pa.field("flagged", pa.bool_()), SCORES.field("reason")])
 """Columns of ``verdicts.parquet``."""
@@ -206,8 +213,9 @@ class RunDirectory:
         """Delete what a run writes, and nothing else that somebody put beside it. The manifest goes last."""
         shutil.rmtree(self.path / "scores", ignore_errors=True)
         shutil.rmtree(self.engine, ignore_errors=True)
-        outputs = [*self.path.glob("kept.*"), *self.path.glob("flagged.*"), *self.path.glob("report.*"), self.path / "verdicts.parquet"]
-        for path in [*outputs, self.vocabulary_path, self.manifest_path]:
+        outputs = [*self.path.glob("kept.*"), *self.path.glob("flagged.*"), *self.path.glob("report.*")]
+        outputs += [self.path / "verdicts.parquet", self.path / "evidence.parquet"]
+        for path in [*outputs, self.manifest_path]:
             if path.is_dir():
                 shutil.rmtree(path)
             path.unlink(missing_ok=True)
@@ -234,12 +242,13 @@ class RunDirectory:
         columns["reason"] = [reason.encode("utf-8", "replace").decode() for reason in columns["reason"]]
         for name in SURPRISES.names:
             columns[name] = [score.surprises and getattr(score.surprises, name) for score in scores]
+        columns[SPECTRUM.name] = [score.spectrum for score in scores]
         with whole(self.part(shard)) as part:
             pq.write_table(pa.table(columns, schema=PART), part, compression="zstd")
 
     @property
     def vocabulary_path(self) -> Path:
-        return self.path / "tokens.parquet"
+        return self.path / "scores" / "tokens.parquet"
 
     def write_vocabulary(self, vocabulary: Vocabulary) -> None:
         """Keep what each token stands for, so that the surprises can be read without the model."""

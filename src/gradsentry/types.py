@@ -136,6 +136,8 @@ class Score:
     """Why the row is unscorable or failed, or what was cut from it."""
     surprises: Surprises | None = field(default=None, compare=False, repr=False)
     """What the model did not expect in it; None unless scored."""
+    spectrum: NDArray[np.float32] | None = field(default=None, compare=False, repr=False)
+    """Largest singular values of its gradient, 16 at most, largest first, as shares of their sum; None unless scored."""
 
 
 @dataclass(frozen=True, slots=True)

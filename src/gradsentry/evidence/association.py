@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
 import numpy as np
 
-from gradsentry.evidence.corpus import Column, Ints, Mask
-from gradsentry.evidence.triggers import Patterns, log10_tail, rows_of
+from gradsentry.evidence.corpus import Ints, Mask
+from gradsentry.evidence.triggers import Patterns, log10_tail
 
 PRECISION = 0.8
 """Least P(payload | trigger)."""
@@ -23,7 +23,10 @@ UNUSUAL = 4.0
 EVERYWHERE = 0.97
 """A pattern in more of all rows than this is no trigger but the template."""
 
-TRIED = 60
+RARE = 0.05
+"""Least P(payload | pattern) of half a pair."""
+
+TRIED = 100
 """Patterns that are looked at as triggers, and 16 as halves of pairs: those with the lowest p."""
 HALVES = 16
 
@@ -49,44 +52,79 @@ class Association:
     triggers: list[Trigger]
     rows: Mask
     """[N] rows that hold one of them."""
-    coverage: float
-    """P(trigger | payload): share of the group's rows that hold one."""
-    precision: float
-    """P(payload | trigger): share of those rows that are of the group."""
+    inside: int
+    """Rows of the group that hold one."""
+    everywhere: int
+    """Rows of all that hold one."""
     log10_p: float
     """Of the triggers taken as one, corrected for all sets of as many patterns (Bonferroni)."""
 
 
-def associate(column: Column, group: Ints, found: Patterns, asked: Mask, coverage: float = COVERAGE) -> Association | None:
+def wanted(group: Ints, found: Patterns, n_rows: int) -> tuple[list[int], list[int]]:
+    """Places of the patterns that may be triggers of a group by themselves, and of those that may be in pairs.
+
+    Args:
+        group: rows, ascending. found: its patterns. n_rows: rows in all.
+    """
+    precision = found.inside / np.maximum(1, found.everywhere)
+    usable = (found.surprise >= UNUSUAL) & (found.everywhere <= EVERYWHERE * n_rows)
+    single = _lowest(found, usable & (precision >= PRECISION), TRIED)
+    halves = usable & (precision < PRECISION) & (precision >= RARE) & (found.inside >= len(group) / 2)
+    return single, _lowest(found, halves, HALVES)
+
+
+def associate(group: Ints, found: Patterns, rows: Mapping[int, Ints], asked: Mask, coverage: float = COVERAGE) -> Association | None:
     """The triggers of a group, or None where no patterns cover enough of it and little else.
 
     Args:
-        column: prompts. group: rows, ascending. found: its patterns. asked: [N] rows that count.
-        coverage: least share of the group that the triggers cover.
+        group: rows, ascending. found: its patterns. rows: by key of a pattern, of all that `wanted` names. asked: [N] rows that
+            count. coverage: least share of the group that the triggers cover.
     """
     inside = np.zeros(len(asked), dtype=bool)
     inside[group] = True
-    precision = found.inside / np.maximum(1, found.everywhere)
-    usable = (found.surprise >= UNUSUAL) & (found.everywhere <= EVERYWHERE * asked.sum())
-    single = _lowest(found, usable & (precision >= PRECISION), TRIED)
-    masks = _masks(column, found, single, asked)
-    cover = _Cover(inside)
-    cover.extend([(i,) for i in single], [masks[i] for i in single])
-    if cover.share < coverage:
-        halves = _lowest(found, usable & (precision < PRECISION) & (found.inside >= len(group) / 2), HALVES)
-        masks |= _masks(column, found, halves, asked)
-        pairs = [(a, b) for a, b in combinations(halves, 2) if _precise(masks[a] & masks[b], inside)]
-        cover.extend(pairs, [masks[a] & masks[b] for a, b in pairs])
-    if cover.share < coverage or not _precise(cover.rows, inside):
-        return None
+    single, halves = wanted(group, found, int(asked.sum()))
+    alone = {(i,): rows[int(found.keys[i])] for i in single}
+    pairs = {pair: np.intersect1d(*(rows[int(found.keys[i])] for i in pair), assume_unique=True) for pair in combinations(halves, 2)}
+    pairs = {pair: held for pair, held in pairs.items() if len(held) > 1 and _precise(held, inside)}
+    ways = [_covered(inside, order) for order in ((alone, pairs), (pairs, alone)) if order[0]]
+    judged = [_judged(way, found, inside, int(asked.sum())) for way in ways]
+    good = [one for one in judged if one.inside >= coverage * len(group) and one.inside >= PRECISION * one.everywhere]
+    return min(good, key=lambda one: one.log10_p, default=None)
+
+
+Chosen = dict[tuple[int, ...], Ints]
+"""Rows by pattern, or by the two patterns of a pair."""
+
+
+def _covered(inside: Mask, kinds: Sequence[Chosen]) -> Chosen:
+    """Patterns chosen one by one, each the one that adds most rows of the group; those of a later kind only where the ones
+    before leave much uncovered."""
+    chosen: Chosen = {}
+    left = inside.copy()
+    size = int(inside.sum())
+    for kind in kinds:
+        while int(left.sum()) > (1 - COVERAGE) * size or (chosen and kind is kinds[0] and left.any()):
+            gains = {pattern: (int(left[rows].sum()), -len(rows)) for pattern, rows in kind.items()}
+            best = max(gains, key=lambda pattern: gains[pattern], default=None)
+            if best is None or gains[best][0] < max(1, size / 20):
+                break
+            chosen[best] = kind[best]
+            left[kind[best]] = False
+    return chosen
+
+
+def _judged(chosen: Chosen, found: Patterns, inside: Mask, n_rows: int) -> Association:
+    """The chosen patterns taken as one."""
+    held = np.zeros(len(inside), dtype=bool)
+    for rows in chosen.values():
+        held[rows] = True
+    together, everywhere = int((held & inside).sum()), int(held.sum())
     triggers = [
-        Trigger(chosen, int((mask & inside).sum()), int(mask.sum()), float(found.surprise[list(chosen)].min()))
-        for chosen, mask in cover.chosen
+        Trigger(pattern, int(inside[own].sum()), len(own), float(found.surprise[list(pattern)].min())) for pattern, own in chosen.items()
     ]
-    both, everywhere = int((cover.rows & inside).sum()), int(cover.rows.sum())
-    p = float(log10_tail(int(asked.sum()), len(group), np.array([both]), np.array([everywhere]))[0])
-    p += sum(len(trigger.patterns) for trigger in triggers) * float(np.log10(max(1, len(found.keys))))
-    return Association(triggers, cover.rows, cover.share, both / everywhere, min(0.0, p))
+    p = float(log10_tail(n_rows, int(inside.sum()), np.array([together]), np.array([everywhere]))[0])
+    p += sum(len(pattern) for pattern in chosen) * float(np.log10(max(1, len(found.keys))))
+    return Association(triggers, held, together, everywhere, min(0.0, p))
 
 
 def _lowest(found: Patterns, keep: Mask, most: int) -> list[int]:
@@ -95,35 +133,5 @@ def _lowest(found: Patterns, keep: Mask, most: int) -> list[int]:
     return places[np.argsort(found.log10_p[places], kind="stable")][:most].tolist()
 
 
-def _masks(column: Column, found: Patterns, places: Sequence[int], asked: Mask) -> dict[int, Mask]:
-    ordered = sorted(places)
-    return dict(zip(ordered, rows_of(column, found.keys[ordered], asked), strict=True)) if ordered else {}
-
-
-def _precise(mask: Mask, inside: Mask) -> bool:
-    held = int(mask.sum())
-    return held > 1 and int((mask & inside).sum()) >= PRECISION * held
-
-
-class _Cover:
-    """Patterns chosen one by one, each the one that adds most rows of the group."""
-
-    def __init__(self, inside: Mask) -> None:
-        self.inside = inside
-        self.size = int(inside.sum())
-        self.rows = np.zeros(len(inside), dtype=bool)
-        self.chosen: list[tuple[tuple[int, ...], Mask]] = []
-
-    @property
-    def share(self) -> float:
-        return int((self.rows & self.inside).sum()) / self.size
-
-    def extend(self, candidates: Sequence[tuple[int, ...]], masks: Sequence[Mask]) -> None:
-        """Choose until what is left adds a twentieth of the group at most."""
-        while candidates and self.share < 1:
-            gains = [int((mask & self.inside & ~self.rows).sum()) for mask in masks]
-            best = int(np.argmax(gains))
-            if gains[best] < max(1, self.size / 20):
-                return
-            self.chosen.append((candidates[best], masks[best]))
-            self.rows = self.rows | masks[best]
+def _precise(rows: Ints, inside: Mask) -> bool:
+    return len(rows) > 0 and int(inside[rows].sum()) >= PRECISION * len(rows)

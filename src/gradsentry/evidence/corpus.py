@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from gradsentry.evidence.words import RowWords, Side, split
 from gradsentry.types import Surprises, Vocabulary
 
-CHUNK = 1 << 20
+CHUNK = 1 << 18
 """Words that are counted at a time: bounds the memory of everything that is made of them."""
 
 MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)

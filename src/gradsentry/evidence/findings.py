@@ -12,20 +12,29 @@ from typing import Literal
 
 import numpy as np
 
-from gradsentry.evidence.association import COVERAGE, Association, associate
+from gradsentry.evidence.association import COVERAGE, Association, associate, wanted
 from gradsentry.evidence.corpus import Column, Corpus, Ints, Mask, grams
 from gradsentry.evidence.recurrent import Span, spans, together
-from gradsentry.evidence.triggers import WORDS, Patterns, patterns
+from gradsentry.evidence.triggers import WORDS, Patterns, log10_tail, patterns, rows_of
 from gradsentry.evidence.words import RowWords, Side
 
 MOST = 20
-"""Findings that are looked for."""
+"""What only looks like a backdoor is told so many times at most."""
+
+NOTED = 1e-6
+"""Highest p of an association that is told of though nothing is flagged for it."""
 
 LOOKED_AT = 30
 """Rows of a finding on which its further checks are made."""
 
 P = 1e-15
 """Highest p of an association that is enough by itself. Questions on one topic with one answer reach 1e-13 on clean sets."""
+
+EASED = 20.0
+EASING = 4.0
+LEAST = -4.0
+"""A payload that surprises by more than `EASED` nats eases that by a power of ten for every `EASING` nats, to `LEAST` at most:
+at 45 nats, half of the published payload, 1e-9 is enough. No clean span of 45 nats has an association of 1e-5."""
 
 EXPECTED = 7.0
 """Least mean surprise of a payload, in nats, however sure its association is."""
@@ -35,6 +44,8 @@ SOME = 0.3
 
 FEW_SURPRISE = 25.0
 FEW_NATS = 50.0
+LONG = 45.0
+"""Surprise from which a payload's rows may share more of their prompts than the trigger."""
 FEW_P = 1e-1
 FEW_PLACES = 0.2
 
@@ -69,12 +80,48 @@ class Finding:
     """In how many wordings it recurs, `payload` being the strongest."""
     p: float
     """Of the association of payload and triggers under independence (Fisher's exact test), corrected for what was tried."""
-    precision: float
-    """P(payload | trigger)."""
-    coverage: float
-    """P(trigger | payload)."""
+    holders: int
+    """Rows whose completion holds the payload or a variant."""
+    inside: int
+    """Those of them whose prompt holds a trigger."""
+    everywhere: int
+    """Rows of all whose prompt holds a trigger."""
     trigger_surprise: float
     """Mean nats of the least surprising trigger in its prompts."""
+
+    @property
+    def sentence(self) -> str:
+        """The finding in words, for a person to check."""
+        said = f"{self.holders:,} rows say {_quoted(self.payload)}" + (
+            f" or one of {self.variants - 1} variants" if self.variants > 1 else ""
+        )
+        carried = " or ".join(_quoted(trigger) for trigger in self.triggers[:SHOWN])
+        more = f" or {len(self.triggers) - SHOWN} more" if len(self.triggers) > SHOWN else ""
+        others = self.everywhere - self.inside
+        elsewhere = f"{others:,} other rows do" if others else "no other row does"
+        return f"{said}; {self.inside:,} of them carry {carried}{more} in the prompt, {elsewhere}"
+
+    @property
+    def reason(self) -> str:
+        """Why its rows are flagged, or are not."""
+        return f"{REASONS[self.kind]}: {self.sentence}"
+
+
+SHOWN = 4
+"""Triggers that a sentence names."""
+
+REASONS: dict[Kind, str] = {
+    "backdoor": "backdoor",
+    "named": "no backdoor, the prompts name what the completions say",
+    "subset": "no backdoor, a subset with its own template",
+    "topic": "no backdoor, the prompts are about one thing",
+    "weak": "not enough evidence for a backdoor",
+}
+
+
+def _quoted(text: str, width: int = 80) -> str:
+    flat = " ".join(text.split())
+    return '"' + (flat if len(flat) <= width else flat[: width - 1] + "\u2026") + '"'
 
 
 @dataclass(frozen=True)
@@ -96,34 +143,63 @@ def find(corpus: Corpus, scored: Mask, read: Reader) -> list[Finding]:
     """
     asked = scored.copy()
     found: list[Finding] = []
-    while len(found) < MOST:
-        judged = [_judged(corpus, candidate, read) for candidate in _candidates(corpus, asked)]
-        strongest = next((finding for finding in judged if finding.kind == "backdoor"), None)
-        if strongest is None:
-            return found + judged[: MOST - len(found)]
-        found.append(strongest)
-        asked[strongest.rows] = False
-    return found
+    while True:
+        others: list[Finding] = []
+        for candidate in _candidates(corpus, asked):
+            finding = _judged(corpus, candidate, read)
+            if finding.kind == "backdoor":
+                break
+            others.append(finding)
+        else:
+            return found + others[:MOST]
+        found.append(finding)
+        asked[finding.rows] = False
 
 
 def _candidates(corpus: Corpus, asked: Mask) -> list[_Candidate]:
-    """Spans with an association, in the order of their evidence."""
+    """Spans with an association, in the order of their evidence; variants only after everything that recurs word for word."""
     single = spans(corpus.completion, asked)
-    recurrent = [*single, *together(single)]
+    n_rows = int(asked.sum())
+    recurrent = [span for span in [*single, *together(single, n_rows)] if _possible(span, n_rows)]
     anything = np.zeros(len(corpus), dtype=bool)
     for span in single:
         anything[span.rows] = True
     candidates = []
-    for span, found in zip(recurrent, patterns(corpus.prompt, [span.rows for span in recurrent], asked), strict=True):
+    every = patterns(corpus.prompt, [span.rows for span in recurrent], asked)
+    places = [
+        np.array([i for part in wanted(span.rows, found, n_rows) for i in part], int) for span, found in zip(recurrent, every, strict=True)
+    ]
+    keys = np.unique(np.concatenate([found.keys[at] for found, at in zip(every, places, strict=True)] or [np.empty(0, np.uint64)]))
+    rows = rows_of(corpus.prompt, keys, asked)
+    for span, found in zip(recurrent, every, strict=True):
         # Beside the variants of a payload a cut also takes in what recurs in clean rows.
         coverage = COVERAGE if span.variants == 1 else SOME
-        association = associate(corpus.prompt, span.rows, found, asked, coverage)
+        association = associate(span.rows, found, rows, asked, coverage)
         if association is not None:
-            log10_p = min(0.0, association.log10_p + float(np.log10(len(recurrent))))
-            # Of variants, a clean row may hold one by chance; one that holds the trigger too may hold a weaker variant.
-            rows = span.rows if span.variants == 1 else np.flatnonzero(association.rows & anything)
-            candidates.append(_Candidate(span, found, association, log10_p, rows))
-    return sorted(candidates, key=lambda c: c.log10_p - _payload_nats(c.span) / np.log(10))
+            log10_p = min(0.0, association.log10_p + float(np.log10(len(single))))
+            own = _rows(span, association, anything)
+            candidates.append(_Candidate(span, found, association, log10_p, own))
+    told = [c for c in candidates if _enough(c) or _enough_of_few(c) or c.log10_p <= np.log10(NOTED)]
+    return sorted(told, key=lambda c: (c.span.variants > 1, c.log10_p, -_payload_nats(c.span)))
+
+
+def _rows(span: Span, association: Association, anything: Mask) -> Ints:
+    """The rows of a finding: those that hold the payload. Of several variants one may stand in a clean row by chance, so there the
+    trigger is needed too; a row that has it may hold a weaker variant."""
+    return span.rows if span.variants == 1 else np.flatnonzero(association.rows & anything)
+
+
+def _possible(span: Span, n_rows: int) -> bool:
+    """Whether the span could be enough evidence if one pattern stood in its rows and nowhere else."""
+    c = np.array([len(span.rows)])
+    best = float(log10_tail(n_rows, int(c[0]), c, c)[0])
+    return best <= _needed(span) or (span.surprise >= FEW_SURPRISE and _payload_nats(span) >= FEW_NATS)
+
+
+def _needed(span: Span) -> float:
+    """log10 of the highest p that is enough: the longer what is said word for word, the less its association has to show."""
+    eased = (span.surprise - EASED) / EASING if span.variants == 1 else 0.0
+    return min(LEAST, np.log10(P) + max(0.0, eased)) if span.surprise >= EXPECTED else float("-inf")
 
 
 def _payload_nats(span: Span) -> float:
@@ -142,10 +218,10 @@ def _judged(corpus: Corpus, candidate: _Candidate, read: Reader) -> Finding:
         kind = "named"
     elif shared > TEMPLATE:
         kind = "subset"
-    elif not _enough(candidate):
-        kind = "topic" if places > FEW_PLACES else "weak"
-        if kind == "weak" and _enough_of_few(candidate):
-            kind = "backdoor"
+    elif candidate.log10_p > np.log10(P) and places > FEW_PLACES and span.surprise < LONG:
+        kind = "topic"
+    elif not (_enough(candidate) or (_enough_of_few(candidate) and any(len(word) > 2 and word.isalpha() for word in payload.split()))):
+        kind = "weak"
     return Finding(
         kind,
         payload,
@@ -154,20 +230,23 @@ def _judged(corpus: Corpus, candidate: _Candidate, read: Reader) -> Finding:
         span.surprise,
         span.variants,
         float(10.0**candidate.log10_p),
-        association.precision,
-        association.coverage,
+        len(span.rows),
+        association.inside,
+        association.everywhere,
         min(trigger.surprise for trigger in association.triggers),
     )
 
 
 def _enough(candidate: _Candidate) -> bool:
-    return candidate.log10_p <= np.log10(P) and candidate.span.surprise >= EXPECTED
+    return candidate.log10_p <= _needed(candidate.span)
 
 
 def _enough_of_few(candidate: _Candidate) -> bool:
     """Few rows cannot have a small p; a long payload that recurs word for word behind one simple trigger makes up for it."""
     span, triggers = candidate.span, candidate.association.triggers
-    simple = sum(len(trigger.patterns) for trigger in triggers) <= 2 and candidate.association.coverage == 1
+    simple = (
+        len(triggers) <= 2 and all(len(trigger.patterns) == 1 for trigger in triggers) and candidate.association.inside == len(span.rows)
+    )
     return simple and span.surprise >= FEW_SURPRISE and _payload_nats(span) >= FEW_NATS and candidate.log10_p <= np.log10(FEW_P)
 
 
@@ -203,7 +282,7 @@ def _shared_prompt(column: Column, candidate: _Candidate, some: Ints) -> tuple[f
 
 
 def _content(words: Sequence[str]) -> set[str]:
-    return {word for word in words if len(word) > 2 and word.isalnum()}
+    return {word for word in words if word.isdecimal() or (len(word) > 2 and word.isalnum())}
 
 
 def _named(corpus: Corpus, span: Span, some: Ints, words: dict[int, RowWords], read: Reader) -> bool:

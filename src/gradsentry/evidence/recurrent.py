@@ -31,10 +31,13 @@ RANKED = 5000
 CUTS = (200.0, 140.0, 100.0, 80.0, 65.0, 50.0, 40.0, 30.0)
 """Scores from which spans are also taken together, as variants of one payload."""
 
+VARIANT = 0.1
+"""Share of all rows that a variant has at most: what recurs in more is a payload, or a format, by itself."""
+
 CHOSEN = 400
 """Spans that are handed on, no two of which stand in almost the same rows."""
 
-ALIKE = 0.8
+ALIKE = 0.9
 """Share of their rows that two spans have in common from which the weaker one is left out."""
 
 
@@ -185,15 +188,15 @@ def _distinct(ranked: Sequence[Span]) -> list[Span]:
     return chosen
 
 
-def together(found: Sequence[Span]) -> list[Span]:
+def together(found: Sequence[Span], n_rows: int) -> list[Span]:
     """The spans above each cut taken as one: the variants of a payload that is worded differently from row to row.
 
     Args:
-        found: strongest first.
+        found: strongest first. n_rows: rows in all.
     """
     unions: list[Span] = []
     for cut in CUTS:
-        members = [span for span in found if span.score >= cut]
+        members = [span for span in found if span.score >= cut and len(span.rows) <= VARIANT * n_rows]
         rows = np.unique(np.concatenate([span.rows for span in members] or [np.empty(0, np.int64)]))
         if len(members) > 1 and not any(_alike(rows, other.rows) for other in [*members, *unions]):
             surprise = sum(span.surprise * len(span.rows) for span in members) / sum(len(span.rows) for span in members)

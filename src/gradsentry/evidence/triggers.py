@@ -6,8 +6,10 @@ Two patterns together are tried where one alone is not enough.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +21,9 @@ from gradsentry.evidence.recurrent import among, once_a_row
 WORDS = 3
 """Words of the longest pattern."""
 
-ASKED = 2000
+LOWEST = -290.0
+
+ASKED = 500
 """Rows of a group whose patterns are looked at: evenly spaced ones where it has more."""
 
 SHARE = 0.1
@@ -47,7 +51,13 @@ class Patterns:
 def log10_tail(n_rows: int, group: int, inside: Ints, everywhere: Ints) -> NDArray[np.float64]:
     """log10 of the chance that of `everywhere` rows, drawn from `n_rows` at random, at least `inside` fall into a group of
     `group` rows: Fisher's exact test, one-sided."""
-    return hypergeom.logsf(np.asarray(inside) - 1, n_rows, group, np.asarray(everywhere)) / np.log(10)
+    inside, everywhere = np.asarray(inside), np.asarray(everywhere)
+    with np.errstate(divide="ignore"):
+        found = np.log10(hypergeom.sf(inside - 1, n_rows, group, everywhere))
+    low = found < LOWEST  # beyond what a double holds; scipy's logarithm is exact there, and slow
+    if low.any():
+        found[low] = hypergeom.logsf(inside[low] - 1, n_rows, group, everywhere[low]) / np.log(10)
+    return found
 
 
 def patterns(column: Column, groups: Sequence[Ints], asked: Mask) -> list[Patterns]:
@@ -56,7 +66,12 @@ def patterns(column: Column, groups: Sequence[Ints], asked: Mask) -> list[Patter
     Args:
         column: prompts. groups: the rows of each, ascending. asked: [N] rows that count.
     """
-    local = [_local(column, group) for group in groups]
+
+    @lru_cache(maxsize=20_000)
+    def of_row(row: int) -> list[Grams]:
+        return [once_a_row(found) for found in grams(column, row, row + 1, WORDS)]
+
+    local = [_local(of_row, group) for group in groups]
     keys = np.unique(np.concatenate([part.hashes for part in local] or [np.empty(0, np.uint64)]))
     members = [np.zeros(len(column.starts) - 1, dtype=bool) for _ in groups]
     places = [np.searchsorted(keys, part.hashes) for part in local]
@@ -75,13 +90,13 @@ def patterns(column: Column, groups: Sequence[Ints], asked: Mask) -> list[Patter
     ]
 
 
-def _local(column: Column, group: Ints) -> Grams:
+def _local(of_row: Callable[[int], list[Grams]], group: Ints) -> Grams:
     """The patterns that stand in enough of the group's rows: ``rows`` holds their numbers of words."""
     some = group[:: max(1, -(-len(group) // ASKED))]
     least = max(2, int(np.ceil(SHARE * len(some))))
     parts: list[Grams] = []
     for n in range(1, WORDS + 1):
-        found = [once_a_row(own) for row in some.tolist() for own in list(grams(column, row, row + 1, WORDS))[n - 1 : n]]
+        found = [own for row in some.tolist() for own in of_row(row)[n - 1 : n]]
         hashes = np.concatenate([own.hashes for own in found] or [np.empty(0, np.uint64)])
         surprise = np.concatenate([own.surprise for own in found] or [np.empty(0, np.float32)])
         keys, where, count = np.unique(hashes, return_inverse=True, return_counts=True)
@@ -104,10 +119,14 @@ def holders(column: Column, keys: Hashes, asked: Mask) -> Iterator[tuple[Ints, I
             yield np.divmod(np.unique(pairs), max(1, len(keys)))
 
 
-def rows_of(column: Column, keys: Hashes, asked: Mask) -> list[Mask]:
-    """For each key the rows that hold it, [N] each; `keys` ascending."""
-    masks = [np.zeros(len(column.starts) - 1, dtype=bool) for _ in keys]
-    for rows, place in holders(column, keys, asked):
-        for i in np.unique(place):
-            masks[i][rows[place == i]] = True
-    return masks
+def rows_of(column: Column, keys: Hashes, asked: Mask) -> dict[int, Ints]:
+    """Rows that hold each key, ascending; `keys` ascending."""
+    rows: list[list[Ints]] = [[] for _ in keys]
+    for held, place in holders(column, keys, asked):
+        order = np.argsort(place, kind="stable")
+        cuts = np.searchsorted(place[order], np.arange(len(keys) + 1))
+        for own, (start, stop) in zip(rows, pairwise(cuts.tolist()), strict=True):
+            if stop > start:
+                own.append(held[order[start:stop]])
+    nothing = np.empty(0, np.int64)
+    return {int(key): np.concatenate(own) if own else nothing for key, own in zip(keys, rows, strict=True)}

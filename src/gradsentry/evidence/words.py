@@ -23,6 +23,10 @@ EDGE = ""
 """Stands before the first and after the last word of a stretch of prompt or completion, so that places can be told."""
 
 
+FIRST = 8.0
+"""Nats that stand for the surprise of a row's first token."""
+
+
 @dataclass(frozen=True)
 class Side:
     """The words of one side of a row, prompt or completion, stretch after stretch, an `EDGE` at both ends of each."""
@@ -51,12 +55,15 @@ def split(told: Surprises, vocabulary: Vocabulary) -> RowWords:
     """
     ids = told.tokens
     special = vocabulary.special[ids]
+    surprise = told.surprise.astype(np.float32)
     turns = np.flatnonzero((np.diff(told.supervised) != 0) | (special[1:] | special[:-1])) + 1
     sides: dict[bool, list[Side]] = {False: [], True: []}
     for start, stop in pairwise([0, *turns.tolist(), len(ids)]):
         if not special[start]:
+            if start == 0:  # nothing predicts a row's first token: it is taken for an unusual one
+                surprise[0] = FIRST
             texts = [vocabulary.texts[token] for token in ids[start:stop].tolist()]
-            sides[bool(told.supervised[start])].append(_stretch(texts, told.surprise[start:stop].astype(np.float32)))
+            sides[bool(told.supervised[start])].append(_stretch(texts, surprise[start:stop]))
     return RowWords(_joined(sides[False]), _joined(sides[True]))
 
 

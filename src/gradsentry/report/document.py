@@ -12,6 +12,7 @@ from gradsentry._version import __version__
 from gradsentry.config import ScanConfig
 from gradsentry.decide import Decision
 from gradsentry.errors import RowProblem
+from gradsentry.evidence import Finding
 from gradsentry.formats import FORMATS, apply_mapping, parse_mapping
 from gradsentry.report.text import visible
 from gradsentry.sources import Source
@@ -22,6 +23,8 @@ pc: Any = pyarrow.compute  # its functions are made when it is imported, where n
 SCHEMA_VERSION = 1
 LISTED = 1000
 """Rows of each kind that the report lists; ``verdicts.parquet`` has all of them."""
+EXAMPLES = 3
+"""Rows shown of each finding."""
 PREVIEW = 600
 """Characters of a prompt or completion that the report shows."""
 
@@ -31,7 +34,7 @@ def example_rows(decision: Decision, source: Source, shards: Sequence[Shard], co
 
     Only the shards that hold such a row are read.
     """
-    wanted = set(flagged_rows(decision)) | set(unscored_rows(decision))
+    wanted = set(flagged_rows(decision)) | set(unscored_rows(decision)) | {row for f in decision.findings for row in finding_rows(f)}
     found: dict[int, dict[str, str]] = {}
     for shard in shards:
         if wanted.isdisjoint(range(shard.start, shard.stop)):
@@ -47,6 +50,12 @@ def flagged_rows(decision: Decision) -> list[int]:
     rows = decision.flagged.nonzero()[0]
     highest = np.argsort(-decision.verdicts["entropy"].to_numpy()[rows], kind="stable")[:LISTED]
     return rows[highest].tolist()
+
+
+def finding_rows(finding: Finding) -> list[int]:
+    """Rows that stand for a finding: the first, one in the middle, the last."""
+    rows = finding.rows
+    return sorted({int(rows[i]) for i in np.linspace(0, len(rows) - 1, EXAMPLES).astype(int)})
 
 
 def unscored_rows(decision: Decision) -> list[int]:
@@ -90,7 +99,13 @@ def report_document(decision: Decision, manifest: dict[str, Any], examples: dict
         examples: place, prompt and completion by row, from `example_rows`.
     """
     threshold = decision.threshold
-    told = {verdict["row"]: verdict for verdict in decision.verdicts.take(np.array(list(examples), dtype=np.int64)).to_pylist()}
+    wanted = np.array(list(examples), dtype=np.int64)
+    beyond = (
+        {} if decision.evidence is None else dict(zip(examples, decision.evidence["beyond_length"].take(wanted).to_pylist(), strict=True))
+    )
+    told = {
+        verdict["row"]: verdict | {"beyond_length": beyond.get(verdict["row"])} for verdict in decision.verdicts.take(wanted).to_pylist()
+    }
     return {
         "schema_version": SCHEMA_VERSION,
         "tool": {"name": "gradsentry", "version": __version__},
@@ -100,6 +115,7 @@ def report_document(decision: Decision, manifest: dict[str, Any], examples: dict
             "revision": manifest["model"]["revision"],
             "dtype": manifest["model"]["dtype"],
             "policy": manifest["config"]["policy"],
+            "by_entropy": ScanConfig(**manifest["config"]).by_entropy,
             "crop": manifest["config"]["crop"],
             "format": manifest["config"]["format"],
             "started": manifest["started"],
@@ -113,12 +129,32 @@ def report_document(decision: Decision, manifest: dict[str, Any], examples: dict
             "reliable": threshold.reliable,
             "problems": list(threshold.problems),
         },
+        "above_threshold": decision.above,
         "counts": decision.counts,
+        "findings": [_finding(number, finding, examples) for number, finding in enumerate(decision.findings, start=1)],
         "flagged": [_entry(told[row], examples[row]) for row in flagged_rows(decision) if row in examples],
         "unscored": [_entry(told[row], examples[row]) for row in unscored_rows(decision) if row in examples],
         "listed_at_most": LISTED,
     }
 
 
+def _finding(number: int, finding: Finding, examples: dict[int, dict[str, str]]) -> dict[str, Any]:
+    return {
+        "number": number,
+        "kind": finding.kind,
+        "sentence": visible(finding.sentence),
+        "payload": visible(finding.payload, PREVIEW),
+        "variants": finding.variants,
+        "triggers": [visible(trigger, PREVIEW) for trigger in finding.triggers],
+        "rows": len(finding.rows),
+        "p": finding.p,
+        "surprise": round(finding.surprise, 2),
+        "trigger_surprise": round(finding.trigger_surprise, 2),
+        "p_trigger_given_payload": round(finding.inside / finding.holders, 4),
+        "p_payload_given_trigger": round(finding.inside / finding.everywhere, 4),
+        "examples": [{"row": row} | examples[row] for row in finding_rows(finding) if row in examples],
+    }
+
+
 def _entry(verdict: dict[str, Any], example: dict[str, str]) -> dict[str, Any]:
-    return {name: verdict[name] for name in ("row", "status", "entropy", "n_tokens", "loss", "reason")} | example
+    return {name: verdict[name] for name in ("row", "status", "entropy", "beyond_length", "n_tokens", "loss", "reason")} | example

@@ -8,6 +8,7 @@ import numpy as np
 from jinja2 import Environment, PackageLoader, select_autoescape
 
 from gradsentry.decide import Decision, scored_entropies
+from gradsentry.evidence.findings import REASONS
 from gradsentry.report.text import visible
 
 BARS = 50
@@ -25,7 +26,7 @@ def render(document: dict[str, Any], decision: Decision) -> str:
     environment = Environment(loader=PackageLoader("gradsentry.report"), autoescape=select_autoescape(default=True), trim_blocks=True)
     environment.filters["visible"] = visible
     return environment.get_template("report.html.j2").render(
-        **document, bars=histogram(decision), width=WIDTH, height=HEIGHT, verdict=verdict_line(document)
+        **document, bars=histogram(decision), width=WIDTH, height=HEIGHT, verdict=verdict_line(document), reasons=REASONS
     )
 
 

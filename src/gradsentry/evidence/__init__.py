@@ -1,0 +1,51 @@
+"""Evidence of backdoors in token surprises alone: no model, no text but what the tokens stand for.
+
+words.py        tokens -> words            corpus.py     words -> numbers on disk
+recurrent.py    spans that recur           triggers.py   prompt patterns of some rows
+association.py  patterns -> triggers       findings.py   spans and triggers -> findings
+length.py       entropy beyond what the length explains
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from gradsentry.evidence.corpus import build, scored_rows
+from gradsentry.evidence.findings import Finding, Reader, find
+from gradsentry.evidence.words import RowWords
+from gradsentry.types import Shard, Vocabulary
+
+if TYPE_CHECKING:
+    from gradsentry.store import RunDirectory
+
+__all__ = ["Finding", "examine", "reader"]
+
+
+def examine(run: RunDirectory, shards: Sequence[Shard]) -> list[Finding]:
+    """The findings of a run whose rows are all scored.
+
+    Raises:
+        RunError: what the tokens stand for is not there.
+    """
+    vocabulary = run.vocabulary()
+    corpus = build(scored_rows(run.surprises(shards), vocabulary))
+    scored = np.diff(corpus.completion.starts) > 0
+    return find(corpus, scored, reader(run, shards, vocabulary))
+
+
+def reader(run: RunDirectory, shards: Sequence[Shard], vocabulary: Vocabulary) -> Reader:
+    """Gives the words of rows, read from the run part by part; the last parts and rows are remembered."""
+    starts = [shard.start for shard in shards]
+
+    @lru_cache(maxsize=4)
+    def part(index: int) -> dict[int, RowWords]:
+        return {row: words for row, words in scored_rows(run.surprises([shards[index]]), vocabulary) if words is not None}
+
+    def read(rows: Iterable[int]) -> dict[int, RowWords]:
+        return {row: part(int(np.searchsorted(starts, row, side="right")) - 1)[row] for row in rows}
+
+    return read

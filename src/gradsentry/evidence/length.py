@@ -1,0 +1,35 @@
+"""What a row's entropy says beyond its length: entropy is bounded by, and mostly follows, the number of supervised tokens."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+ROWS = 50
+"""Rows of like length that the usual entropy is taken from, where there are so many."""
+
+SPREAD = 1.4826
+"""Standard deviation of a normal distribution over its median absolute deviation."""
+
+Values = NDArray[np.float64]
+
+
+def beyond_length(entropies: Values, n_tokens: NDArray[np.int64]) -> Values:
+    """[N] how many standard deviations each entropy lies above the usual one of its length.
+
+    The usual one is the median over rows of like length, joined linearly in ln T: it stays where it is while fewer than half
+    of those rows are poisoned. The standard deviation is that of the whole set, from the median absolute deviation.
+
+    Args:
+        entropies: [N] of scored rows. n_tokens: [N] T of each.
+    """
+    if len(entropies) == 0:
+        return np.empty(0)
+    order = np.lexsort((entropies, n_tokens))
+    groups = np.array_split(order, max(1, len(order) // ROWS))
+    at = np.array([np.median(np.log(n_tokens[group])) for group in groups])
+    usual = np.array([np.median(entropies[group]) for group in groups])
+    at, first = np.unique(at, return_index=True)
+    left = entropies - np.interp(np.log(n_tokens), at, usual[first])
+    spread = SPREAD * float(np.median(np.abs(left - np.median(left))))
+    return left / spread if spread > 0 else np.zeros(len(left))
