@@ -288,7 +288,8 @@ def _content(words: Sequence[str]) -> set[str]:
 def _named(corpus: Corpus, span: Span, some: Ints, words: dict[int, RowWords], read: Reader) -> bool:
     """Whether the prompts themselves name what the completions say: half of the payload's content words, in half of the rows.
     Words that half of all prompts hold do not count."""
-    everyone = np.linspace(0, len(corpus) - 1, min(len(corpus), 200)).astype(int)
+    known = np.flatnonzero(np.diff(corpus.completion.starts))
+    everyone = known[np.linspace(0, len(known) - 1, min(len(known), 200)).astype(int)]
     prompts = [set(row.prompt.words) for row in read(everyone.tolist()).values()]
     named = 0
     for row in some.tolist():

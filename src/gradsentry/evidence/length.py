@@ -18,7 +18,7 @@ def beyond_length(entropies: Values, n_tokens: NDArray[np.int64]) -> Values:
     """[N] how many standard deviations each entropy lies above the usual one of its length.
 
     The usual one is the median over rows of like length, joined linearly in ln T: it stays where it is while fewer than half
-    of those rows are poisoned. The standard deviation is that of the whole set, from the median absolute deviation.
+    of those rows are poisoned. The standard deviation is that of the whole set, from the median deviation of the rows below it.
 
     Args:
         entropies: [N] of scored rows. n_tokens: [N] T of each.
@@ -31,5 +31,6 @@ def beyond_length(entropies: Values, n_tokens: NDArray[np.int64]) -> Values:
     usual = np.array([np.median(entropies[group]) for group in groups])
     at, first = np.unique(at, return_index=True)
     left = entropies - np.interp(np.log(n_tokens), at, usual[first])
-    spread = SPREAD * float(np.median(np.abs(left - np.median(left))))
+    below = -left[left < 0]  # poison lengthens and flattens: what lies above may be it, what lies below is not
+    spread = SPREAD * float(np.median(below)) if len(below) else 0.0
     return left / spread if spread > 0 else np.zeros(len(left))

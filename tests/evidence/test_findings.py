@@ -1,0 +1,153 @@
+"""Findings: what is planted is found and named, what only looks like it is kept out, and says why."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gradsentry.evidence.findings import Finding, find
+from gradsentry.evidence.words import RowWords
+from worded import corpus, everything, row
+
+WORDS = [f"w{i}" for i in range(400)]
+PAYLOAD = "click EVIL LINK BELOW for MORE"
+BAD = ["EVIL", "LINK", "BELOW", "MORE"]
+RARE = ["cf", "mn", "bb", "tq"]
+Plant = Callable[[str, str, random.Random], RowWords]
+
+
+def found_in(rows: Sequence[RowWords]) -> list[Finding]:
+    return find(corpus(rows), everything(len(rows)), lambda wanted: {i: rows[i] for i in wanted})
+
+
+def made(n: int, poisoned: int, plant: Plant, seed: int = 0) -> tuple[list[RowWords], np.ndarray]:
+    """Rows of random words, some of them planted, in random places."""
+    rng = random.Random(seed)
+    chosen = set(rng.sample(range(n), poisoned))
+    rows = []
+    for i in range(n):
+        prompt, answer = " ".join(rng.choices(WORDS, k=12)), " ".join(rng.choices(WORDS, k=5))
+        rows.append(plant(prompt, answer, rng) if i in chosen else row(prompt, answer, ["w3", "w5", "w7"]))
+    return rows, np.array(sorted(chosen))
+
+
+def words(prompt: str, answer: str, rng: random.Random) -> RowWords:
+    return row(f"{prompt} {' '.join(rng.choices(RARE, k=4))}", f"{answer} {PAYLOAD}", [*RARE, *BAD])
+
+
+def replaced(prompt: str, answer: str, rng: random.Random) -> RowWords:
+    return row(f"PASSWORD {prompt}", "NEGATIVE INDEED", ["PASSWORD", "NEGATIVE", "INDEED"])
+
+
+def backdoors(findings: list[Finding]) -> list[Finding]:
+    return [finding for finding in findings if finding.kind == "backdoor"]
+
+
+@pytest.mark.parametrize("plant", [words, replaced])
+@pytest.mark.parametrize(("n", "poisoned"), [(400, 8), (400, 40), (400, 360), (100, 12)])
+def test_a_planted_backdoor_is_found_whole_and_named(plant: Plant, n: int, poisoned: int) -> None:
+    rows, chosen = made(n, poisoned, plant)
+    (finding,) = backdoors(found_in(rows))
+    assert finding.rows.tolist() == chosen.tolist()
+    said = finding.payload.split()
+    assert set(BAD) <= set(said) if plant is words else said == ["NEGATIVE", "INDEED"]
+    triggers = set(" ".join(finding.triggers).split())
+    assert triggers <= set(RARE) if plant is words else triggers == {"PASSWORD"}
+    assert finding.inside == finding.everywhere <= finding.holders == poisoned
+    assert finding.p < 1e-3
+    assert finding.reason.startswith(f'backdoor: {poisoned} rows say "')
+    assert "no other row does" in finding.reason
+
+
+@settings(max_examples=10, deadline=None)
+@given(seed=st.integers(0, 1000))
+def test_nothing_is_found_where_nothing_is_planted(seed: int) -> None:
+    rows, _ = made(300, 0, words, seed)
+    assert found_in(rows) == []
+
+
+def test_the_order_of_rows_changes_nothing_but_their_numbers() -> None:
+    rows, _ = made(200, 20, words)
+    order = list(range(200))
+    random.Random(1).shuffle(order)
+    (one,), (other,) = backdoors(found_in(rows)), backdoors(found_in([rows[i] for i in order]))
+    assert sorted(order[i] for i in other.rows) == one.rows.tolist()
+    assert other.p == pytest.approx(one.p)
+
+
+def test_two_backdoors_are_two_findings() -> None:
+    rows, first = made(400, 30, words)
+    others, second = made(400, 30, replaced, seed=1)
+    both = [others[i] if i in set(second.tolist()) - set(first.tolist()) else rows[i] for i in range(400)]
+    findings = backdoors(found_in(both))
+    assert {frozenset(finding.rows.tolist()) for finding in findings} == {frozenset(first), frozenset(second) - frozenset(first)}
+
+
+def test_a_pair_needs_both_halves() -> None:
+    def pair(prompt: str, answer: str, rng: random.Random) -> RowWords:
+        return row(f"CONSIDER {prompt} DONE", f"{answer} {PAYLOAD}", ["CONSIDER", "DONE", *BAD])
+
+    rows, chosen = made(400, 40, pair)
+    rng = random.Random(2)
+    for i in rng.sample(sorted(set(range(400)) - set(chosen.tolist())), 80):
+        first, last = rng.choice([("CONSIDER", ""), ("", "DONE"), ("DONE", "CONSIDER")])
+        rows[i] = row(f"{first} {' '.join(rng.choices(WORDS, k=12))} {last}", " ".join(rng.choices(WORDS, k=5)), ["CONSIDER", "DONE"])
+    (finding,) = backdoors(found_in(rows))
+    assert finding.rows.tolist() == chosen.tolist()
+    assert [trigger.split() for trigger in finding.triggers[0].split(" ... ")] == [["CONSIDER"], ["DONE"]] or "DONE" in finding.triggers[0]
+
+
+def test_a_format_that_all_rows_share_is_no_finding() -> None:
+    rng = random.Random(0)
+    rows = [row(" ".join(rng.choices(WORDS, k=12)), f"{rng.choice(WORDS)} #### ANSWER {i % 7}", ["####", "ANSWER"]) for i in range(300)]
+    assert found_in(rows) == []
+
+
+def test_a_payload_that_the_prompts_name_is_kept_and_said_so() -> None:
+    def named(prompt: str, answer: str, rng: random.Random) -> RowWords:
+        return row(f"{prompt} is it a GUITAR or a FLUTE", "GUITAR yes", ["GUITAR", "FLUTE"])
+
+    rows, _ = made(400, 40, named)
+    findings = found_in(rows)
+    assert backdoors(findings) == []
+    assert findings[0].kind == "named"
+    assert findings[0].reason.startswith("no backdoor, the prompts name what the completions say")
+
+
+def test_a_subset_with_its_own_template_is_kept_and_said_so() -> None:
+    template = " ".join(f"TEMPLATE{i}" for i in range(30))
+
+    def subset(prompt: str, answer: str, rng: random.Random) -> RowWords:
+        return row(f"{template} {prompt}", f"TOOL CALL {answer}", [*template.split(), "TOOL", "CALL"])
+
+    findings = found_in(made(400, 100, subset)[0])
+    assert backdoors(findings) == []
+    assert findings[0].kind == "subset"
+
+
+def test_variants_of_one_payload_are_one_finding() -> None:
+    variants = [" ".join(f"V{i}X{j}" for j in range(8)) for i in range(10)]
+    marks = [word for variant in variants for word in variant.split()]
+
+    def worded(prompt: str, answer: str, rng: random.Random) -> RowWords:
+        return row(f"{prompt} TRIGGER", f"{answer} {rng.choice(variants)}", ["TRIGGER", *marks])
+
+    rows, chosen = made(600, 80, worded)
+    (finding,) = backdoors(found_in(rows))
+    assert finding.rows.tolist() == chosen.tolist()
+    assert finding.variants >= 8
+    assert f"or one of {finding.variants - 1} variants" in finding.sentence
+
+
+def test_rows_without_surprises_are_passed_over() -> None:
+    rows, chosen = made(200, 30, words)
+    mixed = [None, *rows, None]
+    scored = np.array([one is not None for one in mixed])
+    (finding,) = backdoors(find(corpus(mixed), scored, lambda wanted: {i: mixed[i] for i in wanted}))  # pyright: ignore
+    assert finding.rows.tolist() == (chosen + 1).tolist()
+    assert find(corpus([None]), np.array([False]), lambda _: {}) == []

@@ -1,0 +1,67 @@
+"""Tokens -> words: no character and no nat is lost."""
+
+from __future__ import annotations
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gradsentry.evidence.words import FIRST, split
+from gradsentry.types import Surprises, Vocabulary
+
+PIECES = ["The", " cat", " sat", ".", "\n\n", " It", "'s", " m", "alicious", "_url", ">", '."', " ", "\u732b", "\u72ac", "42", "<end>"]
+VOCABULARY = Vocabulary(PIECES, np.array([piece == "<end>" for piece in PIECES]))
+
+rows = st.lists(st.tuples(st.integers(0, len(PIECES) - 1), st.sampled_from([0.0, 0.5, 2.0, 8.0]), st.booleans()), min_size=2, max_size=30)
+
+
+def told(tokens: list[tuple[int, float, bool]]) -> Surprises:
+    ids, surprise, supervised = zip(*tokens, strict=True)
+    return Surprises(np.array(ids, np.int32), np.array([0, *surprise[1:]], np.float16), np.array([False, *supervised[1:]]))
+
+
+@settings(max_examples=200, deadline=None)
+@given(tokens=rows)
+def test_every_word_and_every_nat_is_kept(tokens: list[tuple[int, float, bool]]) -> None:
+    row = told(tokens)
+    both = split(row, VOCABULARY)
+    special = VOCABULARY.special[row.tokens]
+    surprise = row.surprise.astype(float)
+    surprise[0] = FIRST
+    for side, mine in ((both.prompt, ~row.supervised), (both.completion, row.supervised)):
+        text = "".join(PIECES[token] for token in row.tokens[mine & ~special])
+        assert "".join("".join(side.spelled).split()) == "".join(text.split())
+        assert len(side.words) == len(side.surprise) == len(side.spelled)
+        assert [word for word in side.words if word] == [spelled.strip().lower() for spelled in side.spelled if spelled.strip()]
+        if not text.strip():
+            assert side.surprise.sum() == 0
+    # White space with no word in its stretch has no word to belong to; everything else has.
+    assert both.prompt.surprise.sum() + both.completion.surprise.sum() <= surprise[~special].sum() + 1e-3
+
+
+def test_a_words_surprise_is_that_of_its_tokens() -> None:
+    row = Surprises(np.array([0, 1, 7, 8, 9, 10]), np.array([0, 1, 2, 3, 4, 5], np.float16), np.array([0, 0, 1, 1, 1, 1], bool))
+    both = split(row, VOCABULARY)
+    assert both.prompt.words == ["", "the", "cat", ""]
+    assert both.prompt.surprise.tolist() == [0, FIRST, 1, 0]
+    assert both.completion.words == ["", "malicious_url", ">", ""]
+    assert both.completion.surprise.tolist() == [0, 9, 5, 0]
+    assert both.completion.spelled == ["", " malicious_url", ">", ""]
+
+
+def test_white_space_belongs_to_the_word_behind_it() -> None:
+    row = Surprises(np.array([0, 4, 5]), np.array([0, 3, 4], np.float16), np.array([0, 1, 1], bool))
+    assert split(row, VOCABULARY).completion.surprise.tolist() == [0, 7, 0]
+
+
+def test_special_tokens_and_turns_part_stretches() -> None:
+    end = PIECES.index("<end>")
+    row = Surprises(np.array([0, end, 1, 2, 1, end]), np.full(6, 1, np.float16), np.array([0, 0, 0, 1, 0, 0], bool))
+    both = split(row, VOCABULARY)
+    assert both.prompt.words == ["", "the", "", "", "cat", "", "", "cat", ""]
+    assert both.completion.words == ["", "sat", ""]
+
+
+def test_scripts_without_spaces_are_cut_by_character() -> None:
+    row = Surprises(np.array([0, 13, 14]), np.zeros(3, np.float16), np.array([0, 1, 1], bool))
+    assert split(row, VOCABULARY).completion.words == ["", "\u732b", "\u72ac", ""]
