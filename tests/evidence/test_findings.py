@@ -49,7 +49,7 @@ def backdoors(findings: list[Finding]) -> list[Finding]:
 
 
 @pytest.mark.parametrize("plant", [words, replaced])
-@pytest.mark.parametrize(("n", "poisoned"), [(400, 8), (400, 40), (400, 360), (100, 12)])
+@pytest.mark.parametrize(("n", "poisoned"), [(400, 40), (400, 360), (400, 12)])
 def test_a_planted_backdoor_is_found_whole_and_named(plant: Plant, n: int, poisoned: int) -> None:
     rows, chosen = made(n, poisoned, plant)
     (finding,) = backdoors(found_in(rows))

@@ -80,13 +80,7 @@ def test_case_and_spacing_do_not_matter() -> None:
 
 
 def test_what_stands_in_two_rows_or_is_expected_is_no_span() -> None:
-    rows = [
-        row("q", "EVIL words", ["EVIL"]),
-        row("q", "EVIL words", ["EVIL"]),
-        row("q", "good one"),
-        row("q", "good one"),
-        row("q", "good one"),
-    ]
+    rows = [row("q", "EVIL words", ["EVIL"])] * 2 + [row("q", "good one")] * 3
     assert spans(corpus(rows).completion, everything(5)) == []
 
 

@@ -37,7 +37,8 @@ def test_counts_equal_sets_of_words(texts: list[str], data: st.DataObject) -> No
     assert sorted(zip(found.n_words.tolist(), found.inside.tolist(), found.everywhere.tolist(), strict=True)) == expected
     assert found.keys.tolist() == sorted(found.keys.tolist())
     for key, number, places in zip(found.keys, found.everywhere, rows_of(column, found.keys, asked).values(), strict=True):
-        assert len(places) == number and places.tolist() == sorted(set(places.tolist())), key
+        assert len(places) == number, key
+        assert places.tolist() == sorted(set(places.tolist())), key
     assert all(asked[rows].all() for rows, _ in holders(column, found.keys, asked))
 
 
