@@ -95,6 +95,21 @@ def test_threshold_looks_and_filter_acts_without_a_model(data: Path, model_dir: 
     assert len((tmp_path / "run" / "flagged.jsonl").read_bytes().splitlines()) == 20
 
 
+def test_a_row_is_explained(data: Path, model_dir: Path, tmp_path: Path) -> None:
+    gradsentry("scan", data, "--model", model_dir, "--out", "run", cwd=tmp_path)
+    shown = gradsentry("explain", "run", "7", cwd=tmp_path)
+    clean(shown)
+    assert shown.returncode == 0
+    assert "row 7: kept, scored" in shown.stdout
+    assert "most surprising" in shown.stdout
+    document = json.loads(gradsentry("explain", "run", "7", "--json", cwd=tmp_path).stdout)
+    assert document["row"] == 7
+    assert {"text", "surprise", "supervised"} == set(document["tokens"][0])
+    wrong = gradsentry("explain", "run", "40", cwd=tmp_path)
+    assert wrong.returncode == 2
+    assert "row 40: the run has rows 0 to 39" in clean(wrong)
+
+
 def test_text_from_the_data_cannot_steer_the_terminal(model_dir: Path, tmp_path: Path) -> None:
     nasty = "\x1b[31mred\x1b]0;title\x07 \u202eevil [bold]markup[/bold] <script>alert(1)</script>"
     rows = [{"prompt": nasty, "completion": nasty * (1 + n)} for n in range(10)]

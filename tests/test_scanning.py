@@ -37,8 +37,10 @@ def test_the_run_directory_holds_what_the_design_says(jsonl: Path, model_dir: Pa
     out = tmp_path / "run"
     result = run(jsonl, model_dir, out)
     names = {path.name for path in out.iterdir()}
-    assert names == {"manifest.json", "scores", "verdicts.parquet", "kept.jsonl", "flagged.jsonl", "report.html", "report.json"}
-    assert [path.name for path in sorted((out / "scores").iterdir())] == [f"part-{i:05d}.parquet" for i in range(4)]
+    files = {"verdicts.parquet", "evidence.parquet", "kept.jsonl", "flagged.jsonl", "report.html", "report.json"}
+    assert names == {"manifest.json", "scores", *files}
+    parts = [path.name for path in sorted((out / "scores").iterdir())]
+    assert parts == [*(f"part-{i:05d}.parquet" for i in range(4)), "tokens.parquet"]
     table = pq.read_table(out / "verdicts.parquet")
     types = {field.name: str(field.type) for field in table.schema}
     assert types == {

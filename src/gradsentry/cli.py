@@ -30,6 +30,11 @@ app = typer.Typer(
     epilog="Exit codes: 0 nothing flagged, 1 rows flagged, 2 usage or run-time error, 3 nothing scorable.",
 )
 RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="Run directory of an earlier scan.", show_default=False)]
+ThresholdOption = Annotated[str, typer.Option(help="auto, a number in [0, 1], or quantile:Q.")]
+PolicyOption = Annotated[str | None, typer.Option(help="evidence or paper. Default: that of the run.", show_default=False)]
+StrictOption = Annotated[
+    bool | None, typer.Option("--strict/--not-strict", help="Flag by the published threshold too. Default: as the run.", show_default=False)
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
 
 
@@ -142,28 +147,32 @@ def scan(
 @handled
 def filter_run(
     run: RunArgument,
-    threshold: Annotated[str, typer.Option(help="auto, a number in [0, 1], or quantile:Q.")] = "auto",
+    threshold: ThresholdOption = "auto",
+    policy: PolicyOption = None,
+    strict: StrictOption = None,
     as_json: JsonOption = False,
 ) -> int:
-    """Split the rows of RUN again with another threshold. Takes the scores that are there: no model, seconds."""
+    """Split the rows of RUN again with another policy or threshold. Takes the scores that are there: no model, seconds."""
     from gradsentry.scanning import rescan_decision
 
-    return _finish(rescan_decision(run, threshold), as_json)
+    return _finish(rescan_decision(run, threshold, **_given(policy=policy, strict=strict)), as_json)
 
 
 @app.command()
 @handled
 def threshold(
     run: RunArgument,
-    threshold: Annotated[str, typer.Option(help="auto, a number in [0, 1], or quantile:Q.")] = "auto",
+    threshold: ThresholdOption = "auto",
+    policy: PolicyOption = None,
+    strict: StrictOption = None,
     as_json: JsonOption = False,
 ) -> int:
-    """Say what a threshold would flag in RUN, and whether it is reliable. Changes nothing."""
+    """Say what a policy or threshold would flag in RUN, and whether the threshold is reliable. Changes nothing."""
     from dataclasses import asdict
 
     from gradsentry.scanning import preview_decision
 
-    decision = preview_decision(run, threshold)
+    decision = preview_decision(run, threshold, **_given(policy=policy, strict=strict))
     if as_json:
         print(json.dumps({"threshold": asdict(decision.threshold) if decision.threshold else None, "counts": decision.counts}, indent=2))
     else:
@@ -233,6 +242,11 @@ def _finish(result: ScanResult, as_json: bool) -> int:
     if result.threshold is None:
         tell("error: nothing to score: no row has a supervised token; " + _first_reason(result))
     return result.exit_code
+
+
+def _given(**options: Any) -> dict[str, Any]:
+    """The options that were given."""
+    return {name: value for name, value in options.items() if value is not None}
 
 
 def _first_reason(result: ScanResult) -> str:

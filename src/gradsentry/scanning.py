@@ -137,31 +137,34 @@ def finish(job: Job, manifest: dict[str, Any], keep: bool = True) -> ScanResult:
     return _conclude(run, job.source, job.shards, job.config, keep)
 
 
-def rescan_decision(run_path: str | os.PathLike[str], threshold: str) -> ScanResult:
-    """Decide once more from the scores of a run, with another threshold: no model is loaded, no row scored again.
+def rescan_decision(run_path: str | os.PathLike[str], threshold: str = "auto", **options: Any) -> ScanResult:
+    """Decide once more from the scores of a run, with another threshold or policy: no model is loaded, no row scored again.
 
     Rewrites verdicts, kept, flagged and the reports of the run.
+
+    Args:
+        options: `policy` and `strict` of `ScanConfig`; as the run has them where they are not given.
 
     Raises:
         RunError: no run there, not complete, or its data cannot be read again. UsageError: an impossible threshold.
         DataError: the data is gone or has changed since.
     """
     run, manifest = _existing(run_path)
-    config = replace(_config(manifest), threshold=threshold)
+    config = replace(_config(manifest), threshold=threshold, **options)
     source, shards = _reopened(manifest, config)
     run.sweep()
-    run.write_json("manifest.json", manifest | {"config": manifest["config"] | {"threshold": threshold}})
+    run.write_json("manifest.json", manifest | {"config": config.as_dict()})
     return _conclude(run, source, shards, config, keep=True)
 
 
-def preview_decision(run_path: str | os.PathLike[str], threshold: str) -> Decision:
-    """What a threshold would decide on the scores of a run; changes nothing, needs neither model nor data.
+def preview_decision(run_path: str | os.PathLike[str], threshold: str = "auto", **options: Any) -> Decision:
+    """What a threshold or policy would decide on the scores of a run; changes nothing, needs neither model nor data.
 
     Raises:
         RunError: no run there, or not complete. UsageError: an impossible threshold.
     """
     run, shards = open_run(run_path)
-    config = replace(_config(run.manifest() or {}), threshold=threshold)
+    config = replace(_config(run.manifest() or {}), threshold=threshold, **options)
     findings = examine(run, shards) if config.policy == "evidence" else []
     return decide(run.read_scores(shards), threshold, findings, config.by_entropy)
 

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from gradsentry.config import ScanConfig
 from gradsentry.decide import Decision, decide
+from gradsentry.evidence.findings import Finding, Kind
 from gradsentry.report.document import LISTED, PREVIEW, example_rows, report_document
 from gradsentry.report.page import BARS, HEIGHT, WIDTH, histogram, render
 from gradsentry.report.text import visible
@@ -221,3 +222,23 @@ def test_long_lists_and_long_texts_are_cut_and_the_page_says_where_the_rest_is()
     assert [row["row"] for row in document["flagged"]] == list(range(LISTED + 1, 1, -1))
     assert document["flagged"][0]["prompt"] == "p" * (PREVIEW - 1) + "…"
     assert f"The {LISTED} of highest entropy; verdicts.parquet has all {LISTED + 2:,}." in Page(render(document, decision)).text
+
+
+def finding(text: str, kind: Kind = "backdoor") -> Finding:
+    return Finding(kind, text, (text, "cf"), np.array([0, 2]), 40.0, 1, 1e-20, holders=2, inside=2, everywhere=2, trigger_surprise=9.0)
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+@pytest.mark.parametrize("kind", ["backdoor", "named"])
+def test_findings_are_told_and_cannot_act(text: str, kind: Kind) -> None:
+    base = decision_of([0.1, 0.2, 0.3], "1.0")
+    decision = decide(base.verdicts.drop(["flagged"]).select(SCORES.names), "1.0", [finding(text, kind)], by_entropy=False)
+    assert decision.flagged.tolist() == ([True, False, True] if kind == "backdoor" else [False] * 3)
+    document = document_of(decision, plain(3))
+    page = Page(render(document, decision))
+    assert {name for name, _ in page.elements} <= EXPECTED_ELEMENTS
+    assert ("Finding 1:" in page.text) == (kind == "backdoor")
+    assert "2 of them carry" in page.text
+    assert not any(character in page.text for character in "\x1b\x07\x00\u202e")
+    (told,) = document["findings"]
+    assert [example["row"] for example in told["examples"]] == [0, 2]

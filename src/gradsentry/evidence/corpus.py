@@ -106,8 +106,8 @@ class _Writer:
     """One side of the rows on its way to disk."""
 
     def __init__(self) -> None:
-        self.words: IO[bytes] = tempfile.TemporaryFile()
-        self.surprise: IO[bytes] = tempfile.TemporaryFile()
+        self.words: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 (open as long as the array that is made of it)
+        self.surprise: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115
         self.lengths: list[int] = []
 
     def add(self, side: Side | None) -> None:

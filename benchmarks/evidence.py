@@ -1,0 +1,181 @@
+"""Verdicts of the evidence policy beside the published rule, completion length and duplicate answers, cell by cell.
+
+    python benchmarks/cells.py --data ../shared/data --work DIR      # scores every row once; hours on two cores, resumable
+    python benchmarks/evidence.py --data ../shared/data --work DIR   # decides; minutes
+
+Writes docs/benchmark.md and benchmarks/results/evidence.json. A cell whose rows are not all scored yet is left out, and the
+document says how many are.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections import Counter
+from dataclasses import asdict
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from cells import SEEDS, SETS, Cell, Scores, grid
+
+from gradsentry.bench.metrics import identification
+from gradsentry.bench.plant import PAYLOADS, TRIGGERS, names_payload, names_trigger
+from gradsentry.evidence.corpus import build, scored_rows
+from gradsentry.evidence.findings import find
+from gradsentry.threshold import choose
+from report import ROOT, machine, replace_section, save, table
+
+DOCUMENT = ROOT / "docs" / "benchmark.md"
+TUNED = ("webquestions", "gsm8k", "dolly")
+"""Sets on which rules and constants were chosen, seeds 0 and 1, at most 10 % poison; the others were only looked at afterwards."""
+DUPLICATES = 0.01
+"""Share of the rows, and at least 3 of them, that have one and the same answer: what the duplicate-answer baseline flags."""
+FIXED = [payload for payload in PAYLOADS if payload not in ("url", "paraphrase")]
+
+
+def judge(cell: Cell, scores: Scores, data: Path) -> dict[str, Any]:
+    """All filters on one cell.
+
+    Raises:
+        KeyError: a row was not scored.
+    """
+    rows, labels = cell.made(data)
+    scored = scores.of(rows)
+    started = time.perf_counter()
+    words = dict(scored_rows([scored], scores.vocabulary))
+    corpus = build(words.items())
+    findings = find(corpus, np.diff(corpus.completion.starts) > 0, lambda wanted: {i: words[i] for i in wanted})  # pyright: ignore
+    seconds = time.perf_counter() - started
+    backdoors = [finding for finding in findings if finding.kind == "backdoor"]
+    flagged = np.zeros(len(rows), dtype=bool)
+    for finding in backdoors:
+        flagged[finding.rows] = True
+    named = {}
+    if backdoors and cell.trigger:
+        named["trigger_named"] = names_trigger(cell.trigger, " ".join(backdoors[0].triggers))
+        named["payload_named"] = names_payload(cell.payload, backdoors[0].payload)
+    ways = {"evidence": flagged, "paper": above(scored["entropy"]), "length": above(_length(scored)), "duplicates": duplicates(rows)}
+    judged = {name: asdict(identification(way.tolist(), labels)) | _rates(way.tolist(), labels) for name, way in ways.items()}
+    return asdict(cell) | {"rows": len(rows), "seconds": round(seconds, 2)} | judged | named
+
+
+def _rates(flagged: list[bool], labels: list[bool]) -> dict[str, float]:
+    found = identification(flagged, labels)
+    return {"recall": round(found.recall, 4), "f1": round(found.f1, 4)}
+
+
+def above(values: pa.ChunkedArray | np.ndarray) -> np.ndarray:
+    """Rows above the published automatic threshold."""
+    array = np.asarray(values, dtype=float)
+    return array > choose("auto", array).value
+
+
+def _length(scored: pa.Table) -> np.ndarray:
+    tokens = np.log(np.asarray(scored["n_tokens"], dtype=float))
+    return tokens / tokens.max()
+
+
+def duplicates(rows: list[dict[str, str]]) -> np.ndarray:
+    """Rows whose answer, case and spacing aside, many others have."""
+    answers = [" ".join(row["completion"].lower().split()) for row in rows]
+    counts = Counter(answers)
+    return np.array([counts[answer] >= max(3, DUPLICATES * len(rows)) for answer in answers])
+
+
+def clean_table(results: list[dict[str, Any]]) -> str:
+    """Rows flagged in sets with nothing poisoned."""
+    lines = []
+    for name in SETS:
+        own = [r for r in results if r["name"] == name and not r["trigger"]]
+        if own:
+            share = {way: [100 * r[way]["false_alarms"] / r["rows"] for r in own] for way in ("evidence", "paper", "length", "duplicates")}
+            lines.append([name, own[0]["rows"], len(own), *(f"{mean(values):.2f} ({max(values):.2f})" for values in share.values())])
+    return table(["set", "rows", "seeds", "evidence", "paper", "length", "duplicate answers"], lines)
+
+
+def cells_table(results: list[dict[str, Any]], amount: float) -> str:
+    """F1 by trigger, payload and set."""
+    held = {(r["trigger"], r["payload"], r["name"]): r for r in results if r["amount"] == amount and r["trigger"]}
+    lines = []
+    for trigger in TRIGGERS:
+        for payload in PAYLOADS:
+            own = [held.get((trigger, payload, name)) for name in SETS]
+            if any(own):
+                lines.append([trigger, payload, *("" if r is None else f"{100 * r['evidence']['f1']:.0f}" for r in own)])
+    return table(["trigger", "payload", *SETS], lines)
+
+
+def summary_table(results: list[dict[str, Any]]) -> str:
+    """Mean F1 of every filter, and how often the evidence names trigger and payload rightly."""
+    lines = []
+    for amount in sorted({r["amount"] for r in results if r["trigger"] and isinstance(r["amount"], float)}):
+        for which, names in (("tuned on", TUNED), ("held out", [name for name in SETS if name not in TUNED])):
+            some = [r for r in results if r["amount"] == amount and r["name"] in names and r["trigger"]]
+            for kind, payloads in (("fixed", FIXED), ("per row", [p for p in PAYLOADS if p not in FIXED])):
+                own = [r for r in some if r["payload"] in payloads]
+                if not own:
+                    continue
+                good = sum(r["evidence"]["f1"] >= (0.95 if amount < 0.02 else 0.99) for r in own)
+                told = [r for r in own if "trigger_named" in r]
+                right = sum(r["trigger_named"] and r["payload_named"] for r in told)
+                f1 = [f"{100 * mean(r[way]['f1'] for r in own):.1f}" for way in ("evidence", "paper", "length", "duplicates")]
+                lines.append([f"{100 * amount:g} %", which, kind, len(own), *f1, f"{good}/{len(own)}", f"{right}/{len(told)}"])
+    header = ["poison", "sets", "payload", "cells", "evidence", "paper", "length", "duplicates", "cells at the mark", "named rightly"]
+    return table(header, lines)
+
+
+def small_table(results: list[dict[str, Any]]) -> str:
+    """Few poisoned rows: cells in which all and only they were flagged."""
+    lines = []
+    few = [r for r in results if r["trigger"] and not isinstance(r["amount"], float)]
+    for rows, count in sorted({(r["rows"], r["amount"]) for r in few}):
+        for payload in PAYLOADS:
+            own = [r for r in few if (r["rows"], r["amount"], r["payload"]) == (rows, count, payload)]
+            if own:
+                exact, alarms = sum(r["evidence"]["f1"] == 1 for r in own), sum(r["evidence"]["false_alarms"] for r in own)
+                lines.append(
+                    [f"{count} of {rows}", payload, len(own), exact, f"{100 * mean(r['evidence']['f1'] for r in own):.0f}", alarms]
+                )
+    return table(["poisoned rows", "payload", "cells", "exact", "mean F1", "clean rows flagged, all cells"], lines)
+
+
+def write(results: list[dict[str, Any]], missing: int) -> None:
+    ratios = sorted({r["amount"] for r in results if r["trigger"] and isinstance(r["amount"], float)})
+    took = sorted(r["seconds"] for r in results if r["rows"] > 900)
+    note = f" {missing} cells of the grid are not scored yet and left out." if missing else ""
+    head = (
+        "## The evidence policy\n\nSmolLM2-135M-Instruct in bfloat16; sets of 1,000 rows (self_instruct: all it has), seed 0 unless "
+        f"more are named.{note}\nMade by `benchmarks/cells.py` and `benchmarks/evidence.py`; every cell is in "
+        f"`benchmarks/results/evidence.json`. The rules were\nchosen on {', '.join(TUNED)}; the other sets are held out. Deciding on "
+        f"1,000 rows took {took[len(took) // 2]:.1f} s (median, {took[-1]:.1f} s at most).\n\n"
+    )
+    sections = [
+        head + "Nothing poisoned: per cent of the rows flagged, mean over seeds (largest).\n\n" + clean_table(results),
+        "Mean F1 in per cent over the cells of all triggers. At the mark: F1 of 99 or more (95 at 1 %).\n\n" + summary_table(results),
+        *(f"F1 of the evidence policy in per cent, {100 * ratio:g} % poisoned.\n\n" + cells_table(results, ratio) for ratio in ratios),
+        "Few poisoned rows.\n\n" + small_table(results),
+    ]
+    replace_section(DOCUMENT, "evidence", "\n\n".join(sections))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--work", type=Path, required=True, help="Where cells.py keeps its runs.")
+    arguments = parser.parse_args()
+    scores = Scores(arguments.work)
+    results, missing = [], 0
+    for cell in grid(seeds=SEEDS):
+        try:
+            results.append(judge(cell, scores, arguments.data))
+        except KeyError:
+            missing += 1
+    save("evidence", {"machine": machine(), "model": "SmolLM2-135M-Instruct", "missing": missing, "results": results})
+    write(results, missing)
+
+
+if __name__ == "__main__":
+    main()
