@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -83,12 +84,12 @@ def explain(run_path: str | os.PathLike[str], row: int) -> Explanation:
     )
 
 
-def _evidence(run: RunDirectory, row: int) -> dict[str, float | int | None]:
+def _evidence(run: RunDirectory, row: int) -> dict[str, Any]:
     path = run.path / "evidence.parquet"
     return pq.read_table(path, filters=[("row", "=", row)]).to_pylist()[0] if path.exists() else {}
 
 
-def _tokens(part: dict[str, list[float]], vocabulary: Vocabulary) -> list[Token]:
+def _tokens(part: dict[str, Any], vocabulary: Vocabulary) -> list[Token]:
     columns = zip(part["tokens"], part["surprise"], part["supervised"], strict=True)
     return [Token(vocabulary.texts[int(token)], float(surprise), bool(mine)) for token, surprise, mine in columns]
 

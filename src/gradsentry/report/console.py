@@ -35,8 +35,8 @@ def print_result(result: ScanResult) -> None:
     console.print(Text(f"scored {counts['scored']:,}, unscorable {counts['unscorable']:,}, unreadable {counts['error']:,}"))
     if flagged:
         table = Table(box=None, pad_edge=False, title_justify="left")
-        table.add_column("where", overflow="fold", max_width=24)
-        table.add_column("entropy", justify="right")
+        table.add_column("where", overflow="fold", min_width=12, max_width=24)
+        table.add_column("entropy", justify="right", min_width=7)
         table.add_column("prompt", ratio=3, no_wrap=True, overflow="ellipsis")
         table.add_column("completion", ratio=4, no_wrap=True, overflow="ellipsis")
         for row in flagged[:SHOWN]:
