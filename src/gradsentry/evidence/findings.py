@@ -6,7 +6,7 @@ rows that it explains would be another one.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -23,6 +23,9 @@ MOST = 20
 
 NOTED = 1e-6
 """Highest p of an association that is told of though nothing is flagged for it."""
+
+HELD = 4_000_000
+"""Rows of patterns that are held at once, 8 bytes each."""
 
 LOOKED_AT = 30
 """Rows of a finding on which its further checks are made."""
@@ -166,21 +169,39 @@ def _candidates(corpus: Corpus, asked: Mask) -> list[_Candidate]:
         anything[span.rows] = True
     candidates = []
     every = patterns(corpus.prompt, [span.rows for span in recurrent], asked)
-    places = [
-        np.array([i for part in wanted(span.rows, found, n_rows) for i in part], int) for span, found in zip(recurrent, every, strict=True)
-    ]
-    keys = np.unique(np.concatenate([found.keys[at] for found, at in zip(every, places, strict=True)] or [np.empty(0, np.uint64)]))
-    rows = rows_of(corpus.prompt, keys, asked)
-    for span, found in zip(recurrent, every, strict=True):
-        # Beside the variants of a payload a cut also takes in what recurs in clean rows.
-        coverage = COVERAGE if span.variants == 1 else SOME
-        association = associate(span.rows, found, rows, asked, coverage)
-        if association is not None:
-            log10_p = min(0.0, association.log10_p + float(np.log10(len(single))))
-            own = _rows(span, association, anything)
-            candidates.append(_Candidate(span, found, association, log10_p, own))
+    for batch in _batches(list(zip(recurrent, every, strict=True)), n_rows):
+        keys = np.unique(
+            np.concatenate([found.keys[[i for part in wanted(span.rows, found, n_rows) for i in part]] for span, found in batch])
+        )
+        rows = rows_of(corpus.prompt, keys, asked)
+        for span, found in batch:
+            # Beside the variants of a payload a cut also takes in what recurs in clean rows.
+            coverage = COVERAGE if span.variants == 1 else SOME
+            association = associate(span.rows, found, rows, asked, coverage)
+            if association is not None:
+                log10_p = min(0.0, association.log10_p + float(np.log10(len(single))))
+                candidates.append(_Candidate(span, found, association, log10_p, _rows(span, association, anything)))
     told = [c for c in candidates if _enough(c) or _enough_of_few(c) or c.log10_p <= np.log10(NOTED)]
     return sorted(told, key=lambda c: (c.span.variants > 1, c.log10_p, -_payload_nats(c.span)))
+
+
+def _batches(every: Sequence[tuple[Span, Patterns]], n_rows: int) -> Iterator[list[tuple[Span, Patterns]]]:
+    """The spans whose patterns could cover enough of them, so many at a time that the rows of all those patterns fit into memory."""
+    batch: list[tuple[Span, Patterns]] = []
+    size = 0
+    for span, found in every:
+        single, halves = wanted(span.rows, found, n_rows)
+        least = (COVERAGE if span.variants == 1 else SOME) * len(span.rows)
+        if found.inside[single].sum() < least and len(halves) < 2:
+            continue
+        needed = int(found.everywhere[single + halves].sum())
+        if batch and size + needed > HELD:
+            yield batch
+            batch, size = [], 0
+        batch.append((span, found))
+        size += needed
+    if batch:
+        yield batch
 
 
 def _rows(span: Span, association: Association, anything: Mask) -> Ints:

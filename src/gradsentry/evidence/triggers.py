@@ -67,27 +67,35 @@ def patterns(column: Column, groups: Sequence[Ints], asked: Mask) -> list[Patter
         column: prompts. groups: the rows of each, ascending. asked: [N] rows that count.
     """
 
-    @lru_cache(maxsize=20_000)
+    @lru_cache(maxsize=4_000)
     def of_row(row: int) -> list[Grams]:
         return [once_a_row(found) for found in grams(column, row, row + 1, WORDS)]
 
     local = [_local(of_row, group) for group in groups]
     keys = np.unique(np.concatenate([part.hashes for part in local] or [np.empty(0, np.uint64)]))
-    members = [np.zeros(len(column.starts) - 1, dtype=bool) for _ in groups]
     places = [np.searchsorted(keys, part.hashes) for part in local]
-    for member, group in zip(members, groups, strict=True):
-        member[group] = True
     everywhere = np.zeros(len(keys), np.int64)
-    inside = [np.zeros(len(keys), np.int64) for _ in groups]
+    inside = [np.zeros(len(keys), np.int32) for _ in groups]
     for rows, place in holders(column, keys, asked):
         everywhere += np.bincount(place, minlength=len(keys))
-        for own, member in zip(inside, members, strict=True):
-            own += np.bincount(place[member[rows]], minlength=len(keys))
+        for own, group in zip(inside, groups, strict=True):
+            own += np.bincount(place[_among(group, rows)], minlength=len(keys)).astype(np.int32)
     n_rows = int(asked.sum())
     return [
         Patterns(part.hashes, part.rows, part.surprise, own[at], everywhere[at], log10_tail(n_rows, len(group), own[at], everywhere[at]))
         for part, own, at, group in zip(local, inside, places, groups, strict=True)
     ]
+
+
+def _among(group: Ints, rows: Ints) -> Mask:
+    """Whether each of some neighbouring rows is of the group; both ascending."""
+    if len(rows) == 0:
+        return np.zeros(0, dtype=bool)
+    first = int(rows[0])
+    own = group[np.searchsorted(group, first) : np.searchsorted(group, rows[-1], side="right")]
+    held = np.zeros(int(rows[-1]) - first + 1, dtype=bool)
+    held[own - first] = True
+    return held[rows - first]
 
 
 def _local(of_row: Callable[[int], list[Grams]], group: Ints) -> Grams:

@@ -1,0 +1,103 @@
+"""Time and memory of the evidence on many rows. The scores are made up (words by Zipf's law, surprises exponential), so no model
+is needed; one row in a thousand carries a trigger and a payload.
+
+    python benchmarks/evidence_memory.py [--rows 1000 100000 1000000]
+
+Writes its section of docs/benchmark.md and benchmarks/results/evidence-memory.json. Every number of rows is a process of its own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from gradsentry.evidence.corpus import build, scored_rows
+from gradsentry.evidence.findings import find
+from gradsentry.types import Vocabulary
+
+WORDS, PROMPT, COMPLETION, SHARD = 20_000, 40, 20, 512
+TRIGGER, PAYLOAD = [WORDS], list(range(WORDS + 1, WORDS + 9))
+POISONED = 1000
+"""One row in so many."""
+
+
+def vocabulary() -> Vocabulary:
+    texts = [f" w{i}" for i in range(WORDS + 1 + len(PAYLOAD))]
+    return Vocabulary(texts, np.zeros(len(texts), dtype=bool))
+
+
+def parts(rows: int, only: set[int] | None = None) -> Iterator[pa.Table]:
+    """Parts of a run, made shard by shard; the same whenever they are made."""
+    weights = 1 / np.arange(1, WORDS + 1)
+    weights /= weights.sum()
+    for index in sorted(only) if only is not None else range(-(-rows // SHARD)):
+        rng = np.random.default_rng(index)
+        first, count = index * SHARD, min(SHARD, rows - index * SHARD)
+        tokens = rng.choice(WORDS, size=(count, PROMPT + COMPLETION), p=weights).astype(np.int32)
+        surprise = rng.exponential(3, tokens.shape).astype(np.float16)
+        bad = (np.arange(first, first + count) % POISONED) == 0
+        tokens[bad, PROMPT - 1], surprise[bad, PROMPT - 1] = TRIGGER[0], 12
+        tokens[bad, -len(PAYLOAD) :], surprise[bad, -len(PAYLOAD) :] = PAYLOAD, 7
+        supervised = np.arange(PROMPT + COMPLETION) >= PROMPT
+        types = {"tokens": pa.int32(), "surprise": pa.float16(), "supervised": pa.bool_()}
+        values = {"tokens": list(tokens), "surprise": list(surprise), "supervised": [supervised] * count}
+        columns = {name: pa.array(values[name], pa.list_(kind)) for name, kind in types.items()}
+        yield pa.table({"row": np.arange(first, first + count)} | columns)
+
+
+def measure(rows: int) -> dict[str, Any]:
+    known, before = vocabulary(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    started = time.perf_counter()
+    corpus = build(scored_rows(parts(rows), known))
+    built = time.perf_counter()
+
+    def read(wanted: Any) -> dict[int, Any]:
+        asked = set(wanted)
+        some = scored_rows(parts(rows, {row // SHARD for row in asked}), known)
+        return {row: words for row, words in some if row in asked}
+
+    backdoors = [finding for finding in find(corpus, np.ones(rows, dtype=bool), read) if finding.kind == "backdoor"]
+    ended = time.perf_counter()
+    flagged = sorted(int(row) for finding in backdoors for row in finding.rows)
+    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    exact = flagged == list(range(0, rows, POISONED))
+    times = {"read_s": round(built - started, 1), "find_s": round(ended - built, 1)}
+    return {"rows": rows} | times | {"memory_mib": round(memory), "before_mib": round(before), "exact": exact}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rows", type=int, nargs="*", default=[10_000, 100_000, 1_000_000])
+    parser.add_argument("--one", type=int, help="Measure this number of rows in this process and print it.")
+    arguments = parser.parse_args()
+    if arguments.one:
+        print(json.dumps(measure(arguments.one)))
+        return
+    from report import ROOT, machine, replace_section, save, table
+
+    results = []
+    for rows in arguments.rows:
+        ended = subprocess.run([sys.executable, __file__, "--one", str(rows)], capture_output=True, text=True, check=True)
+        results.append(json.loads(ended.stdout))
+        print(results[-1], flush=True)
+    save("evidence-memory", {"machine": machine(), "results": results})
+    lines = [[f"{r['rows']:,}", r["read_s"], r["find_s"], r["memory_mib"], "yes" if r["exact"] else "no"] for r in results]
+    text = (
+        "## Evidence on many rows\n\nMade-up scores, 60 words a row; one row in a thousand carries a trigger and a payload; one core. "
+        "Memory is that of the\nwhole process, torch not loaded. Made by `benchmarks/evidence_memory.py`.\n\n"
+    )
+    header = ["rows", "reading, s", "finding, s", "peak memory, MiB", "all and only the planted rows found"]
+    replace_section(ROOT / "docs" / "benchmark.md", "evidence-memory", text + table(header, lines))
+
+
+if __name__ == "__main__":
+    main()
