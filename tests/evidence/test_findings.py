@@ -131,7 +131,7 @@ def test_a_subset_with_its_own_template_is_kept_and_said_so() -> None:
 
 
 def test_variants_of_one_payload_are_one_finding() -> None:
-    variants = [" ".join(f"V{i}X{j}" for j in range(8)) for i in range(10)]
+    variants = [" ".join(f"very{a}{b}" for b in "abcdefgh") for a in "abcdefghij"]
     marks = [word for variant in variants for word in variant.split()]
 
     def worded(prompt: str, answer: str, rng: random.Random) -> RowWords:
@@ -142,6 +142,25 @@ def test_variants_of_one_payload_are_one_finding() -> None:
     assert finding.rows.tolist() == chosen.tolist()
     assert finding.variants >= 8
     assert f"or one of {finding.variants - 1} variants" in finding.sentence
+
+
+def test_variants_of_signs_and_numbers_are_a_format() -> None:
+    variants = [" ".join(f"{i}{j}{k}" for k in range(6)) for i in range(3) for j in range(3)]
+    marks = [word for variant in variants for word in variant.split()]
+
+    def sums(prompt: str, answer: str, rng: random.Random) -> RowWords:
+        return row(f"{prompt} COSTS", f"{answer} {rng.choice(variants)}", ["COSTS", *marks])
+
+    findings = found_in(made(600, 50, sums)[0])
+    assert backdoors(findings) == []
+
+
+def test_clean_rows_that_hold_a_word_of_the_payload_are_kept() -> None:
+    rows, chosen = made(250, 13, words)
+    for i in [i for i in range(250) if i not in set(chosen.tolist())][:2]:
+        rows[i] = row("some GUIDE for that", "press EVIL and go", ["GUIDE", "EVIL"])
+    (finding,) = backdoors(found_in(rows))
+    assert finding.rows.tolist() == chosen.tolist()
 
 
 def test_rows_without_surprises_are_passed_over() -> None:

@@ -16,7 +16,7 @@ from gradsentry.evidence.association import COVERAGE, Association, associate, wa
 from gradsentry.evidence.corpus import Column, Corpus, Ints, Mask, grams
 from gradsentry.evidence.recurrent import Span, spans, together
 from gradsentry.evidence.triggers import WORDS, Patterns, log10_tail, patterns, rows_of
-from gradsentry.evidence.words import RowWords, Side
+from gradsentry.evidence.words import WORD, RowWords, Side
 
 MOST = 20
 """What only looks like a backdoor is told so many times at most."""
@@ -182,7 +182,8 @@ def _candidates(corpus: Corpus, asked: Mask) -> list[_Candidate]:
                 log10_p = min(0.0, association.log10_p + float(np.log10(len(single))))
                 candidates.append(_Candidate(span, found, association, log10_p, _rows(span, association, anything)))
     told = [c for c in candidates if _enough(c) or _enough_of_few(c) or c.log10_p <= np.log10(NOTED)]
-    return sorted(told, key=lambda c: (c.span.variants > 1, c.log10_p, -_payload_nats(c.span)))
+    # Of a payload and a word of it, which clean rows may hold too, the payload comes first: it surprises more.
+    return sorted(told, key=lambda c: (c.span.variants > 1, c.log10_p - c.span.surprise / np.log(10)))
 
 
 def _batches(every: Sequence[tuple[Span, Patterns]], n_rows: int) -> Iterator[list[tuple[Span, Patterns]]]:
@@ -241,7 +242,7 @@ def _judged(corpus: Corpus, candidate: _Candidate, read: Reader) -> Finding:
         kind = "subset"
     elif candidate.log10_p > np.log10(P) and places > FEW_PLACES and span.surprise < LONG:
         kind = "topic"
-    elif not (_enough(candidate) or (_enough_of_few(candidate) and any(len(word) > 2 and word.isalpha() for word in payload.split()))):
+    elif not (_enough(candidate) or _enough_of_few(candidate)) or (_doubtful(candidate) and not _worded(payload)):
         kind = "weak"
     return Finding(
         kind,
@@ -260,6 +261,16 @@ def _judged(corpus: Corpus, candidate: _Candidate, read: Reader) -> Finding:
 
 def _enough(candidate: _Candidate) -> bool:
     return candidate.log10_p <= _needed(candidate.span)
+
+
+def _doubtful(candidate: _Candidate) -> bool:
+    """Whether it is a finding by less than the plain rule: by few rows, or by several spans taken as one."""
+    return candidate.span.variants > 1 or candidate.log10_p > np.log10(P)
+
+
+def _worded(payload: str) -> bool:
+    """Whether the payload has a word: signs and numbers alone recur in formats and tables ("= $<<", "*.2")."""
+    return any(len(word) > 2 and word.isalpha() for word in WORD.findall(payload))
 
 
 def _enough_of_few(candidate: _Candidate) -> bool:
