@@ -150,7 +150,8 @@ def write(results: list[dict[str, Any]], missing: int) -> None:
     head = (
         "## The evidence policy\n\nSmolLM2-135M-Instruct in bfloat16; sets of 1,000 rows (self_instruct: all it has), seed 0 unless "
         f"more are named.{note}\nMade by `benchmarks/cells.py` and `benchmarks/evidence.py`; every cell is in "
-        f"`benchmarks/results/evidence.json`. The rules were\nchosen on {', '.join(TUNED)}; the other sets are held out ([but for two faults](evidence.md)). Deciding on "
+        f"`benchmarks/results/evidence.json`. The rules were\nchosen on {', '.join(TUNED)}; the other sets are held out "
+        "([but for two faults](evidence.md)). Deciding on "
         f"1,000 rows took {took[len(took) // 2]:.1f} s (median, {took[-1]:.1f} s at most).\n\n"
     )
     sections = [
