@@ -70,7 +70,7 @@ def main() -> None:
         data.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
         whole, out = work / "whole", work / "run"
         subprocess.run(command(data, arguments.model, whole, 1), check=False, stdout=subprocess.DEVNULL)
-        times = sorted(path.stat().st_mtime for path in (whole / "scores").iterdir())
+        times = sorted(path.stat().st_mtime for path in (whole / "scores").glob("part-*"))
         results = []
         for kill in range(KILLS):
             workers = WORKERS[kill % len(WORKERS)]

@@ -114,3 +114,12 @@ def test_a_row_is_explained_without_model_or_data(model_dir: Path, tmp_path: Pat
     (tmp_path / "run" / "verdicts.parquet").unlink()
     with pytest.raises(RunError, match="not complete"):
         explain(tmp_path / "run", row)
+
+
+def test_rows_without_prompts_are_told_what_cannot_be_looked_for(model_dir: Path, caplog: pytest.LogCaptureFixture) -> None:
+    texts = [{"text": f"{i} and {i + 1} are numbers"} for i in range(40)]
+    assert gradsentry.scan(texts, model=model_dir).flagged == []
+    assert "no prompts" in caplog.text
+    caplog.clear()
+    gradsentry.scan(made(40, 0)[0], model=model_dir)
+    assert "no prompts" not in caplog.text

@@ -8,6 +8,7 @@ length.py       entropy beyond what the length explains
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING
@@ -22,6 +23,11 @@ from gradsentry.types import Shard, Vocabulary
 if TYPE_CHECKING:
     from gradsentry.store import RunDirectory
 
+log = logging.getLogger(__name__)
+
+ONE_WORD = 3
+"""A word and its two edges: a row's first token has no surprise and so is never supervised."""
+
 __all__ = ["Finding", "examine", "reader"]
 
 
@@ -34,6 +40,8 @@ def examine(run: RunDirectory, shards: Sequence[Shard]) -> list[Finding]:
     vocabulary = run.vocabulary()
     corpus = build(scored_rows(run.surprises(shards), vocabulary))
     scored = np.diff(corpus.completion.starts) > 0
+    if scored.any() and np.diff(corpus.prompt.starts).max() <= ONE_WORD:
+        log.warning("the rows have no prompts, so there is no trigger to look for; --policy paper looks at the completions alone")
     return find(corpus, scored, reader(run, shards, vocabulary))
 
 
