@@ -1,8 +1,9 @@
 """Evidence of backdoors in token surprises alone: no model, no text but what the tokens stand for.
 
-words.py        tokens -> words            corpus.py     words -> numbers on disk
-recurrent.py    spans that recur           triggers.py   prompt patterns of some rows
-association.py  patterns -> triggers       findings.py   spans and triggers -> findings
+words.py        tokens -> words            corpus.py      words -> numbers on disk
+recurrent.py    spans that recur           triggers.py    prompt patterns of some rows
+association.py  patterns -> triggers       findings.py    spans and triggers -> findings
+lookalikes.py   what only looks like one   naming.py      spans and triggers as text
 length.py       entropy beyond what the length explains
 """
 
@@ -16,7 +17,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gradsentry.evidence.corpus import build, scored_rows
-from gradsentry.evidence.findings import Finding, Reader, find
+from gradsentry.evidence.findings import Finding, find
+from gradsentry.evidence.lookalikes import Reader
 from gradsentry.evidence.words import RowWords
 from gradsentry.types import Shard, Vocabulary
 

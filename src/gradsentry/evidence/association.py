@@ -43,6 +43,8 @@ class Trigger:
     """Rows of all that hold it."""
     surprise: float
     """Mean nats, of the less surprising of two."""
+    example: int
+    """A row of the group that holds it."""
 
 
 @dataclass(frozen=True)
@@ -119,9 +121,10 @@ def _judged(chosen: Chosen, found: Patterns, inside: Mask, n_rows: int) -> Assoc
     for rows in chosen.values():
         held[rows] = True
     together, everywhere = int((held & inside).sum()), int(held.sum())
-    triggers = [
-        Trigger(pattern, int(inside[own].sum()), len(own), float(found.surprise[list(pattern)].min())) for pattern, own in chosen.items()
-    ]
+    triggers = []
+    for pattern, own in chosen.items():
+        mine = own[inside[own]]
+        triggers.append(Trigger(pattern, len(mine), len(own), float(found.surprise[list(pattern)].min()), int(mine[0])))
     p = float(log10_tail(n_rows, int(inside.sum()), np.array([together]), np.array([everywhere]))[0])
     p += sum(len(pattern) for pattern in chosen) * float(np.log10(max(1, len(found.keys))))
     return Association(triggers, held, together, everywhere, min(0.0, p))

@@ -6,17 +6,19 @@ rows that it explains would be another one.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 
+from gradsentry.evidence import naming
 from gradsentry.evidence.association import COVERAGE, Association, associate, wanted
-from gradsentry.evidence.corpus import Column, Corpus, Ints, Mask, grams
+from gradsentry.evidence.corpus import Corpus, Ints, Mask
+from gradsentry.evidence.lookalikes import Reader, named, shared_prompt
 from gradsentry.evidence.recurrent import Span, spans, together
-from gradsentry.evidence.triggers import WORDS, Patterns, log10_tail, patterns, rows_of
-from gradsentry.evidence.words import WORD, RowWords, Side
+from gradsentry.evidence.triggers import Patterns, log10_tail, patterns, rows_of
+from gradsentry.evidence.words import WORD
 
 MOST = 20
 """What only looks like a backdoor is told so many times at most."""
@@ -47,21 +49,17 @@ SOME = 0.3
 
 FEW_SURPRISE = 25.0
 FEW_NATS = 50.0
-LONG = 45.0
-"""Surprise from which a payload's rows may share more of their prompts than the trigger."""
 FEW_P = 1e-1
-FEW_PLACES = 0.2
+"""Least mean surprise, least surprise of all repetitions together, and highest p of a finding of few rows."""
 
-ASSOCIATED = 0.03
-"""Corrected p up to which a further pattern counts as shared by the rows of a finding."""
+FEW_PLACES = 0.2
+LONG = 45.0
+"""Places beside the trigger that the prompts of few rows may share, unless the payload surprises by `LONG` nats."""
 
 TEMPLATE = 24
 """Words of shared, distinctive prompt from which rows are a subset with its own template: a planted trigger is short."""
 
 Kind = Literal["backdoor", "named", "subset", "topic", "weak"]
-
-Reader = Callable[[Sequence[int]], dict[int, RowWords]]
-"""The words of some rows, read again."""
 
 
 @dataclass(frozen=True)
@@ -232,11 +230,11 @@ def _payload_nats(span: Span) -> float:
 def _judged(corpus: Corpus, candidate: _Candidate, read: Reader) -> Finding:
     span, association = candidate.span, candidate.association
     some = candidate.rows[:: max(1, -(-len(candidate.rows) // LOOKED_AT))]
-    words = read(some.tolist())
-    payload = next((text for row in some.tolist() if (text := _payload(corpus.completion, span, row, words[row].completion))), "")
-    places, shared = _shared_prompt(corpus.prompt, candidate, some)
+    words = read([*some.tolist(), span.example, *(trigger.example for trigger in association.triggers)])
+    payload = naming.payload(corpus.completion, span, words[span.example].completion)
+    places, shared = shared_prompt(corpus.prompt, span, candidate.found, association, some)
     kind: Kind = "backdoor"
-    if _named(corpus, span, some, words, read):
+    if named(corpus, span, some, words, read):
         kind = "named"
     elif shared > TEMPLATE:
         kind = "subset"
@@ -247,7 +245,7 @@ def _judged(corpus: Corpus, candidate: _Candidate, read: Reader) -> Finding:
     return Finding(
         kind,
         payload,
-        tuple(_trigger(corpus.prompt, candidate, chosen.patterns, words) for chosen in association.triggers),
+        tuple(naming.trigger(corpus.prompt, chosen, candidate.found, words[chosen.example].prompt) for chosen in association.triggers),
         candidate.rows,
         span.surprise,
         span.variants,
@@ -280,79 +278,3 @@ def _enough_of_few(candidate: _Candidate) -> bool:
         len(triggers) <= 2 and all(len(trigger.patterns) == 1 for trigger in triggers) and candidate.association.inside == len(span.rows)
     )
     return simple and span.surprise >= FEW_SURPRISE and _payload_nats(span) >= FEW_NATS and candidate.log10_p <= np.log10(FEW_P)
-
-
-def _marks(column: Column, row: int, longest: int, wanted: set[int]) -> Mask:
-    """[n] which words of a row belong to one of the wanted n-grams."""
-    marks = np.zeros(int(column.starts[row + 1] - column.starts[row]), dtype=bool)
-    for n, found in enumerate(grams(column, row, row + 1, longest), start=1):
-        for place in np.flatnonzero(np.isin(found.hashes, np.array(list(wanted), dtype=np.uint64))):
-            marks[place : place + n] = True
-    return marks
-
-
-def _blocks(marks: Mask) -> list[tuple[int, int]]:
-    """Runs of marked words, (first, one past the last)."""
-    edges = np.flatnonzero(np.diff(np.concatenate([[False], marks, [False]]).astype(np.int8)))
-    return list(zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True))
-
-
-def _shared_prompt(column: Column, candidate: _Candidate, some: Ints) -> tuple[float, float]:
-    """(places, words) of prompt that the rows share and others do not: the mean number of places beside the triggers' own,
-    and the median number of words, those of the triggers included."""
-    found, association = candidate.found, candidate.association
-    held = found.inside >= len(candidate.span.rows) / 2
-    close = held & (found.log10_p + np.log10(max(1, len(found.keys))) <= np.log10(ASSOCIATED))
-    triggers = {int(found.keys[i]) for trigger in association.triggers for i in trigger.patterns}
-    wanted = triggers | set(found.keys[close].tolist())
-    places, words = [], []
-    for row in some.tolist():
-        marks, own = _marks(column, row, WORDS, wanted), _marks(column, row, WORDS, triggers)
-        places.append(sum(not own[start:stop].any() for start, stop in _blocks(marks)))
-        words.append(int(marks.sum()))
-    return float(np.mean(places)), float(np.median(words))
-
-
-def _content(words: Sequence[str]) -> set[str]:
-    return {word for word in words if word.isdecimal() or (len(word) > 2 and word.isalnum())}
-
-
-def _named(corpus: Corpus, span: Span, some: Ints, words: dict[int, RowWords], read: Reader) -> bool:
-    """Whether the prompts themselves name what the completions say: half of the payload's content words, in half of the rows.
-    Words that half of all prompts hold do not count."""
-    known = np.flatnonzero(np.diff(corpus.completion.starts))
-    everyone = known[np.linspace(0, len(known) - 1, min(len(known), 200)).astype(int)]
-    prompts = [set(row.prompt.words) for row in read(everyone.tolist()).values()]
-    named = 0
-    for row in some.tolist():
-        marks = _marks(corpus.completion, row, span.n_words, {span.key})
-        said = _content([word for word, mark in zip(words[row].completion.words, marks, strict=True) if mark])
-        said = {word for word in said if 2 * sum(word in prompt for prompt in prompts) <= len(prompts)}
-        named += bool(said) and 2 * len(said & set(words[row].prompt.words)) >= len(said)
-    return 2 * named >= len(some)
-
-
-def _payload(column: Column, span: Span, row: int, side: Side) -> str:
-    """The payload as this row spells it, with the neighbouring spans that stand in almost the same rows."""
-    own = _marks(column, row, span.n_words, {span.key})
-    marks = _marks(column, row, max(n for n, _ in [(span.n_words, 0), *span.alike]), {span.key, *(key for _, key in span.alike)})
-    return next((_spelled(side, start, stop) for start, stop in _blocks(marks) if own[start:stop].any()), "")
-
-
-def _trigger(column: Column, candidate: _Candidate, chosen: tuple[int, ...], words: dict[int, RowWords]) -> str:
-    """A trigger as one of its rows spells it, with the neighbouring patterns that stand in the same rows."""
-    found = candidate.found
-    texts = []
-    for i in chosen:
-        same = (found.inside >= 0.9 * found.inside[i]) & (found.everywhere <= found.everywhere[i] / 0.9)
-        for row, side in ((row, both.prompt) for row, both in words.items()):
-            own = _marks(column, row, WORDS, {int(found.keys[i])})
-            if own.any():
-                marks = _marks(column, row, WORDS, {int(found.keys[i]), *found.keys[same].tolist()})
-                texts.append(next(_spelled(side, a, b) for a, b in _blocks(marks) if own[a:b].any()))
-                break
-    return " ... ".join(texts)
-
-
-def _spelled(side: Side, start: int, stop: int) -> str:
-    return "".join(side.spelled[start:stop]).strip()

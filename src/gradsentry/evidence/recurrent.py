@@ -56,6 +56,13 @@ class Span:
     """(n_words, key) of the weaker spans that stand in almost the same rows: other pieces of the same payload."""
     variants: int = 1
     """How many spans these are the rows of, words and key being those of the strongest."""
+    shown: int | None = None
+    """Of variants, a row that holds the strongest."""
+
+    @property
+    def example(self) -> int:
+        """A row that holds the words of `key`."""
+        return int(self.rows[0]) if self.shown is None else self.shown
 
     @property
     def score(self) -> float:
@@ -200,7 +207,7 @@ def together(found: Sequence[Span], n_rows: int) -> list[Span]:
         rows = np.unique(np.concatenate([span.rows for span in members] or [np.empty(0, np.int64)]))
         if len(members) > 1 and not any(_alike(rows, other.rows) for other in [*members, *unions]):
             surprise = sum(span.surprise * len(span.rows) for span in members) / sum(len(span.rows) for span in members)
-            unions.append(Span(members[0].key, members[0].n_words, rows, surprise, variants=len(members)))
+            unions.append(Span(members[0].key, members[0].n_words, rows, surprise, variants=len(members), shown=int(members[0].rows[0])))
     return unions
 
 

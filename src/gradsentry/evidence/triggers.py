@@ -82,9 +82,13 @@ def patterns(column: Column, groups: Sequence[Ints], asked: Mask) -> list[Patter
             own += np.bincount(place[_among(group, rows)], minlength=len(keys)).astype(np.int32)
     n_rows = int(asked.sum())
     return [
-        Patterns(part.hashes, part.rows, part.surprise, own[at], everywhere[at], log10_tail(n_rows, len(group), own[at], everywhere[at]))
+        _counted(part, own[at].astype(np.int64), everywhere[at], len(group), n_rows)
         for part, own, at, group in zip(local, inside, places, groups, strict=True)
     ]
+
+
+def _counted(part: Grams, inside: Ints, everywhere: Ints, group: int, n_rows: int) -> Patterns:
+    return Patterns(part.hashes, part.rows, part.surprise, inside, everywhere, log10_tail(n_rows, group, inside, everywhere))
 
 
 def _among(group: Ints, rows: Ints) -> Mask:

@@ -1,0 +1,65 @@
+"""What only looks like a backdoor: prompts that name the payload, a subset with its own template, rows about one topic."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from gradsentry.evidence.association import Association
+from gradsentry.evidence.corpus import Column, Corpus, Ints
+from gradsentry.evidence.naming import blocks, marked
+from gradsentry.evidence.recurrent import Span
+from gradsentry.evidence.triggers import WORDS, Patterns
+from gradsentry.evidence.words import RowWords
+
+Reader = Callable[[Sequence[int]], dict[int, RowWords]]
+"""The words of some rows, read again."""
+
+ASSOCIATED = 0.03
+"""Corrected p up to which a further pattern counts as shared by the rows of a finding."""
+
+EVERYONE = 200
+"""Rows, evenly spaced, from which the words that half of all prompts hold are told."""
+
+
+def shared_prompt(column: Column, span: Span, found: Patterns, association: Association, some: Ints) -> tuple[float, float]:
+    """(places, words) of prompt that the rows share and others do not: the mean number of places beside the triggers' own,
+    and the median number of words, those of the triggers included.
+
+    Args:
+        column: prompts. span, found, association: of the finding. some: rows of it that are looked at.
+    """
+    held = found.inside >= len(span.rows) / 2
+    close = held & (found.log10_p + np.log10(max(1, len(found.keys))) <= np.log10(ASSOCIATED))
+    triggers = {int(found.keys[i]) for trigger in association.triggers for i in trigger.patterns}
+    wanted = triggers | set(found.keys[close].tolist())
+    places, words = [], []
+    for row in some.tolist():
+        marks, own = marked(column, row, WORDS, wanted), marked(column, row, WORDS, triggers)
+        places.append(sum(not own[start:stop].any() for start, stop in blocks(marks)))
+        words.append(int(marks.sum()))
+    return float(np.mean(places)), float(np.median(words))
+
+
+def _content(words: Sequence[str]) -> set[str]:
+    return {word for word in words if word.isdecimal() or (len(word) > 2 and word.isalnum())}
+
+
+def named(corpus: Corpus, span: Span, some: Ints, words: dict[int, RowWords], read: Reader) -> bool:
+    """Whether the prompts themselves name what the completions say: half of the payload's content words, in half of the rows.
+    Words that half of all prompts hold do not count.
+
+    Args:
+        some: rows of the finding that are looked at. words: theirs. read: gives those of other rows.
+    """
+    known = np.flatnonzero(np.diff(corpus.completion.starts))
+    everyone = known[np.linspace(0, len(known) - 1, min(len(known), EVERYONE)).astype(int)]
+    prompts = [set(row.prompt.words) for row in read(everyone.tolist()).values()]
+    named = 0
+    for row in some.tolist():
+        marks = marked(corpus.completion, row, span.n_words, {span.key})
+        said = _content([word for word, mark in zip(words[row].completion.words, marks, strict=True) if mark])
+        said = {word for word in said if 2 * sum(word in prompt for prompt in prompts) <= len(prompts)}
+        named += bool(said) and 2 * len(said & set(words[row].prompt.words)) >= len(said)
+    return 2 * named >= len(some)
