@@ -117,15 +117,22 @@ def test_a_death_costs_its_shard_only_and_a_deadly_shard_is_told_of_at_the_end(
 def many(tmp_path: Path) -> Path:
     """Enough rows to be caught in the middle."""
     path = tmp_path / "data.jsonl"
-    path.write_text("".join(json.dumps(row) + "\n" for row in ROWS * 120))
+    path.write_text("".join(json.dumps(row) + "\n" for row in ROWS * 60))
     return path
 
 
 def begun(data: Path, model_dir: Path, out: Path, *options: str) -> subprocess.Popen[str]:
     """The command line, in the middle of a scan: some parts are written, some are not."""
-    fixed = ["--shard-rows", "80", "--threshold", "0.5", "--device", "cpu"]
+    fixed = ["--shard-rows", "40", "--threshold", "0.5", "--device", "cpu"]
     arguments = [str(data), "--model", str(model_dir), "--out", str(out), *fixed, *options]
-    process = subprocess.Popen([*COMMAND, *arguments], stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [*COMMAND, *arguments],
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        # As on a terminal: a shell that starts the tests in the background has them, and all that they start, ignore Ctrl-C.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     until = time.monotonic() + 120
     enough = len(parts(out)) + 3
     while len(list(out.glob("scores/part-*"))) < enough:
@@ -152,7 +159,7 @@ def gone(pids: list[int]) -> bool:
 def test_after_a_kill_and_after_ctrl_c_another_number_of_workers_ends_the_same(
     many: Path, model_dir: Path, tmp_path: Path, cores: Callable[[int], None]
 ) -> None:
-    run(many, model_dir, tmp_path / "whole", shard_rows=80)
+    run(many, model_dir, tmp_path / "whole", shard_rows=40)
     out = tmp_path / "run"
 
     process = begun(many, model_dir, out, "--workers", "2")
@@ -176,6 +183,6 @@ def test_after_a_kill_and_after_ctrl_c_another_number_of_workers_ends_the_same(
     assert before <= len(parts(out)) < 60
 
     cores(4)
-    run(many, model_dir, out, workers="4", shard_rows=80)
+    run(many, model_dir, out, workers="4", shard_rows=40)
     assert parts(out) == parts(tmp_path / "whole")
     assert (out / "verdicts.parquet").read_bytes() == (tmp_path / "whole" / "verdicts.parquet").read_bytes()
