@@ -20,14 +20,25 @@ def machine() -> dict[str, Any]:
         "cpu": f"{platform.machine()}, {torch.get_num_threads()} threads",
         "torch": torch.__version__,
         "python": platform.python_version(),
-        "command": "python " + " ".join([str(Path(sys.argv[0]).name), *sys.argv[1:]]),
+        "command": " ".join(["python", Path(sys.argv[0]).name, *map(_nowhere, sys.argv[1:])]),
     }
 
 
-def save(name: str, value: Any) -> None:
-    """Keep the figures as data: ``benchmarks/results/<name>.json``."""
+def _nowhere(argument: str) -> str:
+    """An argument without the place on this machine that it names: results are committed."""
+    return f"PATH/{Path(argument).name}" if Path(argument).is_absolute() else argument
+
+
+def save(name: str, value: dict[str, Any]) -> None:
+    """Keep the figures as data: ``benchmarks/results/<name>.json``, each entry of a list on a line of its own."""
     RESULTS.mkdir(exist_ok=True)
-    (RESULTS / f"{name}.json").write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
+    (RESULTS / f"{name}.json").write_text("{\n" + ",\n".join(_member(key, item) for key, item in value.items()) + "\n}\n", encoding="utf-8")
+
+
+def _member(key: str, item: Any) -> str:
+    if not isinstance(item, list):
+        return f" {json.dumps(key)}: {json.dumps(item)}"
+    return f" {json.dumps(key)}: [\n" + ",\n".join(f"  {json.dumps(entry)}" for entry in item) + "\n ]"
 
 
 def table(header: list[str], rows: list[list[Any]]) -> str:
