@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 
 from gradsentry.decide import decide, scored_entropies
 from gradsentry.errors import UsageError
+from gradsentry.evidence import Finding
 from gradsentry.store import SCORES, VERDICTS
 
 scored_rows = st.builds(
@@ -55,6 +57,21 @@ def test_counts_add_up(rows: list[dict[str, Any]], value: float) -> None:
 def test_a_row_on_the_threshold_is_kept() -> None:
     rows = [{"status": "scored", "entropy": e, "n_tokens": 1, "loss": 1.0, "reason": ""} for e in (0.5, np.nextafter(0.5, 1))]
     assert decide(table(rows), "0.5").flagged.tolist() == [False, True]
+
+
+def test_a_row_flagged_by_its_entropy_says_so_whatever_else_it_looks_like() -> None:
+    rows = [{"status": "scored", "entropy": e, "n_tokens": 1, "loss": 1.0, "reason": ""} for e in (0.9, 0.9, 0.1, 0.1)]
+    named = Finding("named", "x", ("y",), np.array([0, 2]), 9.0, 1, 1e-20, holders=2, inside=2, everywhere=2, trigger_surprise=9.0)
+    found = replace(named, kind="backdoor", rows=np.array([1, 3]))
+    decision = decide(table(rows), "0.5", [found, named])
+    assert decision.flagged.tolist() == [True, True, False, True]
+    above, both, kept, only = decision.verdicts["reason"].to_pylist()
+    assert above == "entropy above the threshold 0.5000"
+    assert both == only == found.reason
+    assert kept == named.reason
+    alone = decide(table(rows), "0.5", [found, named], by_entropy=False)
+    assert alone.flagged.tolist() == [False, True, False, True]
+    assert alone.verdicts["reason"].to_pylist() == [named.reason, found.reason, named.reason, found.reason]
 
 
 def test_reasons_say_why_a_row_is_flagged_beside_what_was_said_before() -> None:

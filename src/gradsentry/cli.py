@@ -228,11 +228,12 @@ def demo(
 
 def _finish(result: ScanResult, as_json: bool) -> int:
     """Print the result and return the exit code."""
-    used = result.threshold is not None and result.threshold.method == "fallback" and result.document["run"]["by_entropy"]
-    for problem in result.threshold.problems if used and result.threshold else ():
-        tell(
-            f"warning: the threshold is NOT reliable: {problem}; it is the published fallback, look at the flagged rows before you drop any"
-        )
+    if result.threshold is not None and result.threshold.method == "fallback" and result.decision.by_entropy:
+        for problem in result.threshold.problems:
+            tell(
+                f"warning: the threshold is NOT reliable: {problem}; it is the published fallback, "
+                "look at the flagged rows before you drop any"
+            )
     if as_json:
         print(json.dumps(result.document, indent=2, ensure_ascii=False))
     else:

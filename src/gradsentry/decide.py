@@ -33,16 +33,13 @@ class Decision:
     """Rows above the threshold, flagged or not."""
     evidence: pa.Table | None = None
     """One line a row, columns as in `store.EVIDENCE`; None when no row could be scored."""
+    by_entropy: bool = True
+    """Whether rows above the threshold are flagged."""
 
     @property
     def flagged(self) -> np.ndarray[Any, np.dtype[np.bool_]]:
         """[N] bool, True for the rows to take out."""
         return self.verdicts["flagged"].to_numpy()
-
-    @property
-    def backdoors(self) -> list[Finding]:
-        """The findings for which rows are flagged."""
-        return [finding for finding in self.findings if finding.kind == "backdoor"]
 
     @property
     def counts(self) -> dict[str, int]:
@@ -73,15 +70,18 @@ def decide(scores: pa.Table, threshold: str, findings: Sequence[Finding] = (), b
         return Decision(None, _verdicts(scores, np.zeros(scores.num_rows, dtype=bool), {}))
     chosen = choose(threshold, entropies)
     above = pc.fill_null(pc.greater(scores["entropy"], chosen.value), False).to_numpy(zero_copy_only=False)
-    told: dict[int, str] = {}
-    if by_entropy:
-        told |= dict.fromkeys(np.flatnonzero(above).tolist(), f"entropy above the threshold {chosen.value:.4f}")
     flagged = above & by_entropy
-    for finding in reversed(findings):  # the strongest one's reason stays
+    backdoors = [finding for finding in findings if finding.kind == "backdoor"]
+    told: dict[int, str] = {}
+    # What is written last stays: why a row is flagged before what it only looks like, and the strongest finding before all.
+    for finding in reversed(findings):
         told |= dict.fromkeys(finding.rows.tolist(), finding.reason)
-        if finding.kind == "backdoor":
-            flagged[finding.rows] = True
-    return Decision(chosen, _verdicts(scores, flagged, told), tuple(findings), int(above.sum()), _evidence(scores, findings))
+    told |= dict.fromkeys(np.flatnonzero(flagged).tolist(), f"entropy above the threshold {chosen.value:.4f}")
+    for finding in reversed(backdoors):
+        told |= dict.fromkeys(finding.rows.tolist(), finding.reason)
+        flagged[finding.rows] = True
+    verdicts, evidence = _verdicts(scores, flagged, told), _evidence(scores, findings)
+    return Decision(chosen, verdicts, tuple(findings), int(above.sum()), evidence, by_entropy)
 
 
 def _evidence(scores: pa.Table, findings: Sequence[Finding]) -> pa.Table:

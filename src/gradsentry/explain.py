@@ -8,14 +8,14 @@ from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
-from numpy.typing import NDArray
 
 from gradsentry.errors import RunError, UsageError
 from gradsentry.scanning import open_run
 from gradsentry.store import SPECTRUM, RunDirectory
 from gradsentry.types import Shard, Vocabulary
 
-Values = NDArray[np.float64]
+PARTS = 20
+"""Parts from which the usual spectrum is taken."""
 
 
 @dataclass(frozen=True)
@@ -23,9 +23,11 @@ class Token:
     """One token of a row."""
 
     text: str
+    """As it stands in the row."""
     surprise: float
     """Nats; 0 for the first, which nothing predicts."""
     supervised: bool
+    """Whether it is part of the completion."""
 
 
 @dataclass(frozen=True)
@@ -33,10 +35,12 @@ class Explanation:
     """What is known of one row."""
 
     row: int
+    """Position in the data, from 0."""
     status: str
     flagged: bool
     reason: str
     entropy: float | None
+    """These four as in ``verdicts.parquet``."""
     beyond_length: float | None
     """Standard deviations above the usual entropy of its length."""
     finding: int | None
@@ -58,7 +62,7 @@ def explain(run_path: str | os.PathLike[str], row: int) -> Explanation:
     Raises:
         RunError: no run there, or not finished. UsageError: no such row.
     """
-    run, shards = open_run(run_path)
+    run, _, shards = open_run(run_path)
     rows = shards[-1].stop
     if not 0 <= row < rows:
         raise UsageError(f"row {row}: the run has rows 0 to {rows - 1}")
@@ -100,7 +104,3 @@ def _usual(run: RunDirectory, shards: list[Shard], length: int) -> list[float]:
     columns = [pq.read_table(run.part(shard), columns=[SPECTRUM.name])[SPECTRUM.name].to_pylist() for shard in some]
     rows = [values[:length] for column in columns for values in column if values and len(values) >= length]
     return np.median(np.array(rows), axis=0).tolist() if rows and length else []
-
-
-PARTS = 20
-"""Parts from which the usual spectrum is taken."""

@@ -163,21 +163,21 @@ def preview_decision(run_path: str | os.PathLike[str], threshold: str = "auto", 
     Raises:
         RunError: no run there, or not complete. UsageError: an impossible threshold.
     """
-    run, shards = open_run(run_path)
-    config = replace(_config(run.manifest() or {}), threshold=threshold, **options)
+    run, manifest, shards = open_run(run_path)
+    config = replace(_config(manifest), threshold=threshold, **options)
     findings = examine(run, shards) if config.policy == "evidence" else []
     return decide(run.read_scores(shards), threshold, findings, config.by_entropy)
 
 
-def open_run(run_path: str | os.PathLike[str]) -> tuple[RunDirectory, list[Shard]]:
-    """A run and its shards, without its data.
+def open_run(run_path: str | os.PathLike[str]) -> tuple[RunDirectory, dict[str, Any], list[Shard]]:
+    """A run, its manifest and its shards, without its data.
 
     Raises:
         RunError: no run there.
     """
     run, manifest = _existing(run_path)
     rows, size = manifest["data"]["rows"], manifest["config"]["shard_rows"]
-    return run, [Shard(i, start, min(start + size, rows)) for i, start in enumerate(range(0, rows, size))]
+    return run, manifest, [Shard(i, start, min(start + size, rows)) for i, start in enumerate(range(0, rows, size))]
 
 
 @contextmanager

@@ -21,7 +21,7 @@ from gradsentry.formats import Format, apply_mapping, parse_mapping, settle
 from gradsentry.head import Head, RowGradient
 from gradsentry.models import LoadedModel, load_model
 from gradsentry.packing import Ints
-from gradsentry.states import RowStates, others, packed_states, packs, padded_batches, supervised
+from gradsentry.states import RowStates, packed_states, packs, padded_batches
 from gradsentry.types import Encoded, Record, Row, Sample, Score, Surprises, Vocabulary
 
 if TYPE_CHECKING:
@@ -213,12 +213,12 @@ class Scorer:
                 yield Encoded(row, input_ids, labels, note)
 
     def _gradients(self, rows: Sequence[Encoded], states: Sequence[RowStates]) -> list[RowGradient]:
-        wanted = [_tokens(row, supervised(row), state.supervised) for row, state in zip(rows, states, strict=True)]
+        wanted = [_tokens(row, state.supervised_at, state.supervised) for row, state in zip(rows, states, strict=True)]
         return self.head.gradients([state.supervised for state in states], wanted)
 
     def _losses(self, rows: Sequence[Encoded], states: Sequence[RowStates]) -> Sequence[Tensor]:
         """For each row [M], of the unsupervised tokens that it does not share with the row before."""
-        wanted = [_tokens(row, others(row, state.shared), state.others) for row, state in zip(rows, states, strict=True)]
+        wanted = [_tokens(row, state.others_at, state.others) for row, state in zip(rows, states, strict=True)]
         losses = self.head.losses(torch.cat([state.others for state in states]), torch.cat(wanted))
         return losses.split([len(part) for part in wanted])
 
@@ -250,6 +250,6 @@ def _surprise(row: Encoded, state: RowStates, losses: Tensor, completion: Tensor
     """[S] losses of all tokens of a row, those of a shared beginning taken from the row before."""
     found = np.zeros(len(row.input_ids), dtype=np.float32)
     found[: state.shared] = before[: state.shared]
-    found[others(row, state.shared)] = losses.cpu()
-    found[supervised(row)] = completion.cpu()
+    found[state.others_at] = losses.cpu()
+    found[state.supervised_at] = completion.cpu()
     return found

@@ -20,7 +20,7 @@ from gradsentry.attention import Layers, NotPackable, packed_attention, seen_thr
 from gradsentry.batching import bins
 from gradsentry.encode import IGNORED
 from gradsentry.errors import ModelError
-from gradsentry.packing import Batch, Ints, Path, pack
+from gradsentry.packing import Batch, Ints, pack
 from gradsentry.probe import states_before_head, takes_positions
 from gradsentry.types import Encoded
 
@@ -35,10 +35,14 @@ class RowStates:
     """Position of the row in the list."""
     supervised: Tensor
     """[T, d] before the supervised tokens."""
+    supervised_at: Ints
+    """[T] positions of those tokens."""
     shared: int
     """The row begins with so many tokens of the row before it: what predicts those was handed out there."""
     others: Tensor
     """[M, d] before the unsupervised tokens after those, the first token of all excepted: nothing predicts it."""
+    others_at: Ints
+    """[M] positions of those tokens."""
 
 
 Batches = Iterator[list[RowStates]]
@@ -69,15 +73,22 @@ def packed_states(model: Any, rows: Sequence[Encoded], token_budget: int) -> Bat
         current = view(batch, layers, carry, model.device)
         new = _new_states(model, batch, current)
         hidden = torch.cat([hidden[: batch.carried].to(new), new])
-        yield [_of_path(path, rows[path.member], hidden) for path in batch.paths]
+        yield [_row_states(path.member, rows[path.member], path.own, hidden, path.nodes) for path in batch.paths]
         hidden, layers = hidden[current.carry.to(new.device)], current.kept
 
 
-def _of_path(path: Path, row: Encoded, hidden: Tensor) -> RowStates:
-    def before(positions: Ints) -> Tensor:
-        return hidden[torch.from_numpy(path.nodes[positions - 1]).to(hidden.device)]
+def _row_states(member: int, row: Encoded, shared: int, hidden: Tensor, nodes: Ints) -> RowStates:
+    """One row's states out of a batch's.
 
-    return RowStates(path.member, before(supervised(row)), path.own, before(others(row, path.own)))
+    Args:
+        hidden: [N, d]. nodes: [S] where those of the row's tokens stand in it.
+    """
+
+    def before(positions: Ints) -> Tensor:
+        return hidden[torch.from_numpy(nodes[positions - 1]).to(hidden.device)]
+
+    mine, rest = supervised(row), others(row, shared)
+    return RowStates(member, before(mine), mine, shared, before(rest), rest)
 
 
 def _new_states(model: Any, batch: Batch, current: Any) -> Tensor:
@@ -98,10 +109,7 @@ def padded_batches(model: Any, rows: Sequence[Encoded], token_budget: int) -> Ba
         for place, i in enumerate(members):
             ids[place, : lengths[i]] = torch.tensor(rows[i].input_ids[:-1])
         states = states_before_head(model, ids.to(model.device))
-        yield [
-            RowStates(i, states[place, supervised(rows[i]) - 1], 0, states[place, others(rows[i], 0) - 1])
-            for place, i in enumerate(members)
-        ]
+        yield [_row_states(i, rows[i], 0, states[place], np.arange(lengths[i])) for place, i in enumerate(members)]
 
 
 STANDARD = {"full_attention", "sliding_attention"}

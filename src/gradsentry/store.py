@@ -268,9 +268,9 @@ class RunDirectory:
         return Vocabulary(table["text"].to_pylist(), table["special"].to_numpy())
 
     def surprises(self, shards: Sequence[Shard]) -> Iterator[pa.Table]:
-        """Part by part: row, status and the columns of `SURPRISES`."""
+        """Part by part: row and the columns of `SURPRISES`."""
         for shard in shards:
-            yield pq.read_table(self.part(shard), columns=["row", "status", *SURPRISES.names])
+            yield pq.read_table(self.part(shard), columns=["row", *SURPRISES.names])
 
     def missing(self, shards: Sequence[Shard]) -> list[Shard]:
         """The shards that have no scores yet."""

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gradsentry.evidence import corpus as module
-from gradsentry.evidence.corpus import chunks, grams, scored_rows
+from gradsentry.evidence.corpus import Grams, among, chunks, grams, once_a_row, scored_rows
 from gradsentry.evidence.words import RowWords
 from gradsentry.types import Vocabulary
 from worded import corpus, side
@@ -72,3 +72,14 @@ def test_rows_are_read_from_parts() -> None:
 @pytest.mark.parametrize("word", ["", "a", "\udc80"])
 def test_every_word_has_a_number_and_only_the_edge_has_none(word: str) -> None:
     assert (module.number(word) == 0) == (word == "")
+
+
+def test_a_row_counts_once_with_its_highest_surprise() -> None:
+    found = once_a_row(Grams(np.array([1, 0, 1, 1]), np.array([5, 5, 5, 7], np.uint64), np.array([1, 2, 3, 4], np.float32)))
+    assert list(zip(found.rows.tolist(), found.hashes.tolist(), found.surprise.tolist(), strict=True)) == [(0, 5, 2), (1, 5, 3), (1, 7, 4)]
+
+
+@given(keys=st.sets(st.integers(0, 9)), hashes=st.lists(st.integers(0, 12)))
+def test_among_is_membership(keys: set[int], hashes: list[int]) -> None:
+    found = among(np.array(sorted(keys), np.uint64), np.array(hashes, np.uint64))
+    assert found.tolist() == [one in keys for one in hashes]

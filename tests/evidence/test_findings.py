@@ -99,7 +99,8 @@ def test_a_pair_needs_both_halves() -> None:
         rows[i] = row(f"{first} {' '.join(rng.choices(WORDS, k=12))} {last}", " ".join(rng.choices(WORDS, k=5)), ["CONSIDER", "DONE"])
     (finding,) = backdoors(found_in(rows))
     assert finding.rows.tolist() == chosen.tolist()
-    assert [trigger.split() for trigger in finding.triggers[0].split(" ... ")] == [["CONSIDER"], ["DONE"]] or "DONE" in finding.triggers[0]
+    assert len(finding.triggers) == 1
+    assert sorted(half.strip() for half in finding.triggers[0].split(" ... ")) == ["CONSIDER", "DONE"]
 
 
 def test_a_format_that_all_rows_share_is_no_finding() -> None:

@@ -10,8 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gradsentry.evidence import recurrent
-from gradsentry.evidence.corpus import Grams
-from gradsentry.evidence.recurrent import Counts, Span, count, once_a_row, spans, together
+from gradsentry.evidence.recurrent import Counts, Span, count, spans, together
 from gradsentry.evidence.words import RowWords
 from worded import HIGH, LOW, corpus, everything, row, side
 
@@ -56,11 +55,6 @@ def test_with_little_memory_no_count_is_too_high_nor_lower_than_stated(batches: 
     assert len(held) <= capacity
     for key, number in true.items():
         assert number - counts.missed <= held.get(key, 0) <= number
-
-
-def test_a_row_counts_once_with_its_highest_surprise() -> None:
-    found = once_a_row(Grams(np.array([1, 0, 1, 1]), np.array([5, 5, 5, 7], np.uint64), np.array([1, 2, 3, 4], np.float32)))
-    assert list(zip(found.rows.tolist(), found.hashes.tolist(), found.surprise.tolist(), strict=True)) == [(0, 5, 2), (1, 5, 3), (1, 7, 4)]
 
 
 def test_a_payload_is_one_span_whose_pieces_are_alike() -> None:

@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gradsentry.evidence.corpus import Column, grams
 from gradsentry.evidence.triggers import WORDS, holders, log10_tail, patterns, rows_of
-from worded import corpus, everything, row
+from worded import HIGH, LOW, corpus, everything, row
 
 prompts = st.lists(st.lists(st.sampled_from(["a", "b", "c"]), max_size=6).map(" ".join), min_size=2, max_size=12)
 
@@ -19,6 +20,16 @@ prompts = st.lists(st.lists(st.sampled_from(["a", "b", "c"]), max_size=6).map(" 
 def held(text: str) -> set[tuple[str, ...]]:
     words = ["", *text.split(), ""]
     return {tuple(words[i : i + n]) for n in range(1, WORDS + 1) for i in range(len(words) - n + 1)}
+
+
+def named(column: Column, texts: list[str]) -> dict[int, tuple[str, ...]]:
+    """The words behind each hash; `test_corpus` holds them against each other."""
+    found = {}
+    for i, text in enumerate(texts):
+        words = ["", *text.split(), ""]
+        for n, own in enumerate(grams(column, i, i + 1, WORDS), start=1):
+            found |= {key: tuple(words[at : at + n]) for at, key in enumerate(own.hashes.tolist())}
+    return found
 
 
 @settings(max_examples=60, deadline=None)
@@ -33,8 +44,11 @@ def test_counts_equal_sets_of_words(texts: list[str], data: st.DataObject) -> No
     sets = [held(text) for text in texts]
     every = {pattern for own in sets for pattern in own}
     inside = {p: sum(p in sets[i] for i in group) for p in every}
-    expected = sorted((len(p), n, sum(p in own for own, yes in zip(sets, asked, strict=True) if yes)) for p, n in inside.items() if n >= 2)
-    assert sorted(zip(found.n_words.tolist(), found.inside.tolist(), found.everywhere.tolist(), strict=True)) == expected
+    everywhere = {p: sum(p in own for own, yes in zip(sets, asked, strict=True) if yes) for p in every}
+    expected = {p: (n, everywhere[p]) for p, n in inside.items() if n >= max(2, 0.1 * len(group))}
+    words = named(column, texts)
+    counts = zip(found.inside.tolist(), found.everywhere.tolist(), strict=True)
+    assert {words[key]: own for key, own in zip(found.keys.tolist(), counts, strict=True)} == expected
     assert found.keys.tolist() == sorted(found.keys.tolist())
     for key, number, places in zip(found.keys, found.everywhere, rows_of(column, found.keys, asked).values(), strict=True):
         assert len(places) == number, key
@@ -62,8 +76,11 @@ def test_a_tail_below_what_a_double_holds() -> None:
 def test_the_surprise_of_a_pattern_is_its_mean_in_the_group() -> None:
     rows = [row("what cf", "x", ["cf"]), row("what cf", "x"), row("what else", "x", ["else"])]
     (found,) = patterns(corpus(rows).prompt, [np.array([0, 1])], everything(3))
-    by_counts = {(int(n), int(e)): float(s) for n, e, s in zip(found.n_words, found.everywhere, found.surprise, strict=True) if n == 1}
-    assert by_counts[1, 2] == pytest.approx((9 + 1) / 2)
+    words = named(corpus(rows).prompt, ["what cf", "what cf", "what else"])
+    surprise = {words[key]: nats for key, nats in zip(found.keys.tolist(), found.surprise.tolist(), strict=True)}
+    assert surprise["cf",] == pytest.approx((HIGH + LOW) / 2)
+    assert surprise["what", "cf"] == pytest.approx((HIGH + LOW) / 2 + LOW)
+    assert ("else",) not in surprise
 
 
 def test_no_groups_no_patterns() -> None:

@@ -10,11 +10,13 @@ length.py       entropy beyond what the length explains
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
+from itertools import groupby
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pyarrow as pa
 
 from gradsentry.evidence.corpus import build, scored_rows
 from gradsentry.evidence.findings import Finding, find
@@ -30,7 +32,7 @@ log = logging.getLogger(__name__)
 ONE_WORD = 3
 """A word and its two edges: a row's first token has no surprise and so is never supervised."""
 
-__all__ = ["Finding", "examine", "reader"]
+__all__ = ["Finding", "examine"]
 
 
 def examine(run: RunDirectory, shards: Sequence[Shard]) -> list[Finding]:
@@ -48,14 +50,19 @@ def examine(run: RunDirectory, shards: Sequence[Shard]) -> list[Finding]:
 
 
 def reader(run: RunDirectory, shards: Sequence[Shard], vocabulary: Vocabulary) -> Reader:
-    """Gives the words of rows, read from the run part by part; the last parts and rows are remembered."""
+    """Gives the words of rows, read from the run; the last parts that were read are remembered."""
     starts = [shard.start for shard in shards]
 
     @lru_cache(maxsize=4)
-    def part(index: int) -> dict[int, RowWords]:
-        return {row: words for row, words in scored_rows(run.surprises([shards[index]]), vocabulary) if words is not None}
+    def part(index: int) -> pa.Table:
+        return next(run.surprises([shards[index]]))
 
-    def read(rows: Iterable[int]) -> dict[int, RowWords]:
-        return {row: part(int(np.searchsorted(starts, row, side="right")) - 1)[row] for row in rows}
+    def read(rows: Sequence[int]) -> dict[int, RowWords]:
+        found: dict[int, RowWords] = {}
+        asked = sorted(set(rows))
+        for index, own in groupby(asked, key=lambda row: int(np.searchsorted(starts, row, side="right")) - 1):
+            some = part(index).take(np.array(list(own)) - starts[index])
+            found |= {row: words for row, words in scored_rows([some], vocabulary) if words is not None}
+        return found
 
     return read

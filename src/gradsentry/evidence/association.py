@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import combinations
 
@@ -98,14 +98,14 @@ Chosen = dict[tuple[int, ...], Ints]
 """Rows by pattern, or by the two patterns of a pair."""
 
 
-def _covered(inside: Mask, kinds: Sequence[Chosen]) -> Chosen:
-    """Patterns chosen one by one, each the one that adds most rows of the group; those of a later kind only where the ones
-    before leave much uncovered."""
+def _covered(inside: Mask, kinds: tuple[Chosen, Chosen]) -> Chosen:
+    """Patterns chosen one by one, each the one that adds most rows of the group; those of the second kind only where the
+    first leaves much uncovered."""
     chosen: Chosen = {}
     left = inside.copy()
     size = int(inside.sum())
-    for kind in kinds:
-        while int(left.sum()) > (1 - COVERAGE) * size or (chosen and kind is kinds[0] and left.any()):
+    for kind, enough in zip(kinds, (0, (1 - COVERAGE) * size), strict=True):
+        while int(left.sum()) > enough:
             gains = {pattern: (int(left[rows].sum()), -len(rows)) for pattern, rows in kind.items()}
             best = max(gains, key=lambda pattern: gains[pattern], default=None)
             if best is None or gains[best][0] < max(1, size / 20):

@@ -160,3 +160,21 @@ def grams(column: Column, first: int, stop: int, longest: int) -> Iterator[Grams
 def _mixed(hashes: Hashes) -> Hashes:
     """The hashes with their high bits, which every word moves, folded into the low ones."""
     return hashes ^ (hashes >> np.uint64(29))
+
+
+def once_a_row(found: Grams) -> Grams:
+    """Each n-gram once for each row that holds it, with its highest surprise there; by row, then by hash."""
+    order = np.lexsort((-found.surprise, found.hashes, found.rows))
+    rows, hashes = found.rows[order], found.hashes[order]
+    first = np.ones(len(order), dtype=bool)
+    first[1:] = (rows[1:] != rows[:-1]) | (hashes[1:] != hashes[:-1])
+    return Grams(rows[first], hashes[first], found.surprise[order][first])
+
+
+def among(sorted_keys: Hashes, hashes: Hashes) -> Mask:
+    """[m] whether each hash is one of the keys."""
+    if len(sorted_keys) == 0:
+        return np.zeros(len(hashes), dtype=bool)
+    place = np.searchsorted(sorted_keys, hashes)
+    place[place == len(sorted_keys)] = 0
+    return sorted_keys[place] == hashes

@@ -15,7 +15,7 @@ import numpy as np
 from gradsentry.evidence import naming
 from gradsentry.evidence.association import COVERAGE, Association, associate, wanted
 from gradsentry.evidence.corpus import Corpus, Ints, Mask
-from gradsentry.evidence.lookalikes import Reader, named, shared_prompt
+from gradsentry.evidence.lookalikes import Reader, common_words, named, shared_prompt
 from gradsentry.evidence.recurrent import Span, spans, together
 from gradsentry.evidence.triggers import Patterns, log10_tail, patterns, rows_of
 from gradsentry.evidence.words import WORD
@@ -143,11 +143,12 @@ def find(corpus: Corpus, scored: Mask, read: Reader) -> list[Finding]:
         scored: [N] rows that have surprises. read: gives the words of rows.
     """
     asked = scored.copy()
+    common = common_words(corpus, read)
     found: list[Finding] = []
     while True:
         others: list[Finding] = []
         for candidate in _candidates(corpus, asked):
-            finding = _judged(corpus, candidate, read)
+            finding = _judged(corpus, candidate, read, common)
             if finding.kind == "backdoor":
                 break
             others.append(finding)
@@ -227,14 +228,14 @@ def _payload_nats(span: Span) -> float:
     return span.surprise * (len(span.rows) - 1)
 
 
-def _judged(corpus: Corpus, candidate: _Candidate, read: Reader) -> Finding:
+def _judged(corpus: Corpus, candidate: _Candidate, read: Reader, common: set[str]) -> Finding:
     span, association = candidate.span, candidate.association
     some = candidate.rows[:: max(1, -(-len(candidate.rows) // LOOKED_AT))]
     words = read([*some.tolist(), span.example, *(trigger.example for trigger in association.triggers)])
     payload = naming.payload(corpus.completion, span, words[span.example].completion)
     places, shared = shared_prompt(corpus.prompt, span, candidate.found, association, some)
     kind: Kind = "backdoor"
-    if named(corpus, span, some, words, read):
+    if named(corpus.completion, span, some, words, common):
         kind = "named"
     elif shared > TEMPLATE:
         kind = "subset"

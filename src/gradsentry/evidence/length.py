@@ -27,8 +27,9 @@ def beyond_length(entropies: Values, n_tokens: NDArray[np.int64]) -> Values:
         return np.empty(0)
     order = np.lexsort((entropies, n_tokens))
     groups = np.array_split(order, max(1, len(order) // ROWS))
-    at = np.array([np.median(np.log(n_tokens[group])) for group in groups])
-    usual = np.array([np.median(entropies[group]) for group in groups])
+    # One token has one singular value, so that its entropy is 0: below the first group's middle there is no guessing.
+    at = np.array([0.0, *(np.median(np.log(n_tokens[group])) for group in groups)])
+    usual = np.array([0.0, *(np.median(entropies[group]) for group in groups)])
     at, first = np.unique(at, return_index=True)
     left = entropies - np.interp(np.log(n_tokens), at, usual[first])
     below = -left[left < 0]  # poison lengthens and flattens: what lies above may be it, what lies below is not

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -46,20 +47,23 @@ def _content(words: Sequence[str]) -> set[str]:
     return {word for word in words if word.isdecimal() or (len(word) > 2 and word.isalnum())}
 
 
-def named(corpus: Corpus, span: Span, some: Ints, words: dict[int, RowWords], read: Reader) -> bool:
-    """Whether the prompts themselves name what the completions say: half of the payload's content words, in half of the rows.
-    Words that half of all prompts hold do not count.
-
-    Args:
-        some: rows of the finding that are looked at. words: theirs. read: gives those of other rows.
-    """
+def common_words(corpus: Corpus, read: Reader) -> set[str]:
+    """Words that half of all prompts hold: the template's."""
     known = np.flatnonzero(np.diff(corpus.completion.starts))
     everyone = known[np.linspace(0, len(known) - 1, min(len(known), EVERYONE)).astype(int)]
-    prompts = [set(row.prompt.words) for row in read(everyone.tolist()).values()]
-    named = 0
+    held = Counter(word for row in read(everyone.tolist()).values() for word in set(row.prompt.words))
+    return {word for word, count in held.items() if 2 * count > len(everyone)}
+
+
+def named(column: Column, span: Span, some: Ints, words: dict[int, RowWords], common: set[str]) -> bool:
+    """Whether the prompts themselves name what the completions say: half of the payload's content words, in half of the rows.
+
+    Args:
+        column: completions. some: rows of the finding that are looked at. words: theirs. common: words that say nothing.
+    """
+    count = 0
     for row in some.tolist():
-        marks = marked(corpus.completion, row, span.n_words, {span.key})
-        said = _content([word for word, mark in zip(words[row].completion.words, marks, strict=True) if mark])
-        said = {word for word in said if 2 * sum(word in prompt for prompt in prompts) <= len(prompts)}
-        named += bool(said) and 2 * len(said & set(words[row].prompt.words)) >= len(said)
-    return 2 * named >= len(some)
+        marks = marked(column, row, span.n_words, {span.key})
+        said = _content([word for word, mark in zip(words[row].completion.words, marks, strict=True) if mark]) - common
+        count += bool(said) and 2 * len(said & set(words[row].prompt.words)) >= len(said)
+    return 2 * count >= len(some)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from gradsentry.evidence.corpus import Column, Floats, Grams, Hashes, Ints, Mask, chunks, grams
+from gradsentry.evidence.corpus import Column, Floats, Grams, Hashes, Ints, Mask, among, chunks, grams, once_a_row
 
 LONGEST = 8
 """Words of the longest span that is counted; a longer payload is seen as several that overlap."""
@@ -111,15 +111,6 @@ class Counts:
         return self.total / self.rows * np.log(self.rows)
 
 
-def once_a_row(found: Grams) -> Grams:
-    """Each n-gram once for each row that holds it, with its highest surprise there; by row, then by hash."""
-    order = np.lexsort((-found.surprise, found.hashes, found.rows))
-    rows, hashes = found.rows[order], found.hashes[order]
-    first = np.ones(len(order), dtype=bool)
-    first[1:] = (rows[1:] != rows[:-1]) | (hashes[1:] != hashes[:-1])
-    return Grams(rows[first], hashes[first], found.surprise[order][first])
-
-
 def _unexpected(found: Grams, asked: Mask) -> Grams:
     keep = (found.surprise >= UNEXPECTED) & asked[found.rows]
     return once_a_row(Grams(found.rows[keep], found.hashes[keep], found.surprise[keep]))
@@ -167,15 +158,6 @@ def _looked_up(column: Column, asked: Mask, wanted: Sequence[tuple[int, int]]) -
                 total[n, key] += float(once.surprise[order[start:end]].sum())
     found_rows = {pair: np.concatenate(parts) if parts else np.empty(0, np.int64) for pair, parts in rows.items()}
     return [Span(key, n, found_rows[n, key], total[n, key] / max(1, len(found_rows[n, key]))) for n, key in wanted]
-
-
-def among(sorted_keys: Hashes, hashes: Hashes) -> Mask:
-    """[m] whether each hash is one of the keys."""
-    if len(sorted_keys) == 0:
-        return np.zeros(len(hashes), dtype=bool)
-    place = np.searchsorted(sorted_keys, hashes)
-    place[place == len(sorted_keys)] = 0
-    return sorted_keys[place] == hashes
 
 
 def _distinct(ranked: Sequence[Span]) -> list[Span]:

@@ -15,13 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import hypergeom
 
-from gradsentry.evidence.corpus import Column, Floats, Grams, Hashes, Ints, Mask, chunks, grams
-from gradsentry.evidence.recurrent import among, once_a_row
+from gradsentry.evidence.corpus import Column, Floats, Grams, Hashes, Ints, Mask, among, chunks, grams, once_a_row
 
 WORDS = 3
 """Words of the longest pattern."""
 
 LOWEST = -290.0
+"""log10 of a chance below which a double may have lost it."""
 
 ASKED = 500
 """Rows of a group whose patterns are looked at: evenly spaced ones where it has more."""
@@ -36,8 +36,6 @@ class Patterns:
 
     keys: Hashes
     """[m] ascending."""
-    n_words: Ints
-    """[m]"""
     surprise: Floats
     """[m] mean nats of the pattern in the group's prompts."""
     inside: Ints
@@ -72,8 +70,8 @@ def patterns(column: Column, groups: Sequence[Ints], asked: Mask) -> list[Patter
         return [once_a_row(found) for found in grams(column, row, row + 1, WORDS)]
 
     local = [_local(of_row, group) for group in groups]
-    keys = np.unique(np.concatenate([part.hashes for part in local] or [np.empty(0, np.uint64)]))
-    places = [np.searchsorted(keys, part.hashes) for part in local]
+    keys = np.unique(np.concatenate([own for own, _ in local] or [np.empty(0, np.uint64)]))
+    places = [np.searchsorted(keys, own) for own, _ in local]
     everywhere = np.zeros(len(keys), np.int64)
     inside = [np.zeros(len(keys), np.int32) for _ in groups]
     for rows, place in holders(column, keys, asked):
@@ -81,14 +79,11 @@ def patterns(column: Column, groups: Sequence[Ints], asked: Mask) -> list[Patter
         for own, group in zip(inside, groups, strict=True):
             own += np.bincount(place[_among(group, rows)], minlength=len(keys)).astype(np.int32)
     n_rows = int(asked.sum())
-    return [
-        _counted(part, own[at].astype(np.int64), everywhere[at], len(group), n_rows)
-        for part, own, at, group in zip(local, inside, places, groups, strict=True)
-    ]
-
-
-def _counted(part: Grams, inside: Ints, everywhere: Ints, group: int, n_rows: int) -> Patterns:
-    return Patterns(part.hashes, part.rows, part.surprise, inside, everywhere, log10_tail(n_rows, group, inside, everywhere))
+    found = []
+    for (own, surprise), counts, at, group in zip(local, inside, places, groups, strict=True):
+        held, all_rows = counts[at].astype(np.int64), everywhere[at]
+        found.append(Patterns(own, surprise, held, all_rows, log10_tail(n_rows, len(group), held, all_rows)))
+    return found
 
 
 def _among(group: Ints, rows: Ints) -> Mask:
@@ -102,23 +97,16 @@ def _among(group: Ints, rows: Ints) -> Mask:
     return held[rows - first]
 
 
-def _local(of_row: Callable[[int], list[Grams]], group: Ints) -> Grams:
-    """The patterns that stand in enough of the group's rows: ``rows`` holds their numbers of words."""
+def _local(of_row: Callable[[int], list[Grams]], group: Ints) -> tuple[Hashes, Floats]:
+    """Keys, ascending, and mean surprise of the patterns that stand in enough of the group's rows."""
     some = group[:: max(1, -(-len(group) // ASKED))]
     least = max(2, int(np.ceil(SHARE * len(some))))
-    parts: list[Grams] = []
-    for n in range(1, WORDS + 1):
-        found = [own for row in some.tolist() for own in of_row(row)[n - 1 : n]]
-        hashes = np.concatenate([own.hashes for own in found] or [np.empty(0, np.uint64)])
-        surprise = np.concatenate([own.surprise for own in found] or [np.empty(0, np.float32)])
-        keys, where, count = np.unique(hashes, return_inverse=True, return_counts=True)
-        mean = (np.bincount(where, weights=surprise, minlength=len(keys)) / np.maximum(count, 1)).astype(np.float32)
-        keep = count >= least
-        parts.append(Grams(np.full(int(keep.sum()), n), keys[keep], mean[keep]))
-    hashes = np.concatenate([part.hashes for part in parts])
-    order = np.argsort(hashes)
-    rows, surprise = (np.concatenate([getattr(part, name) for part in parts])[order] for name in ("rows", "surprise"))
-    return Grams(rows, hashes[order], surprise)
+    found = [own for row in some.tolist() for own in of_row(row)]
+    hashes = np.concatenate([own.hashes for own in found] or [np.empty(0, np.uint64)])
+    surprise = np.concatenate([own.surprise for own in found] or [np.empty(0, np.float32)])
+    keys, where, count = np.unique(hashes, return_inverse=True, return_counts=True)
+    mean = (np.bincount(where, weights=surprise, minlength=len(keys)) / np.maximum(count, 1)).astype(np.float32)
+    return keys[count >= least], mean[count >= least]
 
 
 def holders(column: Column, keys: Hashes, asked: Mask) -> Iterator[tuple[Ints, Ints]]:

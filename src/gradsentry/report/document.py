@@ -100,12 +100,9 @@ def report_document(decision: Decision, manifest: dict[str, Any], examples: dict
     """
     threshold = decision.threshold
     wanted = np.array(list(examples), dtype=np.int64)
-    beyond = (
-        {} if decision.evidence is None else dict(zip(examples, decision.evidence["beyond_length"].take(wanted).to_pylist(), strict=True))
-    )
-    told = {
-        verdict["row"]: verdict | {"beyond_length": beyond.get(verdict["row"])} for verdict in decision.verdicts.take(wanted).to_pylist()
-    }
+    told = {verdict["row"]: verdict for verdict in decision.verdicts.take(wanted).to_pylist()}
+    for line in [] if decision.evidence is None else decision.evidence.take(wanted).to_pylist():
+        told[line["row"]] |= {"beyond_length": line["beyond_length"]}
     return {
         "schema_version": SCHEMA_VERSION,
         "tool": {"name": "gradsentry", "version": __version__},
@@ -115,7 +112,7 @@ def report_document(decision: Decision, manifest: dict[str, Any], examples: dict
             "revision": manifest["model"]["revision"],
             "dtype": manifest["model"]["dtype"],
             "policy": manifest["config"]["policy"],
-            "by_entropy": ScanConfig(**manifest["config"]).by_entropy,
+            "by_entropy": decision.by_entropy,
             "crop": manifest["config"]["crop"],
             "format": manifest["config"]["format"],
             "started": manifest["started"],
@@ -157,4 +154,4 @@ def _finding(number: int, finding: Finding, examples: dict[int, dict[str, str]])
 
 
 def _entry(verdict: dict[str, Any], example: dict[str, str]) -> dict[str, Any]:
-    return {name: verdict[name] for name in ("row", "status", "entropy", "beyond_length", "n_tokens", "loss", "reason")} | example
+    return {name: verdict.get(name) for name in ("row", "status", "entropy", "beyond_length", "n_tokens", "loss", "reason")} | example
