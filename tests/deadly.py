@@ -9,15 +9,17 @@ from typing import Any
 
 
 class DeadlyRows(Sequence[dict[str, Any]]):
-    """Rows in memory, one of which is deadly."""
+    """Rows in memory, one of which is deadly, or raises an error."""
 
-    def __init__(self, rows: list[dict[str, Any]], deadly: int) -> None:
-        self.rows, self.deadly, self.maker = rows, deadly, os.getpid()
+    def __init__(self, rows: list[dict[str, Any]], deadly: int, error: Exception | None = None) -> None:
+        self.rows, self.deadly, self.error, self.maker = rows, deadly, error, os.getpid()
 
     def __len__(self) -> int:
         return len(self.rows)
 
     def __getitem__(self, row: Any) -> Any:
         if row == self.deadly and os.getpid() != self.maker:
+            if self.error is not None:
+                raise self.error
             os.kill(os.getpid(), signal.SIGKILL)
         return self.rows[row]

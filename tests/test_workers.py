@@ -113,6 +113,17 @@ def test_a_death_costs_its_shard_only_and_a_deadly_shard_is_told_of_at_the_end(
     assert parts(out) == parts(whole)
 
 
+@pytest.mark.parametrize(
+    ("error", "shown"), [(TypeError("a bug"), True), (RuntimeError("out of memory"), False), (MemoryError("full"), False)]
+)
+def test_a_bug_is_shown_whole_by_the_worker_and_told_by_the_scan(
+    model_dir: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str], error: Exception, shown: bool
+) -> None:
+    with pytest.raises(RunError, match=f"{type(error).__name__}: {error}"):
+        run(DeadlyRows(ROWS, 28, error), model_dir, tmp_path / "run", workers="2")
+    assert ("Traceback" in capfd.readouterr().err) == shown
+
+
 @pytest.fixture
 def many(tmp_path: Path) -> Path:
     """Enough rows to be caught in the middle."""

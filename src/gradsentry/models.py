@@ -214,4 +214,5 @@ def _why(label: str, error: Exception) -> str:
             f"cannot load the model {label!r}: {cause} -- it is neither a directory here nor a Hub id that can be reached; "
             "give the directory that holds config.json, or check the id and the network"
         )
-    return f"cannot load the model {label!r}: {cause}"
+    kind = "" if isinstance(error, ValueError) or not lines else f"{type(error).__name__}: "  # a KeyError says its key alone
+    return f"cannot load the model {label!r}: {kind}{cause}"

@@ -85,7 +85,7 @@ def _launch(engine: str, make: Any, arguments: dict[str, Any], job: Job, missing
             _join_ray()
         executor.run()
     except Exception as error:  # whatever a cluster raises
-        raise RunError(f"--engine {engine}: {error}; its logs are in {folder}; the same command goes on") from error
+        raise RunError(f"--engine {engine}: {type(error).__name__}: {error}; its logs are in {folder}; the same command goes on") from error
     if engine == "slurm":
         tell(
             f"submitted to Slurm as job {executor.job_id}, {executor.tasks} tasks. When it has ended: gradsentry filter {job.out} "

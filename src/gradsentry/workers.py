@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import threading
+import traceback
 from collections import Counter, deque
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -220,7 +221,8 @@ def main(descriptor: int, own: tuple[int, ...]) -> None:
         except OSError as error:  # its subclasses do not all travel
             where = f"{error.filename}: " if error.filename else ""
             say("error", RunError(f"{where}{error.strerror or error}"))
-        except Exception as error:  # memory that a device lacks comes as a RuntimeError
-            log.debug("a worker's exception", exc_info=True)
+        except Exception as error:
+            if not isinstance(error, (RuntimeError, MemoryError)):  # not memory that a device lacks, but a bug: nobody else shows it
+                traceback.print_exc()
             say("trouble", f"{type(error).__name__}: {str(error).partition(chr(10))[0]}")
     os._exit(0)  # a thread of score_shards may wait for a shard that never comes
