@@ -121,7 +121,8 @@ def test_a_bug_is_shown_whole_by_the_worker_and_told_by_the_scan(
 ) -> None:
     with pytest.raises(RunError, match=f"{type(error).__name__}: {error}"):
         run(DeadlyRows(ROWS, 28, error), model_dir, tmp_path / "run", workers="2")
-    assert ("Traceback" in capfd.readouterr().err) == shown
+    said = capfd.readouterr().err
+    assert ("Traceback" in said) == shown, said
 
 
 @pytest.fixture

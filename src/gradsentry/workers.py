@@ -208,13 +208,19 @@ def main(descriptor: int, own: tuple[int, ...]) -> None:
         with lock:
             link.send(message)
 
+    def hear() -> Any:
+        try:
+            return link.recv()
+        except (EOFError, ConnectionError):  # the parent is gone, or has ended the scan
+            os._exit(0)
+
     with suppress(OSError):  # the parent is gone: there is nobody to tell
         try:
-            job: Job = pickle.loads(link.recv_bytes())
+            job: Job = hear()
             scorer = job.load()
             say("ready", ModelFacts.of(scorer))
-            scorer.token_budget = link.recv()
-            run, shards = RunDirectory(job.out), iter(link.recv, None)
+            scorer.token_budget = hear()
+            run, shards = RunDirectory(job.out), iter(hear, None)
             score_shards(run, job.source, shards, scorer, lambda *batch: say("advance", *batch), lambda _: say("written"))
         except GradsentryError as error:
             say("error", error)
