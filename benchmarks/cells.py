@@ -117,6 +117,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True, help="Rows and runs are kept here.")
     parser.add_argument("--ratios", type=float, nargs="*", default=RATIOS)
     parser.add_argument("--seeds", type=int, default=SEEDS)
+    parser.add_argument("--sets", nargs="*", default=SETS, choices=SETS)
     arguments = parser.parse_args()
     from rich.console import Console
 
@@ -127,7 +128,7 @@ def main() -> None:
     known: set[str] = set()
     for file in sorted(arguments.work.glob("*.jsonl")):
         known |= {key(json.loads(line)) for line in file.read_text().splitlines()}
-    for name in SETS:
+    for name in arguments.sets:
         fresh: dict[str, dict[str, str]] = {}
         for cell in grid(arguments.ratios, arguments.seeds):
             if cell.name == name:
@@ -135,13 +136,15 @@ def main() -> None:
         rows = [row for k, row in fresh.items() if k not in known]
         known |= set(fresh)
         rows.sort(key=lambda row: (row["prompt"], row["completion"]))  # what rows share is computed once a shard
-        file = arguments.work / f"{name}-{max(arguments.ratios, default=0)}-{arguments.seeds}.jsonl"
-        if rows and not file.exists():
-            file.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+        text = "".join(json.dumps(row) + "\n" for row in rows)
+        digest = hashlib.blake2b(text.encode(), digest_size=4).hexdigest()
+        if rows:
+            (arguments.work / f"{name}-{digest}.jsonl").write_text(text, encoding="utf-8")
     for file in sorted(arguments.work.glob("*.jsonl"), key=lambda path: path.stat().st_mtime):
         print(file.name, flush=True)
         with shown(Console(stderr=True)) as ticks:
-            scan(file, out=arguments.work / f"run-{file.stem}", config=None, ticks=ticks, format="prompt-completion", threshold="0.7")
+            # The policy is the cheap one: what is wanted are scores and surprises.
+            scan(file, out=arguments.work / f"run-{file.stem}", ticks=ticks, format="prompt-completion", policy="paper", threshold="0.7")
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from gradsentry.evidence.words import RowWords, Side, split
 from gradsentry.types import Surprises, Vocabulary
 
-CHUNK = 1 << 18
+CHUNK = 1 << 16
 """Words that are counted at a time: bounds the memory of everything that is made of them."""
 
 MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
@@ -64,7 +64,7 @@ class Grams:
     """[m] nats: the sum over its words."""
 
 
-@lru_cache(maxsize=1 << 17)
+@lru_cache(maxsize=1 << 15)
 def number(word: str) -> int:
     """The number of a word; 0 is the edge's."""
     digest = hashlib.blake2b(word.encode("utf-8", "replace"), digest_size=4).digest()
