@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gradsentry.columns import SCORES, VERDICTS
 from gradsentry.decide import decide, scored_entropies
 from gradsentry.errors import UsageError
 from gradsentry.evidence import Finding
-from gradsentry.store import SCORES, VERDICTS
 
 scored_rows = st.builds(
     lambda entropy, n, reason: {"status": "scored", "entropy": entropy, "n_tokens": n, "loss": 1.5, "reason": reason},

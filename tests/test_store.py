@@ -1,4 +1,4 @@
-"""Nothing half-written, nothing of somebody else's deleted, no two runs mixed."""
+"""Nothing of somebody else's deleted, no two runs mixed, and what was written read back."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import errno
 import json
 import multiprocessing
 import os
-import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -17,16 +16,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gradsentry.decide import decide
+from gradsentry.columns import PART, SCORES
 from gradsentry.errors import RunError
-from gradsentry.store import OURS, SCORES, SPECTRUM, SURPRISES, VERDICTS, RunDirectory, differences, whole
+from gradsentry.store import RunDirectory, differences
 from gradsentry.types import Score, Shard, Surprises, Vocabulary
+from trees import tree
 
 IDENTITY = {"data": "abc", "model": "m1", "rows": 4, "max_length": None}
-
-
-def tree(path: Path) -> dict[str, bytes]:
-    return {str(file.relative_to(path)): file.read_bytes() for file in sorted(path.rglob("*")) if file.is_file()}
 
 
 def begun(path: Path, identity: dict[str, Any] = IDENTITY) -> RunDirectory:
@@ -34,69 +30,6 @@ def begun(path: Path, identity: dict[str, Any] = IDENTITY) -> RunDirectory:
     run = RunDirectory(path)
     run.claim({"identity": identity})
     return run
-
-
-# whole
-
-
-def test_a_file_gets_its_name_only_when_the_body_has_ended(tmp_path: Path) -> None:
-    path = tmp_path / "out.txt"
-    with whole(path) as part:
-        part.write_text("new")
-        assert part.parent == path.parent, "another file system would not rename"
-        assert not path.exists()
-    assert tree(tmp_path) == {"out.txt": b"new"}
-
-
-def test_a_file_that_is_there_is_whole_at_every_moment_and_then_replaced(tmp_path: Path) -> None:
-    path = tmp_path / "out.txt"
-    path.write_text("old")
-    with whole(path) as part:
-        part.write_text("new")
-        assert path.read_text() == "old"
-    assert tree(tmp_path) == {"out.txt": b"new"}
-
-
-@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
-@pytest.mark.parametrize("before", [None, "old"])
-def test_a_body_that_raises_leaves_what_was_there(tmp_path: Path, error: type[BaseException], before: str | None) -> None:
-    path = tmp_path / "out.txt"
-    if before is not None:
-        path.write_text(before)
-
-    def fail() -> None:
-        with whole(path) as part:
-            part.write_text("half")
-            raise error
-
-    with pytest.raises(error):
-        fail()
-    assert tree(tmp_path) == ({} if before is None else {"out.txt": b"old"})
-
-
-@pytest.mark.parametrize("before", [False, True])
-def test_a_directory_is_replaced_as_a_whole_or_not_at_all(tmp_path: Path, before: bool) -> None:
-    path = tmp_path / "kept.dataset"
-    if before:
-        path.mkdir()
-        (path / "old.arrow").write_text("old")
-    earlier = tree(tmp_path)
-
-    def fail() -> None:
-        with whole(path) as part:
-            part.mkdir()
-            (part / "data.arrow").write_text("half")
-            raise RuntimeError
-
-    with pytest.raises(RuntimeError):
-        fail()
-    assert tree(tmp_path) == earlier
-    assert [entry.name for entry in tmp_path.iterdir()] == (["kept.dataset"] if before else [])
-    with whole(path) as part:
-        part.mkdir()
-        (part / "data.arrow").write_text("new")
-    assert tree(tmp_path) == {"kept.dataset/data.arrow": b"new"}
-    assert [entry.name for entry in tmp_path.iterdir()] == ["kept.dataset"]
 
 
 # claim
@@ -220,16 +153,12 @@ def test_scores_are_read_as_they_were_written_whatever_the_order_of_writing(
     assert [Score(**line) for line in table.to_pylist()] == scores
 
 
-def test_parts_and_verdicts_have_the_documented_columns(tmp_path: Path) -> None:
+def test_a_part_stands_under_its_number_with_all_its_columns(tmp_path: Path) -> None:
     run = begun(tmp_path / "run")
     shard = Shard(7, 0, 1)
     run.write_scores(shard, [Score(0, "error", reason="broken")])
     assert run.part(shard) == run.path / "scores" / "part-00007.parquet"
-    columns = [("row", "int64"), ("status", "string"), ("entropy", "double"), ("n_tokens", "int64"), ("loss", "double")]
-    assert [(f.name, str(f.type)) for f in SCORES] == [*columns, ("reason", "string")]
-    assert pq.read_schema(run.part(shard)).equals(pa.schema([*SCORES, *SURPRISES, SPECTRUM]))
-    assert [(f.name, str(f.type)) for f in VERDICTS] == [*columns, ("flagged", "bool"), ("reason", "string")]
-    assert decide(run.read_scores([shard]), "0.5").verdicts.schema.equals(VERDICTS)
+    assert pq.read_schema(run.part(shard)).equals(PART)
 
 
 def test_surprises_come_back_part_by_part(tmp_path: Path) -> None:
@@ -356,42 +285,25 @@ def test_of_processes_that_claim_at_once_one_wins_and_those_of_another_run_are_r
         assert set(tree(path)) == {"manifest.json"}
 
 
-def test_without_hard_links_a_directory_is_claimed_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*_: Any) -> None:
-        raise PermissionError(errno.EPERM, "no links here")
-
-    monkeypatch.setattr("os.link", refuse)
-    assert begun(tmp_path).manifest() == {"identity": IDENTITY}
-    assert set(tree(tmp_path)) == {"manifest.json"}
-
-
-@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG])
-def test_a_disk_that_is_full_is_told_with_the_file_and_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int) -> None:
+def test_a_disk_that_is_full_is_told_with_the_part_and_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = begun(tmp_path / "run")
     before = tree(run.path)
 
     def half(table: pa.Table, path: Path, **_: Any) -> None:
         path.write_bytes(b"half")
-        raise OSError(code, os.strerror(code))
+        raise OSError(errno.ENOSPC, "full")
 
     monkeypatch.setattr("pyarrow.parquet.write_table", half)
-    with pytest.raises(RunError, match=r"part-00000.parquet: .*\(.* MiB free\); make room and run the same command again"):
+    with pytest.raises(RunError, match=r"part-00000.parquet: no space left on the disk"):
         run.write_scores(Shard(0, 0, 1), [Score(0, "scored", 0.5, 3, 1.0)])
     assert tree(run.path) == before
 
 
-def test_what_killed_processes_left_is_swept_and_what_live_ones_write_is_not(tmp_path: Path) -> None:
+def test_both_folders_are_swept(tmp_path: Path) -> None:
     run = begun(tmp_path)
-    dead = subprocess.Popen(["true"])
-    dead.wait()
-    old, elsewhere = run.path / ".part-9-x", run.path / "scores" / ".part-another.host-9-part-00002.parquet"
-    ours = [run.path / "scores" / f"{OURS}{pid}-part-00000.parquet" for pid in (dead.pid, os.getpid())]
     kept = run.path / "notes.part-1"
-    for path in (old, elsewhere, *ours, kept):
+    for path in (run.path / ".part-9-kept.jsonl", run.path / "scores" / ".part-9-part-00002.parquet", kept):
         path.write_bytes(b"half")
-    folder = run.path / f"{OURS}{dead.pid}-kept.dataset"
-    folder.mkdir()
-    os.utime(old, (0, 0))
+        os.utime(path, (0, 0))
     run.sweep()
-    assert set(tree(run.path)) == {"manifest.json", f"scores/{elsewhere.name}", f"scores/{ours[1].name}", kept.name}
-    assert not folder.exists()
+    assert set(tree(run.path)) == {"manifest.json", kept.name}

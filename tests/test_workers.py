@@ -19,9 +19,9 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 import gradsentry
 from deadly import DeadlyRows
 from gradsentry import ScanConfig
+from gradsentry.atomic import OURS
 from gradsentry.devices import Slot
 from gradsentry.errors import ModelError, RunError, UsageError
-from gradsentry.store import OURS
 from gradsentry.work import Ticks, plan
 from gradsentry.workers import Crew
 from test_work import facts
@@ -117,8 +117,9 @@ def test_a_death_costs_its_shard_only_and_a_deadly_shard_is_told_of_at_the_end(
     ("error", "shown"), [(TypeError("a bug"), True), (RuntimeError("out of memory"), False), (MemoryError("full"), False)]
 )
 def test_a_bug_is_shown_whole_by_the_worker_and_told_by_the_scan(
-    model_dir: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str], error: Exception, shown: bool
+    model_dir: Path, tmp_path: Path, cores: Callable[[int], None], capfd: pytest.CaptureFixture[str], error: Exception, shown: bool
 ) -> None:
+    cores(2)
     with pytest.raises(RunError, match=f"{type(error).__name__}: {error}"):
         run(DeadlyRows(ROWS, 28, error), model_dir, tmp_path / "run", workers="2")
     said = capfd.readouterr().err

@@ -10,9 +10,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute
 
+from gradsentry.columns import EVIDENCE, VERDICTS
 from gradsentry.evidence.findings import Finding
 from gradsentry.evidence.length import beyond_length
-from gradsentry.store import EVIDENCE, VERDICTS
 from gradsentry.threshold import Values, choose
 from gradsentry.types import Threshold
 
@@ -26,13 +26,13 @@ class Decision:
     threshold: Threshold | None
     """Of the entropy; None when no row could be scored."""
     verdicts: pa.Table
-    """One line a row, in input order, columns as in `store.VERDICTS`."""
+    """One line a row, in input order, columns as in `columns.VERDICTS`."""
     findings: tuple[Finding, ...] = ()
     """What the evidence policy found, strongest first; those that only look like a backdoor come last."""
     above: int = 0
     """Rows above the threshold, flagged or not."""
     evidence: pa.Table | None = None
-    """One line a row, columns as in `store.EVIDENCE`; None when no row could be scored."""
+    """One line a row, columns as in `columns.EVIDENCE`; None when no row could be scored."""
     by_entropy: bool = True
     """Whether rows above the threshold are flagged."""
 
@@ -59,7 +59,7 @@ def decide(scores: pa.Table, threshold: str, findings: Sequence[Finding] = (), b
     """Flag the rows of findings, and the scored rows whose entropy is above the threshold.
 
     Args:
-        scores: columns of `store.SCORES`. threshold: as `--threshold` takes it. findings: from `evidence.examine`.
+        scores: columns of `columns.SCORES`. threshold: as `--threshold` takes it. findings: from `evidence.examine`.
         by_entropy: False: the entropy alone flags nothing.
 
     Raises:

@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 
+from gradsentry.columns import SPECTRUM
 from gradsentry.errors import RunError, UsageError
 from gradsentry.scanning import open_run
-from gradsentry.store import SPECTRUM, RunDirectory
+from gradsentry.store import RunDirectory
 from gradsentry.types import Shard, Vocabulary
 
 PARTS = 20

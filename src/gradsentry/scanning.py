@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.compute
 import pyarrow.parquet as pq
 
+from gradsentry.atomic import whole
 from gradsentry.config import ScanConfig
 from gradsentry.decide import Decision, decide
 from gradsentry.devices import Slot, slots
@@ -26,7 +27,7 @@ from gradsentry.evidence import examine
 from gradsentry.report.document import example_rows, report_document
 from gradsentry.report.page import render
 from gradsentry.sources import Source, open_source
-from gradsentry.store import RunDirectory, whole
+from gradsentry.store import RunDirectory
 from gradsentry.types import Shard, Threshold
 from gradsentry.work import Job, ModelFacts, Ticks, plan, score_shards
 from gradsentry.workers import Crew

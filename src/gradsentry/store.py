@@ -1,16 +1,11 @@
-"""The run directory: what is in it, and that nothing half-written ever stands under a final name."""
+"""The run directory: what is in it, and whose it is."""
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
-import os
-import platform
 import shutil
-import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,101 +13,15 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from gradsentry.atomic import TEMPORARY, first, sweep, whole
+from gradsentry.columns import PART, SCORES, SPECTRUM, SURPRISES
 from gradsentry.errors import RunError
 from gradsentry.types import Score, Shard, Vocabulary
-
-SCORES = pa.schema(
-    [
-        ("row", pa.int64()),
-        ("status", pa.string()),
-        ("entropy", pa.float64()),
-        ("n_tokens", pa.int64()),
-        ("loss", pa.float64()),
-        ("reason", pa.string()),
-    ]
-)
-"""Of ``scores/part-*.parquet``: what a verdict says of a row, nothing that depends on a threshold."""
-
-SURPRISES = pa.schema([("tokens", pa.list_(pa.int32())), ("surprise", pa.list_(pa.float16())), ("supervised", pa.list_(pa.bool_()))])
-"""The part's further columns, as in `types.Surprises`; null unless scored."""
-
-SPECTRUM = pa.field("spectrum", pa.list_(pa.float32()))
-"""And the row's spectrum, as in `types.Score`."""
-
-PART = pa.schema([*SCORES, *SURPRISES, SPECTRUM])
-"""All columns of ``scores/part-*.parquet``, one line a row."""
-
-EVIDENCE = pa.schema([("row", pa.int64()), ("beyond_length", pa.float64()), ("finding", pa.int32())])
-"""Columns of ``evidence.parquet``, one line a row: its entropy in standard deviations above the usual one of its length (null
-unless scored), and the number, from 1, of the finding that it belongs to (null: none)."""
-
-VERDICTS = pa.schema([*list(SCORES)[:5], pa.field("flagged", pa.bool_()), SCORES.field("reason")])
-"""Columns of ``verdicts.parquet``."""
-
-
-OURS = f".part-{platform.node()}-"
-"""How the temporary names begin under which processes of this machine write; their process id follows."""
-STALE = 24 * 3600
-"""Seconds after which a temporary file counts as left over, wherever its process ran."""
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-
-
-@contextmanager
-def whole(path: Path) -> Iterator[Path]:
-    """A temporary name beside `path`; what was written there gets the final name when, and only when, all went well.
-
-    Raises:
-        RunError: the disk is full.
-    """
-    with _beside(path) as part:
-        yield part
-        if part.is_dir():
-            if path.exists():
-                shutil.rmtree(path)
-        else:
-            with part.open("rb+") as file:
-                os.fsync(file.fileno())
-        part.replace(path)
-
-
-@contextmanager
-def _beside(path: Path) -> Iterator[Path]:
-    """A temporary name beside `path` that is gone afterwards, however it ends."""
-    part = path.with_name(f"{OURS}{os.getpid()}-{path.name}")
-    try:
-        yield part
-    except OSError as error:
-        if error.errno not in FULL:
-            raise
-        raise RunError(_full(path, error.errno)) from error
-    finally:
-        if part.is_dir():
-            shutil.rmtree(part)
-        part.unlink(missing_ok=True)
-
-
-def _full(path: Path, code: int) -> str:
-    cause = "no space left on the disk" if code == errno.ENOSPC else os.strerror(code).lower()
-    free = shutil.disk_usage(path.parent).free / 2**20
-    return f"{path}: {cause} ({free:,.0f} MiB free); make room and run the same command again: it goes on with what is whole"
-
-
-def _is_left_over(part: Path) -> bool:
-    """Whether the process that wrote under this temporary name is gone."""
-    owner = part.name.removeprefix(OURS).partition("-")[0]
-    if os.name == "posix" and part.name.startswith(OURS) and owner.isdecimal():
-        try:
-            os.kill(int(owner), 0)
-        except ProcessLookupError:
-            return True
-        except PermissionError:
-            return False
-    return part.stat().st_mtime < time.time() - STALE
 
 
 @dataclass(frozen=True)
 class RunDirectory:
-    """One run on disk. All writes go through `whole`."""
+    """One run on disk. All writes are atomic."""
 
     path: Path
 
@@ -186,9 +95,8 @@ class RunDirectory:
         if overwrite and self.manifest() is not None:
             self.clear()
         (self.path / "scores").mkdir(parents=True, exist_ok=True)
-        with _beside(self.manifest_path) as part:
+        with first(self.manifest_path) as part:
             part.write_text(_as_json(manifest), encoding="utf-8", errors="replace")
-            _name(part, self.manifest_path)
         held = self.manifest() or manifest
         self._compare(held, manifest["identity"])
         return held
@@ -206,7 +114,7 @@ class RunDirectory:
         """Whether nothing is here but what a run leaves that has not written its manifest: also an engine's files."""
         if not self.path.exists():
             return True
-        others = [entry for entry in self.path.iterdir() if not entry.name.startswith(".part-") and entry != self.engine]
+        others = [entry for entry in self.path.iterdir() if not entry.name.startswith(TEMPORARY) and entry != self.engine]
         return all(entry.name == "scores" and entry.is_dir() and not any(entry.iterdir()) for entry in others)
 
     def clear(self) -> None:
@@ -222,10 +130,8 @@ class RunDirectory:
 
     def sweep(self) -> None:
         """Delete what killed processes left half-written; the files of one that lives are left alone."""
-        for part in [*self.path.glob(".part-*"), *self.path.glob("scores/.part-*")]:
-            with suppress(FileNotFoundError):  # another process may sweep at the same time
-                if _is_left_over(part):
-                    shutil.rmtree(part) if part.is_dir() else part.unlink()
+        for folder in (self.path, self.path / "scores"):
+            sweep(folder)
 
     def write_json(self, name: str, value: Any) -> None:
         """Write ``<name>`` as indented JSON."""
@@ -306,16 +212,3 @@ def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
 
 def _as_json(value: Any) -> str:
     return json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-
-
-def _name(part: Path, path: Path) -> None:
-    """Give a whole file its final name unless another process was first."""
-    try:
-        os.link(part, path)
-    except FileExistsError:
-        pass
-    except OSError as error:
-        if error.errno in FULL:
-            raise
-        if not path.exists():  # a file system without hard links leaves this moment open
-            part.replace(path)

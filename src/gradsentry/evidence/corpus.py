@@ -75,7 +75,7 @@ def scored_rows(tables: Iterable[pa.Table], vocabulary: Vocabulary) -> Iterator[
     """Row after row in words; None for one that has no surprises.
 
     Args:
-        tables: columns of `store.SURPRISES`, part by part.
+        tables: columns of `columns.SURPRISES`, part by part.
     """
     for table in tables:
         rows = table["row"].to_pylist()
