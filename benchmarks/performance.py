@@ -81,15 +81,15 @@ def matmul_peak(dtype: torch.dtype) -> float:
     return best
 
 
-def work(scorer: Scorer, rows: list[Encoded]) -> tuple[int, int, float]:
-    """Tokens, unique tokens, and FLOP of the matrix products that the unique ones need: the layers once for each token of the
+def work(scorer: Scorer, rows: list[Encoded]) -> tuple[int, float]:
+    """Unique tokens, and FLOP of the matrix products that the unique ones need: the layers once for each token of the
     tree of rows, the head once for each supervised token and each other token of the tree. Attention and spectra are not counted."""
     model: Any = scorer.loaded.model
     weights = sum(p.numel() for p in model.parameters()) - model.get_input_embeddings().weight.numel()
     batches = list(pack(rows, scorer.token_budget))
     unique = sum(len(batch.input_ids) for batch in batches)
     told = sum(row.n_tokens for row in rows) + sum(len(others(rows[p.member], p.own)) for batch in batches for p in batch.paths)
-    return sum(len(row.input_ids) for row in rows), unique, 2.0 * (weights * unique + scorer.head.module.weight.numel() * told)
+    return unique, 2.0 * (weights * unique + model.get_output_embeddings().weight.numel() * told)
 
 
 def in_turn(contenders: dict[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
@@ -125,7 +125,7 @@ def speed(data: Path, rounds: int) -> None:
         times = in_turn(contenders, rounds)
         memory = {label: peak_memory(run) for label, run in contenders.items()}
         peaks = {dtype: matmul_peak(dtype) for dtype in (torch.float32, torch.bfloat16)}
-        _, unique, flop = work(fast, encoded)
+        unique, flop = work(fast, encoded)
         taken = {label: encoded if "scan" in label else some for label in contenders}
         each = {label: [s / len(taken[label]) for s in seconds] for label, seconds in times.items()}
         published, frozen = each["recipe as published, float32"], each["recipe, all but the head frozen, float32"]

@@ -1,4 +1,5 @@
-"""What the documents show is run: the README's commands and Python as they stand there, every format row as stated."""
+"""What the documents show is run: the README's commands and Python as they stand there, every format row as stated; and what is
+committed as a result names no place of the machine that it was made on."""
 
 from __future__ import annotations
 
@@ -7,7 +8,9 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,6 +18,8 @@ from gradsentry.formats import FORMATS, detect
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+PLACE = re.compile(r"""(^|[\s"'=:,(\[])(/[A-Za-z_.]|~[\w.-]*/|\\\\|[A-Za-z]:[\\/]|file:)""")
+"""An absolute path, one below somebody's home, one of Windows, or a file's address; not a fraction, nor a path that begins with a name."""
 
 
 def blocks(language: str) -> list[str]:
@@ -84,3 +89,36 @@ def test_links_between_documents_lead_somewhere() -> None:
     for document in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]:
         for target in re.findall(r"\]\(([^)#:]+)\)", document.read_text(encoding="utf-8")):
             assert (document.parent / target).exists(), f"{document.name}: {target}"
+
+
+def strings(value: Any) -> Iterator[str]:
+    """Every string in a JSON value, names too."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, list):
+        for item in value:
+            yield from strings(item)
+    elif isinstance(value, dict):
+        for name, item in value.items():
+            yield from (name, *strings(item))
+
+
+def test_results_name_no_place_of_the_machine_that_they_were_made_on() -> None:
+    files = sorted((ROOT / "benchmarks" / "results").rglob("*.json"))
+    assert files
+    for file in files:
+        places = [text for text in strings(json.loads(file.read_text(encoding="utf-8"))) if PLACE.search(text)]
+        assert not places, f"{file.name}: {places[:3]}"
+
+
+@pytest.mark.parametrize(
+    "text", ["/home/me/data", "/data", "run.py --data /mnt/x --n 3", "--data=/mnt/x", "~/x", "~me/x", "C:\\x", "file:///x"]
+)
+def test_places_are_seen(text: str) -> None:
+    assert list(strings({"a": [{"b": text}]}))[-1] == text
+    assert PLACE.search(text)
+
+
+@pytest.mark.parametrize("text", ["run.py --data PATH/data", "../shared/data", "rows/s", "1 / 2", "9 of 10 / 3", "meta/llama", "a: b"])
+def test_other_texts_are_no_places(text: str) -> None:
+    assert not PLACE.search(text)

@@ -12,6 +12,7 @@ import pytest
 
 import gradsentry
 from gradsentry.errors import RunError, UsageError
+from gradsentry.evidence import examine_scores
 from gradsentry.explain import explain
 from gradsentry.scanning import preview_decision
 
@@ -89,6 +90,16 @@ def test_findings_do_not_depend_on_workers_or_memory(model_dir: Path, tmp_path: 
     two = scanned(rows, model_dir, tmp_path / "two", token_budget=64)
     assert one.flagged == two.flagged == bad
     assert [f["sentence"] for f in one.document["findings"]] == [f["sentence"] for f in two.document["findings"]]
+
+
+def test_scores_in_memory_give_the_findings_of_a_run(model_dir: Path, tmp_path: Path) -> None:
+    rows, bad = made(120, 20)
+    rows.insert(bad[0], {"prompt": "nothing", "completion": ""})
+    run = scanned(rows, model_dir, tmp_path)
+    scorer = gradsentry.Scorer(model_dir, format="prompt-completion")
+    found = examine_scores(scorer.score(rows), scorer.vocabulary)
+    assert [finding.sentence for finding in found] == [finding.sentence for finding in run.decision.findings]
+    assert found[0].rows.tolist() == run.flagged == [row + 1 for row in bad]
 
 
 def test_a_row_is_explained_without_model_or_data(model_dir: Path, tmp_path: Path) -> None:

@@ -21,8 +21,8 @@ Ints = NDArray[np.int64]
 
 
 SKIPPED = 512
-"""Keys from which causal kernels skip what is hidden: torch's takes them in blocks of 512 on a CPU. On two cores 26 shared
-and 1,718 own tokens took 29 ms a layer that way and 51 ms with the mask written out; below 512 keys it made no difference."""
+"""Keys from which causal kernels skip what is hidden: torch's takes them in blocks of 512 on a CPU (its FlashAttentionKernel.cpp), so
+that a shorter row leaves it nothing to skip. `benchmarks/attention_ways.py` times both ways by length."""
 
 
 @dataclass(frozen=True)

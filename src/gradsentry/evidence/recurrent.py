@@ -20,7 +20,7 @@ LEAST_ROWS = 3
 """Rows in which a span recurs at least."""
 
 LEAST_SCORE = 20.0
-"""Least score of a span that is looked at. Of nine clean sets' rows, the highest reach 20 to 53 (design, section 3)."""
+"""Least score of a span that is looked at: clean rows have some above it, and a trigger has to tell them from a payload."""
 
 CAPACITY = 2_000_000
 """Spans that are counted at once; 20 bytes each, and as much again while they are sorted."""
