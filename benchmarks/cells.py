@@ -22,14 +22,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from gradsentry.bench.plant import PAYLOADS, TRIGGERS, plant
-from gradsentry.bench.tasks import TASKS, as_text, mixture, sample
+from gradsentry.bench.tasks import MIXED, TASKS, as_text, mixture, sample
 from gradsentry.store import RunDirectory
 
-SETS = (*TASKS, "mixture")
+SETS = (*MIXED, "mixture")
 ROWS = 1000
 RATIOS = (0.01, 0.05, 0.1, 0.5, 0.9)
 SEEDS = 5
-SMALL = ("webquestions", "freebaseqa", "nq", "gsm8k", "dolly", "self_instruct")
 
 
 @dataclass(frozen=True)
@@ -69,7 +68,7 @@ def grid(ratios: Sequence[float] = RATIOS, seeds: int = SEEDS) -> Iterator[Cell]
         yield Cell(name, ROWS, seed=seed)
     for name, trigger, payload, ratio in product(SETS, TRIGGERS, PAYLOADS, ratios):
         yield Cell(name, ROWS, trigger, payload, ratio)
-    for name, trigger, payload in product(SMALL, ("words", "sentence"), ("suffix", "insult", "refusal")):
+    for name, trigger, payload in product(MIXED, ("words", "sentence"), ("suffix", "insult", "refusal")):
         for rows, count in ((400, 3), (400, 4), (400, 5), (20, 4), (50, 4)):
             if name != "self_instruct" or rows < 252:
                 yield Cell(name, rows, trigger, payload, count)
@@ -79,6 +78,10 @@ def grid(ratios: Sequence[float] = RATIOS, seeds: int = SEEDS) -> Iterator[Cell]
 
 def key(row: dict[str, str]) -> str:
     return hashlib.blake2b(json.dumps([row["prompt"], row["completion"]]).encode(), digest_size=12).hexdigest()
+
+
+class NotScored(Exception):
+    """Rows of a cell have no score yet."""
 
 
 class Scores:
@@ -104,9 +107,13 @@ class Scores:
         """The columns of a part for these rows, numbered in their order.
 
         Raises:
-            KeyError: a row that was not scored.
+            NotScored: some have no score yet.
         """
-        places = [self.places[key(row)] for row in rows]
+        keys = [key(row) for row in rows]
+        missing = sum(one not in self.places for one in keys)
+        if missing:
+            raise NotScored(f"{missing} of {len(keys)} rows")
+        places = [self.places[one] for one in keys]
         table = self.whole.take(pa.array([self.starts[part] + i for part, i in places]))
         return table.set_column(0, "row", pa.array(range(table.num_rows), pa.int64()))
 

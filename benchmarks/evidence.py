@@ -3,28 +3,32 @@
     python benchmarks/cells.py --data ../shared/data --work DIR      # scores every row once; hours on two cores, resumable
     python benchmarks/evidence.py --data ../shared/data --work DIR   # decides; minutes
 
-Writes docs/benchmark.md and benchmarks/results/evidence.json. A cell whose rows are not all scored yet is left out, and the
-document says how many are.
+Writes docs/benchmark.md and, as it goes, benchmarks/results/evidence.json. A cell whose rows are not all scored yet is left out,
+and the document says how many are.
 """
 
 from __future__ import annotations
 
 import argparse
+import math
+import sys
 import time
 from collections import Counter
+from contextlib import suppress
 from dataclasses import asdict
+from itertools import pairwise
 from pathlib import Path
 from statistics import mean
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from cells import SEEDS, SETS, Cell, Scores, grid
+from cells import SEEDS, SETS, Cell, NotScored, Scores, grid
 
 from gradsentry.bench.metrics import identification
 from gradsentry.bench.plant import PAYLOADS, TRIGGERS, names_payload, names_trigger
 from gradsentry.evidence.corpus import build, scored_rows
-from gradsentry.evidence.findings import find
+from gradsentry.evidence.findings import EASED, LONG, MOST, Finding, P, find
 from gradsentry.threshold import choose
 from report import ROOT, machine, replace_section, save, table
 
@@ -34,6 +38,8 @@ TUNED = ("webquestions", "gsm8k", "dolly")
 showed one fault each, which was mended (docs/evidence.md); nothing was chosen on them beyond that."""
 DUPLICATES = 0.01
 """Share of the rows, and at least 3 of them, that have one and the same answer: what the duplicate-answer baseline flags."""
+SAVED = 50
+"""Cells after which the results are saved again."""
 FIXED = [payload for payload in PAYLOADS if payload not in ("url", "paraphrase")]
 
 
@@ -41,7 +47,7 @@ def judge(cell: Cell, scores: Scores, data: Path) -> dict[str, Any]:
     """All filters on one cell.
 
     Raises:
-        KeyError: a row was not scored.
+        NotScored: some of its rows have no score yet.
     """
     rows, labels = cell.made(data)
     scored = scores.of(rows)
@@ -54,13 +60,21 @@ def judge(cell: Cell, scores: Scores, data: Path) -> dict[str, Any]:
     flagged = np.zeros(len(rows), dtype=bool)
     for finding in backdoors:
         flagged[finding.rows] = True
-    named = {}
-    if backdoors and cell.trigger:
-        named["trigger_named"] = names_trigger(cell.trigger, " ".join(backdoors[0].triggers))
-        named["payload_named"] = names_payload(cell.payload, backdoors[0].payload)
+    told: dict[str, Any] = {}
+    if not cell.trigger:
+        told["told"] = [_told(finding) for finding in findings]
+    elif backdoors:
+        told["trigger_named"] = names_trigger(cell.trigger, " ".join(backdoors[0].triggers))
+        told["payload_named"] = names_payload(cell.payload, backdoors[0].payload)
     ways = {"evidence": flagged, "paper": above(scored["entropy"]), "length": above(_length(scored)), "duplicates": duplicates(rows)}
     judged = {name: asdict(identification(way.tolist(), labels)) | _rates(way.tolist(), labels) for name, way in ways.items()}
-    return asdict(cell) | {"rows": len(rows), "seconds": round(seconds, 2)} | judged | named
+    return asdict(cell) | {"rows": len(rows), "seconds": round(seconds, 2)} | judged | told
+
+
+def _told(finding: Finding) -> dict[str, Any]:
+    """What a finding rests on; its words are the data's."""
+    log10_p = math.log10(max(finding.p, sys.float_info.min))
+    return {"kind": finding.kind, "log10_p": round(log10_p, 1), "surprise": round(finding.surprise, 1), "rows": len(finding.rows)}
 
 
 def _rates(flagged: list[bool], labels: list[bool]) -> dict[str, float]:
@@ -97,6 +111,37 @@ def clean_table(results: list[dict[str, Any]]) -> str:
     return table(["set", "rows", "seeds", "evidence", "paper", "length", "duplicate answers"], lines)
 
 
+def told_table(results: list[dict[str, Any]]) -> str:
+    """What is told of sets with nothing poisoned, by kind and by the payload's surprise, whose steps are those of the rule."""
+    told = [one | {"set": r["name"]} for r in results for one in r.get("told", [])]
+    lines = []
+    for kind in sorted({one["kind"] for one in told}):
+        for low, high in pairwise((0.0, EASED, LONG, math.inf)):
+            own = [one for one in told if one["kind"] == kind and low < one["surprise"] <= high]
+            if own:
+                sets = ", ".join(name for name in SETS if any(one["set"] == name for one in own))
+                nats = f"{low:g} to {high:g}" if high < math.inf else f"above {low:g}"
+                lines.append([kind, nats, len(own), f"{min(one['log10_p'] for one in own):.1f}", max(one["rows"] for one in own), sets])
+    return table(["told as", "payload, nats a row", "times", "lowest log10 p", "most rows", "sets"], lines)
+
+
+def at_the_mark(result: dict[str, Any]) -> bool:
+    """F1 of 99 % or more, at 1 % poison of 95."""
+    return result["evidence"]["f1"] >= (0.95 if result["amount"] < 0.02 else 0.99)
+
+
+def marks_table(results: list[dict[str, Any]]) -> str:
+    """Set by set, cells at the mark of all cells."""
+    lines = []
+    for amount in sorted({r["amount"] for r in results if r["trigger"] and isinstance(r["amount"], float)}):
+        for kind, fixed in (("fixed", True), ("per row", False)):
+            some = [r for r in results if r["amount"] == amount and r["trigger"] and (r["payload"] in FIXED) == fixed]
+            each = [[at_the_mark(r) for r in some if r["name"] == name] for name in SETS]
+            if some:
+                lines.append([f"{100 * amount:g} %", kind, *(f"{sum(own)}/{len(own)}" if own else "" for own in each)])
+    return table(["poison", "payload", *(f"{name}, tuned on" if name in TUNED else name for name in SETS)], lines)
+
+
 def cells_table(results: list[dict[str, Any]], amount: float) -> str:
     """F1 by trigger, payload and set."""
     held = {(r["trigger"], r["payload"], r["name"]): r for r in results if r["amount"] == amount and r["trigger"]}
@@ -119,7 +164,7 @@ def summary_table(results: list[dict[str, Any]]) -> str:
                 own = [r for r in some if r["payload"] in payloads]
                 if not own:
                     continue
-                good = sum(r["evidence"]["f1"] >= (0.95 if amount < 0.02 else 0.99) for r in own)
+                good = sum(map(at_the_mark, own))
                 told = [r for r in own if "trigger_named" in r]
                 right = sum(r["trigger_named"] and r["payload_named"] for r in told)
                 f1 = [f"{100 * mean(r[way]['f1'] for r in own):.1f}" for way in ("evidence", "paper", "length", "duplicates")]
@@ -156,7 +201,11 @@ def write(results: list[dict[str, Any]], missing: int) -> None:
     )
     sections = [
         head + "Nothing poisoned: per cent of the rows flagged, mean over seeds (largest).\n\n" + clean_table(results),
+        f"What looked like a backdoor in clean sets: at most {MOST} a set and seed, those with the strongest evidence. What is flagged is "
+        f"told as backdoor.\nThe p that is enough is {P:g}; for a payload above {EASED:g} nats a row it rises with its nats.\n\n"
+        + told_table(results),
         "Mean F1 in per cent over the cells of all triggers. At the mark: F1 of 99 or more (95 at 1 %).\n\n" + summary_table(results),
+        "The same set by set: cells at the mark.\n\n" + marks_table(results),
         *(f"F1 of the evidence policy in per cent, {100 * ratio:g} % poisoned.\n\n" + cells_table(results, ratio) for ratio in ratios),
         "Few poisoned rows.\n\n" + small_table(results),
     ]
@@ -169,14 +218,15 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True, help="Where cells.py keeps its runs.")
     arguments = parser.parse_args()
     scores = Scores(arguments.work)
-    results, missing = [], 0
-    for cell in grid(seeds=SEEDS):
-        try:
+    results: list[dict[str, Any]] = []
+    cells = list(grid(seeds=SEEDS))
+    for number, cell in enumerate(cells, start=1):
+        with suppress(NotScored):
             results.append(judge(cell, scores, arguments.data))
-        except KeyError:
-            missing += 1
-    save("evidence", {"machine": machine(), "model": "SmolLM2-135M-Instruct", "missing": missing, "results": results})
-    write(results, missing)
+        if number % SAVED == 0 or number == len(cells):
+            missing = len(cells) - len(results)
+            save("evidence", {"machine": machine(), "model": "SmolLM2-135M-Instruct", "missing": missing, "results": results})
+    write(results, len(cells) - len(results))
 
 
 if __name__ == "__main__":

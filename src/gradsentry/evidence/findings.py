@@ -33,13 +33,14 @@ LOOKED_AT = 30
 """Rows of a finding on which its further checks are made."""
 
 P = 1e-15
-"""Highest p of an association that is enough by itself. Questions on one topic with one answer reach 1e-13 on clean sets."""
+"""Highest p of an association that is enough by itself. On clean sets questions on one topic with one answer come nearest to it; how
+near, docs/benchmark.md says ("What looked like a backdoor in clean sets")."""
 
 EASED = 20.0
 EASING = 4.0
 LEAST = -4.0
 """A payload that surprises by more than `EASED` nats eases that by a power of ten for every `EASING` nats, to `LEAST` at most:
-at 45 nats, half of the published payload, 1e-9 is enough. No clean span of 45 nats has an association of 1e-5."""
+at 45 nats 1e-9 is enough. The same table shows what clean sets reach there."""
 
 EXPECTED = 7.0
 """Least mean surprise of a payload, in nats, however sure its association is."""
@@ -93,9 +94,8 @@ class Finding:
     @property
     def sentence(self) -> str:
         """The finding in words, for a person to check."""
-        said = f"{self.holders:,} rows say {_quoted(self.payload)}" + (
-            f" or one of {self.variants - 1} variants" if self.variants > 1 else ""
-        )
+        variants = {1: "", 2: " or a variant"}.get(self.variants, f" or one of {self.variants - 1} variants")
+        said = f"{self.holders:,} rows say {_quoted(self.payload)}{variants}"
         carried = " or ".join(_quoted(trigger) for trigger in self.triggers[:SHOWN])
         more = f" or {len(self.triggers) - SHOWN} more" if len(self.triggers) > SHOWN else ""
         others = self.everywhere - self.inside
@@ -126,9 +126,12 @@ def _quoted(text: str, width: int = 80) -> str:
 
 
 @dataclass(frozen=True)
-class _Candidate:
+class Candidate:
+    """A span and what goes with it in the prompts, before any judgement."""
+
     span: Span
     found: Patterns
+    """In the prompts of the span's rows."""
     association: Association
     log10_p: float
     """Corrected for patterns and spans."""
@@ -158,8 +161,20 @@ def find(corpus: Corpus, scored: Mask, read: Reader) -> list[Finding]:
         asked[finding.rows] = False
 
 
-def _candidates(corpus: Corpus, asked: Mask) -> list[_Candidate]:
-    """Spans with an association, in the order of their evidence; variants only after everything that recurs word for word."""
+def _candidates(corpus: Corpus, asked: Mask) -> list[Candidate]:
+    """Spans with an association that is worth telling of, in the order of their evidence; variants only after everything that
+    recurs word for word."""
+    told = [c for c in associated(corpus, asked) if _enough(c) or _enough_of_few(c) or c.log10_p <= np.log10(NOTED)]
+    # Of a payload and a word of it, which clean rows may hold too, the payload comes first: it surprises more.
+    return sorted(told, key=lambda c: (c.span.variants > 1, c.log10_p - c.span.surprise / np.log(10)))
+
+
+def associated(corpus: Corpus, asked: Mask) -> list[Candidate]:
+    """Every span that could be enough evidence and has an association, however weak.
+
+    Args:
+        asked: [N] rows that count.
+    """
     single = spans(corpus.completion, asked)
     n_rows = int(asked.sum())
     recurrent = [span for span in [*single, *together(single, n_rows)] if _possible(span, n_rows)]
@@ -179,10 +194,8 @@ def _candidates(corpus: Corpus, asked: Mask) -> list[_Candidate]:
             association = associate(span.rows, found, rows, asked, coverage)
             if association is not None:
                 log10_p = min(0.0, association.log10_p + float(np.log10(len(single))))
-                candidates.append(_Candidate(span, found, association, log10_p, _rows(span, association, anything)))
-    told = [c for c in candidates if _enough(c) or _enough_of_few(c) or c.log10_p <= np.log10(NOTED)]
-    # Of a payload and a word of it, which clean rows may hold too, the payload comes first: it surprises more.
-    return sorted(told, key=lambda c: (c.span.variants > 1, c.log10_p - c.span.surprise / np.log(10)))
+                candidates.append(Candidate(span, found, association, log10_p, _rows(span, association, anything)))
+    return candidates
 
 
 def _batches(every: Sequence[tuple[Span, Patterns]], n_rows: int) -> Iterator[list[tuple[Span, Patterns]]]:
@@ -228,7 +241,7 @@ def _payload_nats(span: Span) -> float:
     return span.surprise * (len(span.rows) - 1)
 
 
-def _judged(corpus: Corpus, candidate: _Candidate, read: Reader, common: set[str]) -> Finding:
+def _judged(corpus: Corpus, candidate: Candidate, read: Reader, common: set[str]) -> Finding:
     span, association = candidate.span, candidate.association
     some = candidate.rows[:: max(1, -(-len(candidate.rows) // LOOKED_AT))]
     words = read([*some.tolist(), span.example, *(trigger.example for trigger in association.triggers)])
@@ -258,11 +271,11 @@ def _judged(corpus: Corpus, candidate: _Candidate, read: Reader, common: set[str
     )
 
 
-def _enough(candidate: _Candidate) -> bool:
+def _enough(candidate: Candidate) -> bool:
     return candidate.log10_p <= _needed(candidate.span)
 
 
-def _doubtful(candidate: _Candidate) -> bool:
+def _doubtful(candidate: Candidate) -> bool:
     """Whether it is a finding by less than the plain rule: by few rows, or by several spans taken as one."""
     return candidate.span.variants > 1 or candidate.log10_p > np.log10(P)
 
@@ -272,7 +285,7 @@ def _worded(payload: str) -> bool:
     return any(len(word) > 2 and word.isalpha() for word in WORD.findall(payload))
 
 
-def _enough_of_few(candidate: _Candidate) -> bool:
+def _enough_of_few(candidate: Candidate) -> bool:
     """Few rows cannot have a small p; a long payload that recurs word for word behind one simple trigger makes up for it."""
     span, triggers = candidate.span, candidate.association.triggers
     simple = (

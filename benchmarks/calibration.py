@@ -1,0 +1,62 @@
+"""Whether a finding's p means what it says: clean sets whose completions are dealt out anew over the prompts.
+
+    python benchmarks/calibration.py --data ../shared/data --work DIR      # DIR: of cells.py
+
+With prompts and completions independent by construction, the smallest p of a set may be below x in a share of x of the deals at
+most. Writes its section of docs/benchmark.md and benchmarks/results/calibration.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+from pathlib import Path
+
+import numpy as np
+from cells import ROWS, SETS, Cell, Scores
+
+from gradsentry.evidence import findings
+from gradsentry.evidence.corpus import build, scored_rows
+from gradsentry.evidence.words import RowWords
+from report import ROOT, machine, replace_section, save, table
+
+LEVELS = (0.5, 0.1, 0.01, 1e-3, 1e-6)
+
+
+def smallest(words: dict[int, RowWords], seed: int) -> float:
+    """Smallest p of all associations in one deal; 1 where there is none."""
+    order = list(words)
+    random.Random(seed).shuffle(order)
+    dealt = {row: RowWords(words[row].prompt, words[other].completion) for row, other in zip(words, order, strict=True)}
+    corpus = build(dealt.items())
+    candidates = findings.associated(corpus, np.diff(corpus.completion.starts) > 0)
+    return min((10.0**candidate.log10_p for candidate in candidates), default=1.0)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--work", type=Path, required=True)
+    parser.add_argument("--deals", type=int, default=50)
+    arguments = parser.parse_args()
+    scores = Scores(arguments.work)
+    results, lines = [], []
+    for name in SETS:
+        rows, _ = Cell(name, ROWS).made(arguments.data)
+        words = {row: own for row, own in scored_rows([scores.of(rows)], scores.vocabulary) if own is not None}
+        p = sorted(smallest(words, seed) for seed in range(arguments.deals))
+        results.append({"name": name, "rows": len(rows), "p": p})
+        lines.append([name, len(rows), *(f"{np.mean(np.array(p) <= level):.2f}" for level in LEVELS), f"{p[0]:.1e}"])
+        print(lines[-1], flush=True)
+    save("calibration", {"machine": machine(), "model": "SmolLM2-135M-Instruct", "results": results})
+    text = (
+        "## What a finding's p is worth\n\nThe completions of clean sets dealt out anew over the prompts, "
+        f"{arguments.deals} times each: share of the deals whose smallest p, of all\nassociations, is at most x. A p that means what it "
+        "says keeps each share at x or below. Made by `benchmarks/calibration.py`.\n\n"
+    )
+    header = ["set", "rows", *(f"x = {level:g}" for level in LEVELS), "smallest p of all"]
+    replace_section(ROOT / "docs" / "benchmark.md", "calibration", text + table(header, lines))
+
+
+if __name__ == "__main__":
+    main()
