@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gradsentry.columns import SCORES
 from gradsentry.config import ScanConfig
 from gradsentry.decide import Decision, decide
 from gradsentry.evidence.findings import Finding, Kind
@@ -18,7 +19,7 @@ from gradsentry.report.document import LISTED, PREVIEW, example_rows, report_doc
 from gradsentry.report.page import BARS, HEIGHT, WIDTH, histogram, render
 from gradsentry.report.text import visible
 from gradsentry.sources import open_source
-from gradsentry.store import SCORES
+from hostile import HOSTILE
 
 
 class Page(HTMLParser):
@@ -94,21 +95,6 @@ EXPECTED_ELEMENTS = {
     *("table", "thead", "tbody", "tr", "th", "td"),
 }
 
-HOSTILE = [
-    "<script>alert(1)</script>",
-    "<img src=x onerror=alert(1)>",
-    "</td></table><iframe src='http://evil'></iframe>",
-    '" onmouseover="alert(1)',
-    "'><svg onload=alert(1)>",
-    "{{ 7 * 7 }}{% raw %}",
-    "&lt;script&gt;&#x3c;",
-    "<!-- ",
-    "]]></style></title><script>",
-    "\x1b[2J\x1b]0;title\x07",
-    "user\u202e\u2066gpj.exe",
-    "bell \x07 and \x00 and \ufeff",
-]
-
 
 @pytest.mark.parametrize("text", HOSTILE)
 def test_a_hostile_text_stays_text_wherever_it_stands(text: str) -> None:
@@ -175,6 +161,13 @@ def test_bars_and_threshold_line_stand_where_they_should() -> None:
     line = next(line for line in page.all("line") if line["x1"] == line["x2"])
     assert float(line["x1"] or "") == WIDTH / 2
     assert "threshold 0.500" in page.text
+
+
+@pytest.mark.parametrize("threshold", ["0.0", "0.3", "1.0"])
+def test_the_threshold_is_named_within_the_drawing(threshold: str) -> None:
+    (name, *_) = (float(text["x"] or "") for text in page_of(plain(2), [0.1, 0.9], threshold).all("text"))
+    assert 80 <= name <= WIDTH - 80
+    assert name == WIDTH * float(threshold) or threshold in ("0.0", "1.0")
 
 
 def test_a_fallback_is_warned_of_with_its_reason() -> None:
