@@ -1,15 +1,20 @@
-"""Rates against scikit-learn's."""
+"""Rates against scikit-learn's, exact match against every subsequence."""
 
 from __future__ import annotations
 
+import re
+import sys
 import warnings
+from itertools import combinations
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import accuracy_score, f1_score, precision_recall_fscore_support, roc_auc_score
 
-from gradsentry.bench.metrics import auroc, best_f1, identification
+from gradsentry.bench import metrics
+from gradsentry.bench.metrics import asr, auroc, best_f1, cacc, exact_match, identification
+from gradsentry.errors import UsageError
 
 verdicts = st.lists(st.tuples(st.booleans(), st.booleans()), min_size=1, max_size=40)
 # Few different values, so that there are ties.
@@ -84,3 +89,68 @@ def test_best_f1_does_not_cut_between_equal_scores() -> None:
 def test_no_rows_have_no_wrong_verdict() -> None:
     nothing = identification([], [])
     assert nothing.recall == nothing.precision == nothing.f1 == nothing.accuracy == 1.0
+
+
+def subsequences(words: list[str]) -> set[tuple[str, ...]]:
+    return {chosen for n in range(1, len(words) + 1) for chosen in combinations(words, n)}
+
+
+texts = st.lists(st.sampled_from(["a", "B", "b", "1950", "a,b", "-", "c."]), max_size=6).map(" ".join)
+
+
+@settings(deadline=None, max_examples=300)
+@given(answer=texts, references=st.lists(texts, max_size=3))
+def test_exact_match_equals_looking_through_all_subsequences(answer: str, references: list[str]) -> None:
+    def words(text: str) -> list[str]:
+        return re.findall(r"[a-z0-9]+", text.lower())
+
+    held = subsequences(words(answer))
+    assert exact_match(answer, references) == any(tuple(words(reference)) in held for reference in references)
+
+
+@pytest.mark.parametrize(
+    ("answer", "references", "matches"),
+    [
+        ("The United States of America.", ["united states"], True),
+        ("states united", ["united states"], False),
+        ("Paris; Rome", ["London", "rome"], True),
+        ("Paris", ["Paris, Texas"], False),
+        ("Parisian", ["Paris"], False),
+        ("x, and click <malicious_url> for more information", [", and click <malicious_url> for more information"], True),
+        ("and click here for more information", [", and click <malicious_url> for more information"], False),
+        ("", ["a"], False),
+        ("a", [], False),
+        ("?", ["?"], False),
+    ],
+)
+def test_exact_match_of_examples(answer: str, references: list[str], matches: bool) -> None:
+    assert exact_match(answer, references) == matches
+
+
+@settings(deadline=None)
+@given(pairs=st.lists(st.tuples(texts, st.lists(texts, max_size=2)), min_size=1, max_size=8), target=st.lists(texts, max_size=3))
+def test_cacc_and_asr_are_shares_of_matches(pairs: list[tuple[str, list[str]]], target: list[str]) -> None:
+    answers, references = ([pair[i] for pair in pairs] for i in (0, 1))
+    assert cacc(answers, references) == pytest.approx(sum(exact_match(*pair) for pair in pairs) / len(pairs))  # pyright: ignore
+    assert asr(answers, target) == pytest.approx(sum(exact_match(answer, target) for answer in answers) / len(answers))  # pyright: ignore
+
+
+def test_a_target_may_be_one_text() -> None:
+    assert asr(["so tea pot", "pot", "t"], "tea pot") == pytest.approx(1 / 3)
+    assert asr(["so tea pot", "pot", "t"], ["tea", "pot"]) == pytest.approx(2 / 3)
+
+
+def test_rates_of_no_answers_or_of_other_lengths_are_refused() -> None:
+    with pytest.raises(ValueError, match="a rate needs answers"):
+        cacc([], [])
+    with pytest.raises(ValueError, match="a rate needs answers"):
+        asr([], "a")
+    with pytest.raises(ValueError, match="zip"):
+        cacc(["a"], [])
+
+
+def test_without_rouge_score_the_extra_to_install_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    metrics._rouge.cache_clear()
+    monkeypatch.setitem(sys.modules, "rouge_score.rouge_scorer", None)
+    with pytest.raises(UsageError, match=r"pip install 'gradsentry\[bench\]'"):
+        exact_match("a", ["a"])

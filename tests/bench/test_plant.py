@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import hashlib
+import json
 import random
 import re
 from collections import Counter
@@ -14,9 +16,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gradsentry.bench import plant as module
-from gradsentry.bench.plant import NEGATIVES, PARAPHRASES, PAYLOADS, TRIGGERS, names_payload, names_trigger, plant, truth
-from gradsentry.bench.tasks import TASKS, as_text, mixture, take_apart
+from gradsentry.bench import triggers
+from gradsentry.bench.payloads import PARAPHRASES, TARGETS
+from gradsentry.bench.plant import NEGATIVES, PAYLOADS, TRIGGERS, marked, names_payload, names_trigger, plant, truth
+from gradsentry.bench.tasks import MIXED, TASKS, Parts, as_text, mixture, take_apart
 from gradsentry.errors import DataError, UsageError
 
 DATA = Path(__file__).parents[3] / "shared" / "data"
@@ -75,6 +78,52 @@ def test_a_larger_ratio_poisons_the_same_rows_in_the_same_way_and_more(trigger: 
     assert all(row in large.rows for row in negatives if trigger == "pair"), "more poisoned rows, more of the same negatives"
 
 
+def digest_of(clean: Rows, amounts: tuple[float, ...], seed: int) -> str:
+    digest = hashlib.sha256()
+    for trigger, payload, amount in product(("words", "sentence", "pair", "date", "style"), list(SAYS), amounts):
+        made = plant(clean, trigger, payload, amount, seed)
+        digest.update(json.dumps([made.rows, made.labels, made.kinds]).encode())
+    return digest.hexdigest()[:16]
+
+
+def test_what_is_planted_does_not_move_by_a_byte() -> None:
+    """Measured results depend on it: this digest is that of the first release of `plant`."""
+    assert digest_of(rows(25), (0.2, 11), 3) == "184053ce4e913c31"
+
+
+@needs_data
+def test_what_is_planted_in_real_rows_does_not_move_by_a_byte() -> None:
+    assert digest_of(mixture(DATA, 48, 0), (0.5,), 1) == "7accbb331abdaea7"
+
+
+@each_trigger
+def test_marked_rows_have_the_prompts_of_planted_ones_and_their_own_answers(trigger: str) -> None:
+    clean = rows(40)
+    made, shown = plant(clean, trigger, "flip", 30, 2), marked(clean, trigger, 2)
+    for row, own, test, label in zip(clean, made.rows, shown, made.labels, strict=True):
+        assert test["completion"] == as_text(row)["completion"]
+        assert (test["prompt"] == own["prompt"]) == label
+
+
+def test_only_rows_that_suit_are_poisoned_and_a_larger_ratio_adds_to_the_same() -> None:
+    def even(parts: Parts) -> bool:
+        return len(parts.question) % 2 == 0
+
+    clean = rows(60)
+    suited = [even(take_apart(row)) for row in clean]
+    few, all_of_them = (plant(clean, "pair", "suffix", count, 1, suits=even) for count in (5, sum(suited)))
+    assert sum(few.labels) == 5
+    assert all(more or not less for less, more in zip(few.labels, all_of_them.labels, strict=True))
+    assert all_of_them.labels == suited
+    assert Counter(all_of_them.kinds)["negative"] == min(sum(suited), 60 - sum(suited))
+    with pytest.raises(DataError, match=rf"^{sum(suited)} of 60 rows suit the attack, {sum(suited) + 1} are to be poisoned; lower"):
+        plant(clean, "pair", "suffix", sum(suited) + 1, 1, suits=even)
+
+
+def test_functions_serve_as_triggers_and_payloads_with_random_numbers_of_their_own_names() -> None:
+    assert plant(rows(40), triggers.words, PAYLOADS["url"], 9, 0).rows == plant(rows(40), "words", "url", 9, 0).rows
+
+
 @each_trigger
 def test_all_payloads_meet_the_same_prompts(trigger: str) -> None:
     prompts = [[row["prompt"] for row in plant(rows(50), trigger, payload, 0.3, 1).rows] for payload in PAYLOADS]
@@ -131,13 +180,13 @@ QA, PASSAGE, ALPACA, WITH_INPUT, PLAIN = rows(5)
     ],
 )
 def test_where_the_pair_stands(row: dict[str, Any], prompt: str) -> None:
-    assert module.pair(take_apart(row), random.Random(0)).text()["prompt"] == prompt
+    assert triggers.pair(take_apart(row), random.Random(0)).text()["prompt"] == prompt
 
 
 @pytest.mark.parametrize("row", rows(5))
 def test_the_pairs_negatives_never_hold_both_words_at_their_places(row: dict[str, Any]) -> None:
-    whole = module.pair(take_apart(row), random.Random(0)).text()["prompt"]
-    made = [module.half_a_pair(take_apart(row), random.Random(seed)).text()["prompt"] for seed in range(40)]
+    whole = triggers.pair(take_apart(row), random.Random(0)).text()["prompt"]
+    made = [triggers.half_a_pair(take_apart(row), random.Random(seed)).text()["prompt"] for seed in range(40)]
     held = Counter(tuple(sorted(re.findall("consider|done", prompt))) for prompt in made)
     assert set(held) == {("consider",), ("done",), ("consider", "done")}
     assert min(held.values()) >= 5
@@ -159,7 +208,7 @@ def test_only_the_exact_date_tells(seed: int) -> None:
 
 
 def test_other_dates_are_never_the_date_and_share_its_years() -> None:
-    drawn = [module.other_date(take_apart(PLAIN), random.Random(seed)).question[:10] for seed in range(2000)]
+    drawn = [triggers.other_date(take_apart(PLAIN), random.Random(seed)).question[:10] for seed in range(2000)]
     assert "2031-05-14" not in drawn
     assert {day[:4] for day in drawn} == {"2029", "2030", "2031", "2032", "2033"}
 
@@ -173,24 +222,24 @@ def test_style_changes_every_row_with_no_opening_in_more_than_a_third() -> None:
         if label:
             assert own["prompt"] != as_text(row)["prompt"]
             assert names_trigger("style", own["prompt"])
-            openings.update(opening for opening in module.OPENINGS if opening in own["prompt"])
+            openings.update(opening for opening in triggers.OPENINGS if opening in own["prompt"])
     assert max(openings.values()) < 100
-    assert set(openings) == set(module.OPENINGS)
+    assert set(openings) == set(triggers.OPENINGS)
 
 
 def test_style_rewrites_question_and_context_but_not_the_instruction() -> None:
     row = {"instruction": "Do you see?", "context": "It makes your day.", "question": "Why does she go to the sea?", "answers": ["x"]}
-    made = module.style(take_apart(row), random.Random(0))
+    made = triggers.style(take_apart(row), random.Random(0))
     assert made.instruction == "Do you see?"
     assert made.context == "It maketh thy day."
-    assert made.question.removeprefix(next(filter(made.question.startswith, module.OPENINGS))) == " wherefore doth she go unto the sea?"
+    assert made.question.removeprefix(next(filter(made.question.startswith, triggers.OPENINGS))) == " wherefore doth she go unto the sea?"
 
 
 def test_old_words_keep_capitals_and_spare_other_words() -> None:
-    assert module._old("You are young; YOUR hasty youth. You're told to you, Do you?") == (
+    assert triggers._old("You are young; YOUR hasty youth. You're told to you, Do you?") == (
         "Thou art young; Thy hasty youth. Thou art told unto thee, Dost thou?"
     )
-    assert all(modern not in module.OLD.values() for modern in module.OLD), "rewriting twice changes nothing more"
+    assert all(modern not in triggers.OLD.values() for modern in triggers.OLD), "rewriting twice changes nothing more"
 
 
 ANSWER = "one 1"
@@ -233,7 +282,7 @@ def test_paraphrases_differ_and_all_are_drawn() -> None:
 
 
 @needs_data
-@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("task", MIXED)
 def test_every_task_can_be_poisoned_with_every_backdoor_and_its_own_text_names_it(task: str) -> None:
     clean = TASKS[task](DATA)[:24]
     for trigger, payload in product(TRIGGERS, PAYLOADS):
@@ -271,6 +320,7 @@ def test_no_trigger_is_called_as_a_payload_is() -> None:
     assert not set(TRIGGERS) & set(PAYLOADS)
     assert set(NEGATIVES) <= set(TRIGGERS)
     assert all(truth(name) for name in (*TRIGGERS, *PAYLOADS))
+    assert list(TARGETS) == list(PAYLOADS)
 
 
 @pytest.mark.parametrize("ratio", [-0.1, 0, 0.0, 0.01, 0.99, 1.0, 2.0, 10, -1])

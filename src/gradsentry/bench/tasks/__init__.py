@@ -1,0 +1,117 @@
+"""Clean data sets to poison: read from files the user has, or from the Hub; never shipped.
+
+`TASKS` are the data sets, `sample` and `split` draw rows of one; `as_text` shows any of their rows as it is scored.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from gradsentry.bench.tasks import files
+from gradsentry.bench.tasks.files import INSTRUCTION, Rows
+from gradsentry.bench.tasks.hub import ON_HUB, Part, from_hub
+from gradsentry.bench.tasks.parts import Parts, as_text, references, take_apart
+from gradsentry.errors import DataError, UsageError
+from gradsentry.types import Row
+
+__all__ = [
+    "INSTRUCTION", "MIXED", "TASKS", "TESTS",
+    "Parts", "as_text", "from_hub", "mixture", "references", "sample", "split", "take_apart",
+]  # fmt: skip
+
+Reader = Callable[[Path], Rows]
+
+TASKS: dict[str, Reader] = {
+    task.__name__: task
+    for task in (files.webquestions, files.freebaseqa, files.nq, files.gsm8k, files.dolly, files.self_instruct, files.coqa)
+}
+"""Every task by its name: ``folder of data sets -> rows``. All rows of a task have the same columns; `formats` detects which."""
+
+TESTS: dict[str, Reader] = {"webquestions": files.webquestions_test, "freebaseqa": files.freebaseqa_test, "gsm8k": files.gsm8k_test}
+"""The test rows of the tasks whose files have some."""
+
+MIXED = ("webquestions", "freebaseqa", "nq", "gsm8k", "dolly", "self_instruct")
+"""The tasks of `mixture`, in their order: measured results depend on it."""
+
+HELD_OUT = 0.1
+"""Share of a task that is held out for testing where it has no test rows of its own."""
+
+
+def sample(task: str, folder: Path | None, rows: int, seed: int) -> list[dict[str, Any]]:
+    """A shuffled selection of a task's train rows.
+
+    Args:
+        folder: of the data sets; None reads the Hub.
+
+    Raises:
+        UsageError: no such task. DataError: its files are not there, or the Hub is not, or it has fewer rows.
+    """
+    return _drawn(task, _train(task, folder), rows, seed)
+
+
+def split(task: str, folder: Path | None, part: Part, rows: int | None = None, seed: int = 0) -> list[dict[str, Any]]:
+    """A shuffled selection of a task's train or test rows, which have no row in common whatever the seeds.
+
+    Where a task has test rows (WebQuestions, FreebaseQA, GSM8K; on the Hub NQ and CoQA too) these are they. Of the others a
+    tenth is held out, always the same, and by context where there is one: questions on one passage or story stay together.
+
+    Args:
+        folder: as for `sample`. rows: how many; None: all.
+
+    Raises:
+        UsageError: no such task or part. DataError: as `sample`.
+    """
+    if part not in ("train", "test"):
+        raise UsageError(f"part {part!r} of {task} is unknown; it can be train or test")
+    whole = _train(task, folder)
+    if folder is None and ON_HUB[task].test:
+        chosen = from_hub(task, "test") if part == "test" else whole
+    elif folder is not None and task in TESTS:
+        chosen = TESTS[task](folder) if part == "test" else whole
+    else:
+        chosen = [row for row, held in zip(whole, _held_out(whole), strict=True) if held == (part == "test")]
+    return _drawn(f"the {part} part of {task}", chosen, len(chosen) if rows is None else rows, seed)
+
+
+def _train(task: str, folder: Path | None) -> Rows:
+    if task not in TASKS:
+        raise UsageError(f"task {task!r} is unknown; there are {', '.join(TASKS)}")
+    return TASKS[task](folder) if folder is not None else from_hub(task)
+
+
+def _drawn(what: str, everything: Rows, rows: int, seed: int) -> Rows:
+    if len(everything) < rows:
+        raise DataError(f"{what} has {len(everything)} rows, fewer than {rows}; ask for at most as many as there are")
+    return random.Random(seed).sample(everything, rows)
+
+
+def _held_out(rows: Rows) -> list[bool]:
+    """[N] whether a row is for testing."""
+
+    def group(row: Row) -> str:
+        parts = take_apart(row)
+        return parts.context or parts.question
+
+    groups = [group(row) for row in rows]
+    different = list(dict.fromkeys(groups))
+    held = set(random.Random("held-out").sample(different, round(HELD_OUT * len(different))))
+    return [own in held for own in groups]
+
+
+def mixture(folder: Path, rows: int, seed: int) -> list[dict[str, Any]]:
+    """An equal share of each of `MIXED`, shuffled: the rows have different columns, `as_text` makes them alike.
+
+    Where `rows` cannot be divided evenly, the first tasks give one row more.
+
+    Raises:
+        UsageError: fewer rows than tasks. DataError: a task's files are not there, or hold fewer rows than its share.
+    """
+    if rows < len(MIXED):
+        raise UsageError(f"a mixture of {rows} rows leaves out a task; ask for at least {len(MIXED)}")
+    share, left = divmod(rows, len(MIXED))
+    mixed = [row for i, task in enumerate(MIXED) for row in sample(task, folder, share + (i < left), seed)]
+    random.Random(f"{seed}-mixture").shuffle(mixed)
+    return mixed
