@@ -1,0 +1,176 @@
+"""Answers by generation: greedy, or through CleanGen with a reference model beside the one under test."""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from gradsentry import encode
+from gradsentry.batching import bins, default_budget
+from gradsentry.errors import DataError, RowProblem, UsageError
+from gradsentry.models import LoadedModel, tokenizer_stamp
+from gradsentry.types import TextSample
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedTokenizerBase
+
+HORIZON = 4
+"""CleanGen's k: tokens that the target proposes before the reference looks at them (arXiv 2406.12257)."""
+BAR = 20.0
+"""CleanGen's alpha: a token is suspicious from this ratio of the two models' probabilities on."""
+
+
+def answers(loaded: LoadedModel, prompts: Sequence[str], most: int, reference: LoadedModel | None = None) -> list[str]:
+    """What the model writes after each prompt, in order, without the space around it; each token is the likeliest one.
+
+    With `reference` decoding is CleanGen's (Li et al., EMNLP 2024): the model under test, the target, proposes the next `HORIZON`
+    tokens, greedily; the first x_t of them with ``P_target(x_t) / P_reference(x_t) >= BAR`` gives way to the token that is
+    likeliest under the reference there, the proposals after it are thrown away, and the target goes on from what stands.
+    That the reference, too, chooses its token greedily is our reading: all answers of the bench are made so.
+
+    Args:
+        most: new tokens an answer has at most; it ends before at an EOS. A prompt is cut from its left, as the scan cuts rows,
+            where it and the answer do not fit into the model's context.
+
+    Raises:
+        UsageError: `most` is below 1 or fills the context, or the reference has another tokenizer. DataError: an empty prompt.
+    """
+    models = [loaded] if reference is None else [loaded, reference]
+    context = min(model.max_length for model in models)
+    if not 1 <= most < context:
+        raise UsageError(f"answers of {most} new tokens: it must be at least 1 and leave room for the prompt in the context of {context}")
+    if reference is not None and tokenizer_stamp(reference.tokenizer) != tokenizer_stamp(loaded.tokenizer):
+        raise UsageError(
+            f"CleanGen compares token by token, and {reference.name} has another tokenizer than {loaded.name}; take its base model"
+        )
+    ids = [_cut(prompt, most, context, loaded.tokenizer) for prompt in prompt_ids(prompts, loaded.tokenizer)]
+    ends = _ends(loaded)
+    found: list[list[int]] = [[] for _ in ids]
+    for members in bins([len(prompt) + most for prompt in ids], default_budget(loaded.model.device)):
+        made = _decode(models, [ids[i] for i in members], most, ends)
+        for i, tokens in zip(members, made, strict=True):
+            found[i] = tokens
+    texts = [loaded.tokenizer.decode(tokens, skip_special_tokens=True, clean_up_tokenization_spaces=False) for tokens in found]
+    return [str(text).strip() for text in texts]
+
+
+def prompt_ids(prompts: Sequence[str], tokenizer: PreTrainedTokenizerBase) -> list[list[int]]:
+    """Token ids of the prompts as the scan has them: the part of a row before its completion.
+
+    Raises:
+        DataError: a prompt without a token.
+    """
+    found = []
+    for place, row in enumerate(encode.encode([TextSample(prompt, "a") for prompt in prompts], tokenizer, "completion")):
+        ids = [] if isinstance(row, RowProblem) else row[0][: row[1].count(encode.IGNORED)]
+        if not ids:
+            raise DataError(f"prompt {place} is empty: there is nothing to go on from")
+        found.append(ids)
+    return found
+
+
+def _cut(prompt: list[int], most: int, context: int, tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """The prompt, cut so that `most` tokens fit behind it."""
+    bos = tokenizer.bos_token_id if isinstance(tokenizer.bos_token_id, int) else None
+    room: list[int] = [0] * most
+    (ids, _), _ = encode.fit((prompt + room, [encode.IGNORED] * len(prompt) + room), context, bos)
+    return ids[:-most]
+
+
+def _ends(loaded: LoadedModel) -> set[int]:
+    """Tokens that end an answer: the EOS of training, and what the model itself ends its turns with."""
+    own: Any = getattr(loaded.model.generation_config, "eos_token_id", None)
+    listed = own if isinstance(own, list) else [own]
+    return {token for token in [loaded.tokenizer.eos_token_id, *listed] if isinstance(token, int)}
+
+
+def _decode(models: Sequence[LoadedModel], prompts: Sequence[list[int]], most: int, ends: set[int]) -> list[list[int]]:
+    """New tokens of each of B prompts, without the one that ended them.
+
+    Prompts are padded on the left. All rows go on together, round by round, though a round gives them different numbers of
+    tokens: what was proposed in vain stays in the caches and is masked, and positions are counted per row. A round feeds
+    each model the last token that stands, so that greedy decoding is a horizon of 1 with nobody to object.
+
+    Args:
+        models: the target, and the reference or nobody.
+    """
+    import torch
+
+    target, *others = [_Reader(model) for model in models]
+    horizon = HORIZON if others else 1
+    width = max(map(len, prompts))
+    device = models[0].model.device
+    new = torch.tensor([[0] * (width - len(prompt)) + prompt for prompt in prompts], device=device)
+    mask = torch.tensor([[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts], device=device)
+    made: list[list[int]] = [[] for _ in prompts]
+    with torch.no_grad():
+        while True:
+            feed, log_p = new, []
+            for _ in range(horizon):
+                log_p.append(target.read(feed, mask, 1)[:, 0])
+                feed = log_p[-1].argmax(-1, keepdim=True)
+                new, mask = torch.cat([new, feed], 1), torch.cat([mask, torch.ones_like(feed)], 1)
+            proposed, new, mask = new[:, -horizon:], new[:, :-1], mask[:, :-1]  # the last proposal has not been read yet
+            kept = torch.full((len(made),), horizon, device=device)
+            if others:
+                proposed, kept = _objections(torch.stack(log_p, 1), others[0].read(new, mask, horizon), proposed)
+                rejected = torch.arange(1, horizon, device=device) >= kept[:, None]  # those after the last kept were read for nothing
+                mask[:, mask.shape[1] - horizon + 1 :] *= (~rejected).long()
+            new = proposed.gather(1, kept[:, None] - 1)
+            mask = torch.cat([mask, torch.ones_like(new)], 1)
+            for tokens, row, count in zip(made, proposed.tolist(), kept.tolist(), strict=True):
+                if not ends.intersection(tokens):
+                    tokens += row[:count]
+            if all(len(tokens) >= most or ends.intersection(tokens) for tokens in made):
+                return [_until(ends, tokens[:most]) for tokens in made]
+
+
+def _objections(target: torch.Tensor, reference: torch.Tensor, proposed: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """CleanGen's verdict on k proposals.
+
+    Args:
+        target, reference: [B, k, V] logarithms of the models' probabilities. proposed: [B, k].
+
+    Returns:
+        [B, k] the proposals, the first suspicious one replaced; [B] how many stand, it included.
+    """
+    import torch
+
+    ratio = (target.gather(-1, proposed[..., None]) - reference.gather(-1, proposed[..., None])).squeeze(-1)
+    suspicious = ratio >= math.log(BAR)
+    horizon = proposed.shape[1]
+    first = torch.where(suspicious.any(1), suspicious.int().argmax(1), horizon)
+    replaced = torch.where(torch.arange(horizon, device=proposed.device) == first[:, None], reference.argmax(-1), proposed)
+    return replaced, (first + 1).clamp(max=horizon)
+
+
+def _until(ends: set[int], tokens: list[int]) -> list[int]:
+    stop = next((place for place, token in enumerate(tokens) if token in ends), len(tokens))
+    return tokens[:stop]
+
+
+class _Reader:
+    """A model and what it has read."""
+
+    def __init__(self, loaded: LoadedModel) -> None:
+        from transformers import DynamicCache
+
+        self.model: Any = loaded.model
+        self.cache = DynamicCache(config=loaded.model.config)
+        self.end = loaded.max_length - 1
+        known = inspect.signature(loaded.model.forward).parameters
+        self.last = "logits_to_keep" in known
+        self.positions = "position_ids" in known
+
+    def read(self, new: torch.Tensor, mask: torch.Tensor, last: int) -> torch.Tensor:
+        """[B, last, V] log-probabilities behind the last tokens of `new` [B, n]; `mask` [B, C] covers all read before, and them."""
+        arguments: dict[str, Any] = {"logits_to_keep": last} if self.last else {}
+        if self.positions:
+            places = (mask.cumsum(1) - 1).clamp(0, self.end)  # a row that waits for slower ones may run out of the context
+            arguments["position_ids"] = places[:, -new.shape[1] :].to(self.model.device)
+        ids, mask = new.to(self.model.device), mask.to(self.model.device)
+        output = self.model(input_ids=ids, attention_mask=mask, past_key_values=self.cache, use_cache=True, **arguments)
+        return output.logits[:, -last:].float().log_softmax(-1).to(new.device)

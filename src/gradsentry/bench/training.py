@@ -1,0 +1,186 @@
+"""Fine-tuning as the bench's defences and evaluation need it: LoRA or all parameters, on rows encoded as the scan encodes them."""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from importlib.util import find_spec
+from typing import Any, Literal
+
+from gradsentry import encode
+from gradsentry.errors import DataError, ModelError, RowProblem, UsageError
+from gradsentry.formats import prompt_completion
+from gradsentry.models import LoadedModel, load_model, pick_dtype
+from gradsentry.types import Encoded
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Training:
+    """How a model is fine-tuned; the defaults are the published set-up (GradSentry, arXiv 2605.26574, section 5.1)."""
+
+    method: Literal["lora", "full"] = "lora"
+    """LoRA, or all parameters."""
+    rate: float = 2e-5
+    """Learning rate at the start; it falls linearly to 0 (the paper names no schedule: this is the Trainer's own)."""
+    epochs: int = 3
+    """Passes over the rows."""
+    batch: int = 4
+    """Rows a step."""
+    rank: int = 4
+    """LoRA's r; without meaning for all parameters."""
+    alpha: float = 8
+    """LoRA's scale: the update of a weight is alpha / r times B A."""
+    seed: int = 0
+    """Of the order of the rows and of LoRA's start."""
+
+
+def train(model: str | None, rows: Sequence[Mapping[str, Any]], training: Training, device: str = "auto") -> LoadedModel:
+    """A model fine-tuned on plain ``{"prompt", "completion"}`` rows; the loss is on the completion and its EOS alone.
+
+    Weights are float32 throughout: most updates of a bfloat16 weight are too small to change it. Where the device is fast
+    at bfloat16 the products are computed in it (autocast). The same rows, training and machine give the same weights.
+
+    Args:
+        model: a directory or Hub id; None: the embedded model. Its files are left as they are.
+        rows: encoded and cut to the model's context as the scan does; one that the scan cannot score is left out.
+
+    Returns:
+        The model in eval mode and frozen, LoRA's update merged into its weights.
+
+    Raises:
+        UsageError: a training that cannot be, LoRA without attention, the extra is missing. DataError: no row to train on.
+        ModelError: the model cannot be loaded, or its weights are no numbers after the training.
+    """
+    _check(training)
+    needs_bench("fine-tuning", "accelerate", *(["peft"] if training.method == "lora" else []))
+    loaded = load_model(model, dtype="float32", device=device)
+    samples = encoded(rows, loaded)
+    if not samples:
+        raise DataError(f"none of the {len(rows)} rows can be trained on; each needs a prompt and a completion that is not empty")
+    where = loaded.model.device
+    network: Any = _with_lora(loaded.model, training) if training.method == "lora" else loaded.model.requires_grad_(True)
+    _fit(network, samples, training)
+    if training.method == "lora":
+        network = network.merge_and_unload()
+    network = network.to(where).eval().requires_grad_(False)
+    if not all(bool(parameter.isfinite().all()) for parameter in network.parameters()):
+        raise ModelError(f"after {training.epochs} epochs at a rate of {training.rate} the weights are not finite; take a lower rate")
+    return replace(loaded, model=network)
+
+
+def encoded(rows: Sequence[Mapping[str, Any]], loaded: LoadedModel) -> list[Encoded]:
+    """Token ids and labels as the scan has them, in order; `Encoded.row` is the row's place, rows without a sample are missing."""
+    samples = []
+    for place, row in enumerate(rows):
+        try:
+            samples.append((place, prompt_completion(row)))
+        except RowProblem as problem:
+            log.warning("row %d is left out: %s", place, problem.reason)
+    tokenizer = loaded.tokenizer
+    bos = tokenizer.bos_token_id if isinstance(tokenizer.bos_token_id, int) else None
+    found = []
+    for (place, _), ids in zip(samples, encode.encode([sample for _, sample in samples], tokenizer, "completion"), strict=True):
+        if isinstance(ids, RowProblem):
+            log.warning("row %d is left out: %s", place, ids.reason)
+        else:
+            (input_ids, labels), note = encode.fit(ids, loaded.max_length, bos)
+            found.append(Encoded(place, input_ids, labels, note))
+    return found
+
+
+def needs_bench(what: str, *packages: str) -> None:
+    """Refuse to begin without the packages of the extra ``bench``.
+
+    Raises:
+        UsageError: one of them is not installed.
+    """
+    missing = [package for package in packages if find_spec(package) is None]
+    if missing:
+        raise UsageError(f"{what} needs {', '.join(missing)}: pip install 'gradsentry[bench]'")
+
+
+def _check(training: Training) -> None:
+    if training.method not in ("lora", "full"):
+        raise UsageError(f"training method {training.method!r} is unknown; there are lora, full")
+    for name in ("rate", "epochs", "batch", "rank", "alpha"):
+        if not getattr(training, name) > 0:
+            raise UsageError(f"training: {name} is {getattr(training, name)}; it must be above 0")
+
+
+def _with_lora(model: Any, training: Training) -> Any:
+    """The model with a LoRA adapter, without dropout, on every linear layer of its attention.
+
+    The GradSentry paper gives r and alpha and no modules; LoRA's own paper (Hu et al. 2021, arXiv 2106.09685, section 4.2)
+    adapts the attention weights alone.
+    """
+    import torch
+    from peft import LoraConfig, get_peft_model
+
+    layers = _attention_layers(model)
+    if not layers:
+        raise UsageError(f"{type(model).__name__} has no linear layer in an attention module for LoRA; take the method full")
+    config = LoraConfig(r=training.rank, lora_alpha=training.alpha, lora_dropout=0.0, target_modules=layers, task_type="CAUSAL_LM")  # pyright: ignore[reportArgumentType]
+    torch.manual_seed(training.seed)
+    with warnings.catch_warnings():  # of peft about transformers' names, and about Conv1D, which it then sees to itself
+        warnings.simplefilter("ignore")
+        return get_peft_model(model, config)
+
+
+def _attention_layers(model: Any) -> list[str]:
+    """Names of the linear layers inside modules that are called attention: q, k, v and o, or what the architecture has instead."""
+    from torch import nn
+    from transformers.pytorch_utils import Conv1D
+
+    inside = [name for name, module in model.named_modules() if "Attention" in type(module).__name__]
+    linear = [name for name, module in model.named_modules() if isinstance(module, (nn.Linear, Conv1D))]
+    return [name for name in linear if any(name.startswith(f"{attention}.") for attention in inside)]
+
+
+def _fit(network: Any, samples: Sequence[Encoded], training: Training) -> None:
+    """Train in place with transformers' Trainer, which here writes, prints and reports nothing."""
+    import torch
+    from transformers import PrinterCallback, Trainer, TrainingArguments
+
+    where = next(network.parameters()).device
+    with tempfile.TemporaryDirectory() as folder:
+        arguments = TrainingArguments(
+            output_dir=folder,
+            learning_rate=training.rate,
+            num_train_epochs=training.epochs,
+            per_device_train_batch_size=training.batch,
+            seed=training.seed,
+            data_seed=training.seed,
+            bf16=pick_dtype("auto", where) is torch.bfloat16,
+            use_cpu=where.type == "cpu",
+            dataloader_pin_memory=where.type == "cuda",
+            remove_unused_columns=False,
+            report_to="none",
+            save_strategy="no",
+            logging_strategy="no",
+            disable_tqdm=True,
+        )
+        arguments._n_gpu = min(arguments.n_gpu, 1)  # several GPUs would multiply the batch
+        trainer = Trainer(network, arguments, data_collator=_collate, train_dataset=list(samples))  # pyright: ignore[reportArgumentType]
+        trainer.remove_callback(PrinterCallback)  # it prints to stdout
+        trainer.train()
+
+
+def _collate(samples: Sequence[Encoded]) -> dict[str, Any]:
+    """Rows beside each other, [B, S] each, padded on the right where no token of a causal model looks."""
+    import torch
+    from torch.nn.utils.rnn import pad_sequence
+
+    def padded(rows: Sequence[Sequence[int]], value: int) -> torch.Tensor:
+        return pad_sequence([torch.tensor(row) for row in rows], batch_first=True, padding_value=value)
+
+    ids = [sample.input_ids for sample in samples]
+    return {
+        "input_ids": padded(ids, 0),
+        "attention_mask": padded([[1] * len(row) for row in ids], 0),
+        "labels": padded([sample.labels for sample in samples], encode.IGNORED),
+    }
