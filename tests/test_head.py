@@ -63,6 +63,25 @@ def test_spectrum_and_losses_equal_autograd_in_fp64(name: str, crop: str, block:
 
 
 @pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("block", [2**20, 40_000, 1])
+def test_deltas_and_states_are_the_factors_of_autograds_gradient(name: str, block: int) -> None:
+    model = made(name)
+    ids, labels = row(30, 10, 1)
+    hidden = states_before_head(model, ids[None, :-1])[0][9:]
+    deltas = list(Head(model, "reference", block).deltas(hidden, ids[10:]))
+    assert max(len(delta) for delta in deltas) == max(1, min(20, block // (4 * VOCABULARY)))
+    torch.testing.assert_close(torch.cat(deltas).mT @ hidden / 20, autograd_gradient(model, ids, labels)[0])
+
+
+def test_who_works_with_deltas_is_not_rounded_as_the_model_is() -> None:
+    model = made("llama", torch.bfloat16)
+    for delta in Head(model, "none", 20_000).deltas(torch.randn(50, 32), torch.arange(50)):
+        assert delta.dtype == torch.float32
+        assert not torch.is_autocast_enabled("cpu")
+        assert not delta.requires_grad
+
+
+@pytest.mark.parametrize("name", MODELS)
 def test_entropy_equals_autograd_in_fp32(name: str) -> None:
     model = made(name, torch.float32)
     ids, labels = row(30, 10, 2)

@@ -16,7 +16,7 @@ from gradsentry import Scorer, spectrum, states
 from gradsentry.errors import DataError, ModelError, UsageError
 from gradsentry.head import Head
 from gradsentry.probe import states_before_head
-from gradsentry.types import Record
+from gradsentry.types import Encoded, Record
 
 ROWS = [{"prompt": "What is the capital of France?" * n, "completion": " Paris" * (1 + n * m)} for n in range(1, 5) for m in range(5)]
 
@@ -50,6 +50,25 @@ def test_scores_equal_the_recipe_written_out(llama: PreTrainedModel, tokenizer: 
         assert score.entropy == pytest.approx(entropy, abs=1e-5)
         assert score.n_tokens == n_tokens
         assert score.loss == pytest.approx(loss, abs=1e-5)
+
+
+@pytest.mark.parametrize("packs", [True, False])
+@pytest.mark.parametrize("token_budget", [1, 100, 100_000])
+def test_states_are_those_of_a_forward_pass_of_the_row(
+    llama: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, packs: bool, token_budget: int
+) -> None:
+    own = scorer(llama, tokenizer, token_budget=token_budget)
+    own.packs = packs
+    rows = [row for row in own.prepare([Record(i, "", row) for i, row in enumerate(ROWS)]) if isinstance(row, Encoded)]
+    seen = []
+    for members, found, targets in own.supervised_states(rows):
+        for row, hidden, wanted in zip(members, found, targets, strict=True):
+            with torch.no_grad():
+                whole = llama.model(torch.tensor([row.input_ids])).last_hidden_state[0]  # pyright: ignore
+            torch.testing.assert_close(hidden, whole[-1 - row.n_tokens : -1], rtol=1e-4, atol=1e-5)
+            assert wanted.tolist() == row.input_ids[-row.n_tokens :]
+            seen.append(row.row)
+    assert sorted(seen) == list(range(len(ROWS)))
 
 
 @pytest.mark.parametrize("token_budget", [1, 100, 100_000])

@@ -50,8 +50,8 @@ class Head:
     def __init__(self, model: Any, crop: str, block: int = BLOCK) -> None:
         self.model = model
         self.module = output_projection(model)
-        self.vocabulary, width = head_width(self.module)
-        self.rows, self.columns = spectrum.crop_widths(self.vocabulary, width, crop)
+        self.vocabulary, self.width = head_width(self.module)
+        self.rows, self.columns = spectrum.crop_widths(self.vocabulary, self.width, crop)
         self.block = block
         self.per_block = max(1, block // (4 * self.vocabulary))
         """Tokens whose whole logits fit into a block."""
@@ -96,6 +96,19 @@ class Head:
                     logits = self._logits(output)[0].detach()
                     found.append(nn.functional.cross_entropy(logits, goal, reduction="none").float())
         return torch.cat(found)
+
+    def deltas(self, states: Tensor, targets: Tensor) -> Iterator[Tensor]:
+        """[n, V] gradients of the tokens' losses at the head's output, all columns whatever the crop, as many tokens at a time as a
+        block holds: with the states the factors of ``delta^T hidden``, for who needs more of it than its spectrum.
+
+        Args:
+            states: [N, d], what enters the head where each token is predicted. targets: [N] those tokens.
+        """
+        for part, wanted in zip(states.split(self.per_block), targets.split(self.per_block), strict=True):
+            with scoring(self.model):  # not while the caller works with a block: its own sums are not to be rounded as the model's
+                logits, leaf = self._logits(self._raw(part))
+                delta = self._delta(logits.detach().softmax(-1), wanted, 0, logits, leaf)
+            yield delta
 
     def _some(self, states: Sequence[Tensor], targets: Sequence[Tensor]) -> Iterator[RowGradient]:
         """Rows that fit in one block together, or one row that does not."""

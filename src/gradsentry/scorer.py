@@ -164,11 +164,25 @@ class Scorer:
                 budget = max(1, budget // 4)
                 log.warning("out of memory: going on with %d tokens in a batch; --token-budget sets it from the start", budget)
 
-    def _score_within(self, rows: Sequence[Encoded], token_budget: int, progress: Progress) -> Iterator[Score]:
+    def supervised_states(self, rows: Sequence[Encoded]) -> Iterator[tuple[list[Encoded], list[Tensor], list[Tensor]]]:
+        """What enters the head where supervised tokens are predicted, batch by batch, for who makes something else of it than scores.
+
+        Returns:
+            Rows of a batch; for each [T, d] states and the [T] tokens that they predict.
+        """
+        for members, batch in self._batches(rows, self.token_budget):
+            states = [state.supervised for state in batch]
+            yield members, states, self._targets(members, batch)
+
+    def _batches(self, rows: Sequence[Encoded], token_budget: int) -> Iterator[tuple[list[Encoded], list[RowStates]]]:
+        """Rows and their states, batch by batch, in the order in which they are computed."""
         states = packed_states if self.packs else padded_batches
-        before = np.empty(0, dtype=np.float32)  # surprises of the row before, whose beginning the next may share
         for batch in states(self.loaded.model, rows, token_budget):
-            members = [rows[state.member] for state in batch]
+            yield [rows[state.member] for state in batch], batch
+
+    def _score_within(self, rows: Sequence[Encoded], token_budget: int, progress: Progress) -> Iterator[Score]:
+        before = np.empty(0, dtype=np.float32)  # surprises of the row before, whose beginning the next may share
+        for members, batch in self._batches(rows, token_budget):
             losses = self._losses(members, batch)
             gradients = self._gradients(members, batch)
             spectra = spectrum.solve_all([gradient.grams for gradient in gradients])
@@ -213,8 +227,11 @@ class Scorer:
                 yield Encoded(row, input_ids, labels, note)
 
     def _gradients(self, rows: Sequence[Encoded], states: Sequence[RowStates]) -> list[RowGradient]:
-        wanted = [_tokens(row, state.supervised_at, state.supervised) for row, state in zip(rows, states, strict=True)]
-        return self.head.gradients([state.supervised for state in states], wanted)
+        return self.head.gradients([state.supervised for state in states], self._targets(rows, states))
+
+    def _targets(self, rows: Sequence[Encoded], states: Sequence[RowStates]) -> list[Tensor]:
+        """For each row [T], its supervised tokens."""
+        return [_tokens(row, state.supervised_at, state.supervised) for row, state in zip(rows, states, strict=True)]
 
     def _losses(self, rows: Sequence[Encoded], states: Sequence[RowStates]) -> Sequence[Tensor]:
         """For each row [M], of the unsupervised tokens that it does not share with the row before."""

@@ -10,7 +10,7 @@ length.py       entropy beyond what the length explains
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from itertools import groupby
 from typing import TYPE_CHECKING
@@ -21,8 +21,8 @@ import pyarrow as pa
 from gradsentry.evidence.corpus import build, scored_rows
 from gradsentry.evidence.findings import Finding, find
 from gradsentry.evidence.lookalikes import Reader
-from gradsentry.evidence.words import RowWords
-from gradsentry.types import Shard, Vocabulary
+from gradsentry.evidence.words import RowWords, split
+from gradsentry.types import Score, Shard, Vocabulary
 
 if TYPE_CHECKING:
     from gradsentry.store import RunDirectory
@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 ONE_WORD = 3
 """A word and its two edges: a row's first token has no surprise and so is never supervised."""
 
-__all__ = ["Finding", "examine"]
+__all__ = ["Finding", "examine", "examine_scores"]
 
 
 def examine(run: RunDirectory, shards: Sequence[Shard]) -> list[Finding]:
@@ -42,11 +42,26 @@ def examine(run: RunDirectory, shards: Sequence[Shard]) -> list[Finding]:
         RunError: what the tokens stand for is not there.
     """
     vocabulary = run.vocabulary()
-    corpus = build(scored_rows(run.surprises(shards), vocabulary))
+    return _findings(scored_rows(run.surprises(shards), vocabulary), reader(run, shards, vocabulary))
+
+
+def examine_scores(scores: Sequence[Score], vocabulary: Vocabulary) -> list[Finding]:
+    """The findings of rows whose scores are in memory; their `rows` are places in the sequence, whatever `Score.row` says."""
+    words = {i: split(score.surprises, vocabulary) if score.surprises else None for i, score in enumerate(scores)}
+    return _findings(words.items(), lambda rows: {row: found for row in rows if (found := words[row]) is not None})
+
+
+def _findings(rows: Iterable[tuple[int, RowWords | None]], read: Reader) -> list[Finding]:
+    """The findings of rows in words.
+
+    Args:
+        rows: every row in order. read: gives the words of rows once more.
+    """
+    corpus = build(rows)
     scored = np.diff(corpus.completion.starts) > 0
     if scored.any() and np.diff(corpus.prompt.starts).max() <= ONE_WORD:
         log.warning("the rows have no prompts, so there is no trigger to look for; --policy paper looks at the completions alone")
-    return find(corpus, scored, reader(run, shards, vocabulary))
+    return find(corpus, scored, read)
 
 
 def reader(run: RunDirectory, shards: Sequence[Shard], vocabulary: Vocabulary) -> Reader:

@@ -1,0 +1,39 @@
+"""Spectral signatures against the covariance's eigenvector, the states against a forward pass by hand."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from gradsentry.bench.defences import Subject, defence
+from gradsentry.bench.defences.spectral import outlierness
+
+
+def test_scores_are_squared_projections_on_the_covariances_first_eigenvector() -> None:
+    points = np.random.default_rng(0).normal(size=(50, 8)) * np.arange(1, 9) + 3
+    _, vectors = np.linalg.eigh(np.cov(points.T))
+    assert outlierness(points) == pytest.approx(((points - points.mean(0)) @ vectors[:, -1]) ** 2)
+
+
+def test_rows_off_in_one_direction_are_among_the_removed() -> None:
+    rng = np.random.default_rng(0)
+    points = rng.normal(size=(200, 16)).astype(np.float32)
+    bad = rng.permutation(200)[:20]
+    points[bad, 3] += 12
+    chosen = rng.permutation(200)
+    verdicts = defence("spectral").decide(points, chosen, [{}] * 200, 0)
+    assert verdicts.flagged.sum() == 30  # 1.5 times a tenth
+    assert verdicts.flagged[np.isin(chosen, bad)].all()
+
+
+def test_a_row_is_the_mean_of_the_states_that_predict_its_completion(subject: Subject) -> None:
+    rows = [{"prompt": "What is the capital of France?" * n, "completion": " Paris" * n} for n in (1, 2, 3)]
+    found = defence("spectral").measure(subject, [*rows, {"prompt": "a", "completion": ""}])
+    loaded = subject.scorer.loaded
+    for row, mean in zip(rows, found, strict=False):
+        prompt, completion = (loaded.tokenizer(row[name], add_special_tokens=False)["input_ids"] for name in ("prompt", "completion"))
+        with torch.no_grad():
+            states = loaded.model.model(torch.tensor([[*prompt, *completion]])).last_hidden_state[0]  # pyright: ignore
+        assert mean == pytest.approx(states[len(prompt) - 1 :].mean(0).numpy(), abs=1e-5)
+    assert np.isnan(found[3]).all()
