@@ -16,6 +16,7 @@ import typer
 from rich.console import Console
 
 from gradsentry._version import __version__
+from gradsentry.bench.command import bench
 from gradsentry.config import ScanConfig
 from gradsentry.errors import GradsentryError, UsageError
 
@@ -224,6 +225,9 @@ def demo(
         print_result(result)
         print_identification(found)
     return 0
+
+
+app.command()(handled(bench))
 
 
 def _finish(result: ScanResult, as_json: bool) -> int:

@@ -1,0 +1,80 @@
+"""``gradsentry bench``: its options. No torch for `--help`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from gradsentry.errors import UsageError
+
+Listed = str | None
+
+
+def bench(
+    data: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Folder of the clean data sets; without it they are read from the Hub.")
+    ] = None,
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Where results, tables and plots go.")] = Path("gradsentry-bench"),
+    preset: Annotated[str, typer.Option(help="laptop: 100 rows a data set; paper: the published study, for a GPU.")] = "laptop",
+    model: Annotated[str | None, typer.Option(help="Base model: a directory or Hub id. Default: that of the preset.")] = None,
+    tasks: Annotated[Listed, typer.Option(metavar="A,B", help="Data sets. Default: the paper's four.")] = None,
+    attacks: Annotated[
+        Listed, typer.Option(metavar="A,B", help="Attacks. Default: the paper's four. stylebkd:MODEL rewrites with a paraphraser.")
+    ] = None,
+    defences: Annotated[Listed, typer.Option(metavar="A,B", help="Filters. Default: every filter of one pass.")] = None,
+    rows: Annotated[int | None, typer.Option(help="Rows a data set.")] = None,
+    seeds: Annotated[int | None, typer.Option(help="Data sets of each kind.")] = None,
+    ratio: Annotated[float | None, typer.Option(help="Share of poisoned rows.")] = None,
+    ratios: Annotated[Listed, typer.Option(metavar="R,S", help="Poison ratios of a sweep.")] = None,
+    volumes: Annotated[Listed, typer.Option(metavar="N,M", help="Numbers of rows of a sweep.")] = None,
+    swept: Annotated[Listed, typer.Option(metavar="A,B", help="Attacks of the sweeps. Default: badnets.")] = None,
+    slow: Annotated[bool, typer.Option("--slow", help="CUBE and ONION too.")] = False,
+    train: Annotated[bool, typer.Option("--train", help="Fine-tune with and without a defence, and measure CACC and ASR.")] = False,
+    full: Annotated[bool, typer.Option("--full", help="With --train: all parameters too, not LoRA alone.")] = False,
+    rate: Annotated[float | None, typer.Option(help="Learning rate of the fine-tuning. Default: 2e-5, as published.")] = None,
+    epochs: Annotated[int | None, typer.Option(help="Epochs of the fine-tuning. Default: 3, as published.")] = None,
+    device: Annotated[str, typer.Option(help="auto, or a torch device.")] = "auto",
+    dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")] = "auto",
+    as_json: Annotated[bool, typer.Option("--json", help="Print all results as JSON on stdout.")] = False,
+) -> int:
+    """Poison clean data sets, and measure what attacks do and what defences find.
+
+    The same command again goes on where it stopped; more tasks, attacks or ratios add to what is there.
+    """
+    from gradsentry.bench.defences import Subject
+    from gradsentry.bench.plan import PAPER_MODEL, planned
+    from gradsentry.bench.run import run_bench, trials_of
+    from gradsentry.bench.training import Training
+    from gradsentry.cli import tell
+
+    asked: dict[str, Any] = {"tasks": _names(tasks), "attacks": _names(attacks), "defences": _names(defences), "swept": _names(swept)}
+    asked |= {"ratios": _numbers("--ratios", ratios, float), "volumes": _numbers("--volumes", volumes, int)}
+    plan = planned(preset, slow, **asked, rows=rows, seeds=seeds, ratio=ratio)
+    everything = preset == "paper"
+    published = Training()
+    training = Training(rate=rate or published.rate, epochs=epochs or published.epochs)
+    chosen = model if model is not None else PAPER_MODEL if everything else None
+    subject = Subject(chosen, device, dtype, training)
+    methods = ["lora", "full"] if full or everything else ["lora"]
+    trials = trials_of(plan, methods) if train or everything else []
+    made = run_bench(plan, subject, out, data, trials, tell)
+    if as_json:
+        print(json.dumps(made.results, indent=2, ensure_ascii=False))
+    else:
+        print(made.table)
+        tell("written: " + ", ".join(str(path) for path in made.files))
+    return 0
+
+
+def _names(listed: Listed) -> tuple[str, ...] | None:
+    return None if listed is None else tuple(name.strip() for name in listed.split(",") if name.strip())
+
+
+def _numbers(option: str, listed: Listed, kind: type[int] | type[float]) -> tuple[float, ...] | None:
+    try:
+        return None if listed is None else tuple(kind(number) for number in _names(listed) or ())
+    except ValueError as error:
+        raise UsageError(f"{option} {listed}: {error}; give numbers with commas between them") from None

@@ -1,0 +1,138 @@
+"""Which rows the filters flag, cell by cell: what data sets have in common is measured once, what is known is not measured again."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+from numpy.typing import NDArray
+
+from gradsentry.bench.defences import Defence, Subject, Verdicts, defence
+from gradsentry.bench.metrics import auroc, best_f1, identification
+from gradsentry.bench.plan import Cell, groups, key
+from gradsentry.bench.plant import Poisoned
+from gradsentry.bench.results import Result, Results
+
+Told = Callable[[str], None]
+"""Called with what is about to be done."""
+
+EVERY = 0.02
+"""Seconds between two looks at the memory."""
+
+
+@dataclass
+class Cost:
+    """What some work took."""
+
+    seconds: float = 0.0
+    memory: float = 0.0
+    """MiB of the process at the peak beyond what it had at the start."""
+
+
+@contextmanager
+def watched() -> Iterator[Cost]:
+    """Time and memory of what is done inside."""
+    process, cost, stop = psutil.Process(), Cost(), threading.Event()
+    before, started = process.memory_info().rss, time.perf_counter()
+
+    def look() -> None:
+        while True:
+            cost.memory = max(cost.memory, (process.memory_info().rss - before) / 2**20)
+            if stop.wait(EVERY):
+                return
+
+    watcher = threading.Thread(target=look, daemon=True)
+    watcher.start()
+    try:
+        yield cost
+    finally:
+        stop.set()
+        watcher.join()
+        cost.seconds = time.perf_counter() - started
+
+
+def identify(cells: Sequence[Cell], names: Sequence[str], subject: Subject, data: Path | None, results: Results, told: Told) -> None:
+    """Add what is not known yet to the results: every defence on every cell.
+
+    Args:
+        names: of defences. data: as for `Cell.make`.
+
+    Raises:
+        UsageError: an unknown defence. DataError: a task's files are not there.
+    """
+    chosen = {name: defence(name) for name in names}
+    for (task, seed), own in groups(cells):
+        missing = [(cell, name) for cell in own for name in names if key(cell, name) not in results.found]
+        if missing:
+            made = {cell: cell.make(data) for cell, _ in missing}
+            places, rows = _union(made)
+            told(f"{task}, seed {seed}: {len(missing)} results, {len(rows)} different rows")
+            _measure_shared({n: d for n, d in chosen.items() if d.alone}, missing, made, places, rows, subject, results, told)
+            for cell, name in missing:
+                if not chosen[name].alone:
+                    told(f"{task}, {cell.attack or 'clean'}: {name}")
+                    _measure_whole(cell, name, chosen[name], made[cell], subject, results)
+
+
+def _union(made: dict[Cell, Poisoned]) -> tuple[dict[Cell, NDArray[np.int64]], list[dict[str, Any]]]:
+    """The different rows of some data sets, and where among them each data set's rows are.
+
+    Rows with the same prompt stand together: a pass computes what neighbours have in common once.
+    """
+    known = {(row["prompt"], row["completion"]): row for poisoned in made.values() for row in poisoned.rows}
+    order = {pair: i for i, pair in enumerate(sorted(known))}
+    places = {cell: np.array([order[row["prompt"], row["completion"]] for row in poisoned.rows]) for cell, poisoned in made.items()}
+    return places, [known[pair] for pair in order]
+
+
+def _measure_shared(
+    chosen: dict[str, Defence],
+    missing: Sequence[tuple[Cell, str]],
+    made: dict[Cell, Poisoned],
+    places: dict[Cell, NDArray[np.int64]],
+    rows: list[dict[str, Any]],
+    subject: Subject,
+    results: Results,
+    told: Told,
+) -> None:
+    """Defences that look at each row by itself: one pass for all that share it."""
+    wanted = {name for _, name in missing if name in chosen}
+    for measure in dict.fromkeys(chosen[name].measure for name in chosen if name in wanted):
+        own = [name for name in chosen if name in wanted and chosen[name].measure is measure]
+        told(f"  {', '.join(own)}")
+        with watched() as cost:
+            measured = measure(subject, rows)
+        for cell, name in missing:
+            if name in own:
+                with watched() as deciding:
+                    verdicts = chosen[name].decide(measured, places[cell], made[cell].rows, cell.seed)
+                each = 1000 * (cost.seconds / len(rows) + deciding.seconds / cell.rows)
+                taken = {"ms_a_row": round(each, 2), "memory_mib": round(max(cost.memory, deciding.memory)), "measured_rows": len(rows)}
+                results.add(key(cell, name), _result(cell, name, verdicts, made[cell]) | taken)
+
+
+def _measure_whole(cell: Cell, name: str, chosen: Defence, made: Poisoned, subject: Subject, results: Results) -> None:
+    """A defence that looks at the data set as a whole."""
+    with watched() as cost:
+        measured = chosen.measure(subject, made.rows)
+        verdicts = chosen.decide(measured, np.arange(len(made.rows)), made.rows, cell.seed)
+    taken = {"ms_a_row": round(1000 * cost.seconds / cell.rows, 2), "memory_mib": round(cost.memory), "measured_rows": cell.rows}
+    results.add(key(cell, name), _result(cell, name, verdicts, made) | taken)
+
+
+def _result(cell: Cell, name: str, verdicts: Verdicts, made: Poisoned) -> Result:
+    """Counts and rates of one defence on one cell."""
+    found = identification(verdicts.flagged.tolist(), made.labels)
+    rates = {rate: round(getattr(found, rate), 4) for rate in ("recall", "precision", "f1", "accuracy")}
+    ranked = {}
+    if verdicts.scores is not None and 0 < sum(made.labels) < len(made.labels):
+        scores = verdicts.scores.tolist()
+        ranked = {"auroc": round(auroc(scores, made.labels), 4), "best_f1": round(best_f1(scores, made.labels), 4)}
+    return asdict(cell) | {"defence": name} | asdict(found) | rates | ranked

@@ -1,0 +1,52 @@
+"""The sweeps of a bench as pictures (SVG)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import mean
+
+from gradsentry.bench.results import Result
+from gradsentry.bench.tables import names
+from gradsentry.bench.training import needs_bench
+
+SWEEPS = {"ratios": ("ratio", "poison ratio"), "volumes": ("rows", "rows")}
+"""Table -> the result's field that is swept, and what to call it."""
+
+
+def draw(results: Sequence[Result], folder: Path) -> list[Path]:
+    """F1 over what was swept, a panel a task, a line a defence with the range over seeds; returns the files.
+
+    Raises:
+        UsageError: matplotlib is not installed.
+    """
+    made = []
+    for which, (swept, label) in SWEEPS.items():
+        own = [r for r in results if r.get("table") == which]
+        if own:
+            needs_bench("drawing", "matplotlib")
+            made.append(_sweep(own, swept, label, folder / f"{which}.svg"))
+    return made
+
+
+def _sweep(own: Sequence[Result], swept: str, label: str, path: Path) -> Path:
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    tasks, defences = names(own, "task"), names(own, "defence")
+    with matplotlib.rc_context({"svg.hashsalt": "gradsentry", "font.size": 9}):  # the same results make the same file
+        figure = Figure(figsize=(4 * len(tasks), 3.4), layout="constrained")
+        panels = figure.subplots(1, len(tasks), sharey=True, squeeze=False)[0]
+        for panel, task in zip(panels, tasks, strict=True):
+            for name in defences:
+                some = [r for r in own if (r["task"], r["defence"]) == (task, name)]
+                steps = sorted({r[swept] for r in some})
+                f1 = [[100 * r["f1"] for r in some if r[swept] == step] for step in steps]
+                (line,) = panel.plot(steps, [mean(values) for values in f1], marker="o", markersize=3, label=name)
+                panel.fill_between(steps, [min(v) for v in f1], [max(v) for v in f1], color=line.get_color(), alpha=0.15, linewidth=0)
+            panel.set(title=task, xlabel=label, xscale="log", ylim=(-3, 103))
+            panel.grid(alpha=0.3)
+        panels[0].set_ylabel("F1, %")
+        panels[-1].legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
+        figure.savefig(path, metadata={"Date": None})
+    return path

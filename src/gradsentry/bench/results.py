@@ -1,0 +1,82 @@
+"""The results of a bench on disk: one line a cell and defence, added as soon as it is measured."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from gradsentry.errors import RunError
+from gradsentry.store import differences
+
+Result = dict[str, Any]
+
+
+@dataclass
+class Results:
+    """``bench.json``, what the results depend on, and ``results.jsonl``, one result a line."""
+
+    folder: Path
+    found: dict[str, Result] = field(default_factory=dict)
+    """By key, in the order in which they were measured."""
+
+    @property
+    def path(self) -> Path:
+        return self.folder / "results.jsonl"
+
+    def add(self, key: str, result: Result) -> None:
+        """Keep a result; it is on disk when this returns."""
+        self.found[key] = {"key": key} | result
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(self.found[key], ensure_ascii=False) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+
+
+def opened(folder: Path, configuration: dict[str, Any]) -> Results:
+    """The results of a folder, to be gone on with; a new folder begins with none.
+
+    Args:
+        configuration: everything that changes a result and is not part of a cell (model, dtype, training).
+
+    Raises:
+        RunError: the folder holds results of another configuration, or a file that is none of ours.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    manifest = folder / "bench.json"
+    results = Results(folder)
+    if manifest.exists():
+        known = _read(manifest, manifest.read_text(encoding="utf-8"))
+        if known != configuration:
+            changed = "; ".join(differences(known, configuration))
+            raise RunError(f"{folder} holds results of another configuration ({changed}); give another --out, or the same options")
+    elif results.path.exists():
+        raise RunError(f"{results.path} is there, but no bench.json that says how it was made; give another --out")
+    manifest.write_text(json.dumps(configuration, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    if results.path.exists():
+        _mend(results.path)
+        for number, line in enumerate(results.path.read_text(encoding="utf-8").split("\n")[:-1], start=1):
+            result = _read(f"{results.path}:{number}", line)
+            if "key" not in result:
+                raise RunError(f"{results.path}:{number} is no result of a bench; give another --out")
+            results.found[result["key"]] = result
+    return results
+
+
+def _mend(path: Path) -> None:
+    """Cut off the end of a line that a killed bench had begun."""
+    raw = path.read_bytes()
+    if raw and not raw.endswith(b"\n"):
+        path.write_bytes(raw[: raw.rfind(b"\n") + 1])
+
+
+def _read(place: object, text: str) -> dict[str, Any]:
+    try:
+        value = json.loads(text)
+    except ValueError as error:
+        raise RunError(f"{place} is not JSON: {error}; mend or delete it, or give another --out") from None
+    if not isinstance(value, dict):
+        raise RunError(f"{place} is no JSON object; mend or delete it, or give another --out")
+    return value

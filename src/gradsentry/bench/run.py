@@ -1,0 +1,74 @@
+"""A bench from its options to its tables: ``gradsentry bench``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from gradsentry import embedded
+from gradsentry.bench.defences import ONE_PASS, Subject
+from gradsentry.bench.identify import identify
+from gradsentry.bench.plan import Plan
+from gradsentry.bench.plots import draw
+from gradsentry.bench.results import Result, opened
+from gradsentry.bench.tables import document
+from gradsentry.bench.tuned import DEFENCES as TUNED_DEFENCES
+from gradsentry.bench.tuned import Trial, tuned
+from gradsentry.work import MATHS_VERSION
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What a bench left."""
+
+    results: list[Result]
+    """All lines of ``results.jsonl``, those of earlier calls among them."""
+    table: str
+    """All tables, as ``tables.md`` has them."""
+    files: list[Path]
+    """Everything that was written."""
+
+
+def run_bench(
+    plan: Plan, subject: Subject, out: Path, data: Path | None, trials: Sequence[Trial] = (), told: Callable[[str], None] = print
+) -> Bench:
+    """Measure what is not in `out` yet, and write its tables and plots.
+
+    Args:
+        data: folder of the data sets; None reads the Hub.
+        trials: fine-tuning with and without a defence.
+
+    Raises:
+        RunError: `out` holds results of another configuration. DataError: a data set that cannot be reached.
+    """
+    results = opened(out, configuration(subject))
+    identify(list(plan.cells()), plan.defences or ONE_PASS, subject, data, results, told)
+    identify(list(plan.slow_cells()) if plan.slow else [], plan.slow, subject, data, results, told)
+    tuned(trials, subject, data, results, told)
+    found = list(results.found.values())
+    table = document(found)
+    (out / "tables.md").write_text(table, encoding="utf-8")
+    return Bench(found, table, [results.path, out / "tables.md", *draw(found, out)])
+
+
+def configuration(subject: Subject) -> dict[str, Any]:
+    """All that changes a result and is not part of a cell."""
+    return {
+        "model": subject.model or embedded.NAME,
+        "dtype": subject.dtype,
+        "training": asdict(subject.training),
+        "maths": MATHS_VERSION,
+    }
+
+
+def trials_of(plan: Plan, methods: Sequence[str]) -> list[Trial]:
+    """Fine-tuning of every task and attack of a plan, with and without every defence that is compared there."""
+    return [
+        Trial(task, attack, name, method, plan.ratio, plan.rows, 0)
+        for task in plan.tasks
+        for attack in plan.attacks
+        for method in methods
+        for name in TUNED_DEFENCES
+    ]

@@ -1,0 +1,117 @@
+"""The results of a bench as Markdown tables."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from statistics import mean
+from typing import Any
+
+from gradsentry.bench.results import Result
+
+PUBLISHED = {
+    "webquestions": {"GradSentry": "100 / 69.7-73.4", "GraCeFul": "88.5-89.7 / 93.9-94.6"},
+    "freebaseqa": {"GradSentry": "100 / 99.8-99.9", "GraCeFul": "98.4-100 / -"},
+    "coqa": {"GradSentry": "100 / 99.6-99.7", "GraCeFul": "98.4-100 / -"},
+    "nq": {"GradSentry": "100 / 97.4-97.7", "GraCeFul": "98.4-100 / -"},
+}
+"""Recall and F1 in per cent over the four attacks, Llama-2-7B, 10 % poison, as the paper gives them (arXiv 2605.26574, its tables of
+identification); CUBE's F1 there is 31 to 71."""
+
+
+def document(results: Sequence[Result]) -> str:
+    """All tables that the results have lines for."""
+    sections = [
+        ("Identification: recall / F1 in per cent, mean over seeds (range of F1)", identification(results)),
+        ("Nothing poisoned: per cent of the rows that are kept", clean(results)),
+        ("Poison ratio: F1 in per cent", sweep(results, "ratios", lambda r: f"{100 * r['ratio']:g} %")),
+        ("Number of rows: F1 in per cent", sweep(results, "volumes", lambda r: str(r["rows"]))),
+        ("After fine-tuning: clean accuracy / attack success in per cent", tuned(results)),
+        ("Cost", cost(results)),
+    ]
+    return "\n\n".join(f"### {title}\n\n{text}" for title, text in sections if text) + "\n"
+
+
+def table(header: Sequence[str], lines: Iterable[Sequence[Any]]) -> str:
+    """A Markdown table; empty without lines."""
+    body = [" | ".join(str(cell) for cell in line) for line in lines]
+    return "\n".join(f"| {line} |" for line in (" | ".join(header), " | ".join("---" for _ in header), *body)) if body else ""
+
+
+def names(results: Iterable[Result], field: str) -> list[str]:
+    """Values of a field in the order of their first line."""
+    return list(dict.fromkeys(r[field] for r in results))
+
+
+def identification(results: Sequence[Result]) -> str:
+    """Recall and F1 by task and attack, one column a defence; the paper's own figures below each task."""
+    own = [r for r in results if r.get("table") == "identification"]
+    defences = names(own, "defence")
+    lines = []
+    for task in names(own, "task"):
+        for attack in names([r for r in own if r["task"] == task], "attack"):
+            cells = [[r for r in own if (r["task"], r["attack"], r["defence"]) == (task, attack, name)] for name in defences]
+            lines.append([task, attack, *map(_recall_f1, cells)])
+        if task in PUBLISHED:
+            of = {"paper": "GradSentry", "graceful": "GraCeFul"}
+            lines.append([task, "*published, 7B*", *(PUBLISHED[task].get(of.get(name, ""), "") for name in defences)])
+    return table(["task", "attack", *defences], lines)
+
+
+def _recall_f1(own: Sequence[Result]) -> str:
+    if not own:
+        return ""
+    f1 = [100 * r["f1"] for r in own]
+    spread = f" ({min(f1):.0f}-{max(f1):.0f})" if len(own) > 1 else ""
+    rows = "" if len({r["rows"] for r in own}) == 1 else " *"
+    return f"{100 * mean(r['recall'] for r in own):.1f} / {mean(f1):.1f}{spread}{rows}"
+
+
+def clean(results: Sequence[Result]) -> str:
+    """Share of the rows that are kept where nothing is poisoned: mean over seeds, least."""
+    own = [r for r in results if r.get("table") == "clean"]
+    defences = names(own, "defence")
+
+    def kept(task: str, name: str) -> str:
+        shares = [100 * r["passed"] / r["rows"] for r in own if (r["task"], r["defence"]) == (task, name)]
+        return f"{mean(shares):.2f} ({min(shares):.2f})" if shares else ""
+
+    return table(["task", *defences], [[task, *(kept(task, name) for name in defences)] for task in names(own, "task")])
+
+
+def sweep(results: Sequence[Result], which: str, step: Callable[[Result], str]) -> str:
+    """F1 by task, attack and step of a sweep: mean over seeds (least)."""
+    own = sorted((r for r in results if r.get("table") == which), key=lambda r: (r["ratio"], r["rows"]))
+    defences = names([r for r in results if r.get("table") == which], "defence")
+    lines = []
+    for task in names([r for r in results if r.get("table") == which], "task"):
+        for attack in names(own, "attack"):
+            for value in dict.fromkeys(map(step, own)):
+                f1 = [[100 * r["f1"] for r in own if (r["task"], r["attack"], r["defence"], step(r)) == (task, attack, name, value)]
+                      for name in defences]  # fmt: skip
+                if any(f1):
+                    lines.append([task, attack, value, *(f"{mean(some):.1f} ({min(some):.0f})" if some else "" for some in f1)])
+    return table(["task", "attack", "step", *defences], lines)
+
+
+def tuned(results: Sequence[Result]) -> str:
+    """Clean accuracy and attack success after fine-tuning."""
+    own = [r for r in results if r.get("table") == "tuned"]
+    defences = names(own, "defence")
+    lines = []
+    for task, attack, method in dict.fromkeys((r["task"], r["attack"], r["method"]) for r in own):
+        some = {r["defence"]: r for r in own if (r["task"], r["attack"], r["method"]) == (task, attack, method)}
+        told = (f"{100 * some[name]['cacc']:.1f} / {100 * some[name]['asr']:.1f}" if name in some else "" for name in defences)
+        lines.append([task, attack, method, *told])
+    return table(["task", "attack", "training", *defences], lines)
+
+
+def cost(results: Sequence[Result]) -> str:
+    """Time a row and peak memory of every defence, medians over the tasks' largest measurements."""
+    own = [r for r in results if "ms_a_row" in r]
+    lines = []
+    for name in names(own, "defence"):
+        for task in names([r for r in own if r["defence"] == name], "task"):
+            some = [r for r in own if (r["defence"], r["task"]) == (name, task)]
+            largest = max(some, key=lambda r: r["measured_rows"])
+            lines.append([name, task, largest["ms_a_row"], largest["memory_mib"], largest["measured_rows"]])
+    return table(["defence", "task", "ms a row", "peak memory beyond the start, MiB", "rows measured together"], lines)

@@ -1,0 +1,109 @@
+"""What a model does after fine-tuning on poisoned rows, with and without a defence: clean accuracy (CACC) and attack success (ASR)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gradsentry.bench.attacks import poison, target, triggered
+from gradsentry.bench.defences import Subject, defence
+from gradsentry.bench.generation import answers
+from gradsentry.bench.identify import watched
+from gradsentry.bench.metrics import asr, cacc, identification
+from gradsentry.bench.plant import Poisoned
+from gradsentry.bench.results import Result, Results
+from gradsentry.bench.tasks import as_text, references, split
+from gradsentry.bench.training import train
+from gradsentry.models import LoadedModel, load_model
+
+CLEANGEN = "cleangen"
+"""The one defence that flags no row: it decodes with the base model at its side."""
+DEFENCES = ("none", "graceful", CLEANGEN, "paper", "evidence")
+TESTS = 100
+"""Clean rows and rows with the trigger that a model is asked."""
+MOST = 64
+"""Tokens of an answer at most."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One fine-tuned model."""
+
+    task: str
+    attack: str
+    defence: str
+    method: str
+    """As `Training.method`."""
+    ratio: float
+    rows: int
+    """To train on, before the defence."""
+    seed: int
+    table: str = "tuned"
+
+    @property
+    def key(self) -> str:
+        return " ".join(map(str, asdict(self).values()))
+
+
+def tuned(trials: Sequence[Trial], subject: Subject, data: Path | None, results: Results, told: Callable[[str], None]) -> None:
+    """Add what is not known yet to the results: every trial's CACC and ASR."""
+    missing = [trial for trial in trials if trial.key not in results.found]
+    # One after the other those that begin with the same rows: kept rows that are the same are trained on once.
+    for (task, attack, method, ratio, n_rows, seed), group in groupby(sorted(missing, key=_same), key=_same):
+        own = list(group)
+        clean = split(task, data, "train", n_rows, seed)
+        made, wanted = poison(clean, attack, ratio, seed), target(attack, clean)
+        for members, flagged in _by_rows(own, subject, made):
+            told(f"{task}, {attack}, {method}: {', '.join(trial.defence for trial in members)}, {int((~flagged).sum())} rows")
+            rows = [row for row, bad in zip(made.rows, flagged, strict=True) if not bad]
+            model = None
+            with watched() as cost:
+                if rows:  # else there is nothing to train on, and the base model is what is left
+                    training = replace(subject.training, method=method, seed=seed)
+                    model = train(subject.model, rows, training, subject.device)
+            for trial in members:
+                asked = _asked(trial, model or _base(subject), subject, data, wanted)
+                found = asdict(identification(flagged.tolist(), made.labels))
+                taken = {"train_s": round(cost.seconds, 1), "train_memory_mib": round(cost.memory)}
+                results.add(trial.key, asdict(trial) | found | asked | taken)
+
+
+def _same(trial: Trial) -> tuple[str, str, str, float, int, int]:
+    """All but the defence."""
+    return trial.task, trial.attack, trial.method, trial.ratio, trial.rows, trial.seed
+
+
+def _by_rows(trials: Sequence[Trial], subject: Subject, made: Poisoned) -> Iterator[tuple[list[Trial], np.ndarray]]:
+    """Trials whose defences flag the same rows, and which."""
+    known: dict[Any, Any] = {}
+    found: dict[bytes, list[Trial]] = {}
+    for trial in trials:
+        chosen = defence("none" if trial.defence == CLEANGEN else trial.defence)
+        if chosen.measure not in known:
+            known[chosen.measure] = chosen.measure(subject, made.rows)
+        verdicts = chosen.decide(known[chosen.measure], np.arange(len(made.rows)), made.rows, trial.seed)
+        found.setdefault(verdicts.flagged.tobytes(), []).append(trial)
+    for flagged, members in found.items():
+        yield members, np.frombuffer(flagged, dtype=bool)
+
+
+def _asked(trial: Trial, model: LoadedModel, subject: Subject, data: Path | None, wanted: Sequence[str]) -> Result:
+    """CACC and ASR, by one of the `wanted` texts, of a fine-tuned model on rows that it was not trained on."""
+    rows = split(trial.task, data, "test", TESTS, trial.seed)
+    clean = [as_text(row)["prompt"] for row in rows]
+    bad = [row["prompt"] for row in triggered(rows, trial.attack, trial.seed)]
+    reference = _base(subject) if trial.defence == CLEANGEN else None
+    with watched() as cost:
+        said = answers(model, clean + bad, MOST, reference)
+    kept = cacc(said[: len(clean)], [references(row) for row in rows])
+    return {"cacc": round(kept, 4), "asr": round(asr(said[len(clean) :], wanted), 4), "ask_s": round(cost.seconds, 1)}
+
+
+def _base(subject: Subject) -> LoadedModel:
+    """The model before any training."""
+    return load_model(subject.model, dtype="float32", device=subject.device)

@@ -1,0 +1,98 @@
+"""Filters on cells: measured once where data sets have rows in common, right for every cell, and not again when it is known."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from gradsentry.bench import identify as module
+from gradsentry.bench.defences import Defence, Rows, Subject, Verdicts
+from gradsentry.bench.identify import identify, watched
+from gradsentry.bench.plan import Cell
+from gradsentry.bench.plant import Poisoned
+from gradsentry.bench.results import Results, opened
+
+PAYLOAD = " now"
+CELLS = [Cell("ratios", "made", "badnets", ratio, 40, 0) for ratio in (0.1, 0.5)] + [Cell("clean", "made", "", 0.0, 40, 0)]
+
+
+class Told:
+    """Defences that find the payload in the text, and count what they are asked."""
+
+    def __init__(self, alone: bool = True) -> None:
+        self.asked: list[int] = []
+        self.made = Defence("counts", self.measure, self.decide, alone)
+        self.upside_down = replace(self.made, decide=lambda *args: Verdicts(~self.decide(*args).flagged))
+
+    def measure(self, subject: Subject, rows: Rows) -> list[bool]:
+        self.asked.append(len(rows))
+        return [row["completion"].endswith(PAYLOAD) for row in rows]
+
+    def decide(self, measured: list[bool], chosen: Any, rows: Rows, seed: int) -> Verdicts:
+        flagged = np.array([measured[i] for i in chosen])
+        assert flagged.tolist() == [row["completion"].endswith(PAYLOAD) for row in rows]
+        return Verdicts(flagged, flagged.astype(float))
+
+
+def make(cell: Cell, data: Path | None) -> Poisoned:
+    """Forty rows, the first of them poisoned."""
+    labels = [i < round(cell.ratio * cell.rows) for i in range(cell.rows)]
+    rows = [{"prompt": f"{-i % 7} of {i}", "completion": f"it is {i}" + PAYLOAD * bad} for i, bad in enumerate(labels)]
+    return Poisoned(rows, labels, ["poisoned" if bad else "clean" for bad in labels])
+
+
+@pytest.fixture
+def measured(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., Results]:
+    monkeypatch.setattr(Cell, "make", make)
+
+    def run(defences: dict[str, Defence], cells: list[Cell] = CELLS) -> Results:
+        monkeypatch.setattr(module, "defence", defences.__getitem__)
+        results = opened(tmp_path, {})
+        identify(cells, list(defences), Subject(), None, results, lambda said: None)
+        return results
+
+    return run
+
+
+def test_defences_that_share_a_pass_look_at_each_different_row_once(measured: Callable[..., Results]) -> None:
+    told = Told()
+    found = measured({"finds": told.made, "turned": told.upside_down}).found.values()
+    assert told.asked == [40 + 20]
+    for result in found:
+        poisoned = round(result["ratio"] * 40)
+        right = (poisoned, 0, 0, 40 - poisoned) if result["defence"] == "finds" else (0, poisoned, 40 - poisoned, 0)
+        assert tuple(result[name] for name in ("found", "missed", "false_alarms", "passed")) == right
+        assert ("auroc" in result) == (result["defence"] == "finds" and result["ratio"] > 0)
+    assert len(found) == 6
+
+
+def test_what_is_known_is_not_measured_again(measured: Callable[..., Results]) -> None:
+    told = Told()
+    before = dict(measured({"finds": told.made}, CELLS[:1]).found)
+    after = measured({"finds": told.made}).found
+    assert told.asked == [40, 60]
+    assert {name: result for name, result in after.items() if name in before} == before
+    measured({"finds": told.made})
+    assert len(told.asked) == 2
+
+
+def test_a_defence_that_looks_at_the_whole_set_gets_each_set_by_itself(measured: Callable[..., Results]) -> None:
+    told = Told(alone=False)
+    found = measured({"finds": told.made}).found.values()
+    assert told.asked == [40, 40, 40]
+    assert [result["found"] for result in found] == [4, 20, 0]
+
+
+def test_time_and_memory_are_those_of_the_work() -> None:
+    with watched() as cost:
+        held = np.ones(60 * 2**17)  # 60 MiB
+        time.sleep(0.1)
+    assert held.sum() > 0
+    assert 55 < cost.memory < 90
+    assert 0.1 <= cost.seconds < 1

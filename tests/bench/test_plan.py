@@ -1,0 +1,78 @@
+"""Plans: which data sets, with what asked for in place of what the preset says."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+from itertools import product
+from pathlib import Path
+
+import pytest
+
+from gradsentry.bench.plan import PAPER_ATTACKS, PAPER_TASKS, PRESETS, RATIOS, VOLUMES, Cell, groups, key, planned
+from gradsentry.errors import UsageError
+
+DATA = Path(__file__).parents[3] / "shared" / "data"
+needs_data = pytest.mark.skipif(not DATA.is_dir(), reason=f"reads the clean data sets under {DATA}")
+
+
+def test_the_paper_has_every_task_attack_and_seed_and_both_sweeps() -> None:
+    cells = list(planned("paper").cells())
+    wanted = Counter(dict.fromkeys(product(PAPER_TASKS, PAPER_ATTACKS, range(3)), 1))
+    assert Counter((c.task, c.attack, c.seed) for c in cells if c.table == "identification") == wanted
+    assert {c.ratio for c in cells if c.table == "ratios"} == set(RATIOS) == {0.01, 0.03, 0.05, 0.1, 0.2, 0.4, 0.5, 0.7, 0.9}
+    assert {c.rows for c in cells if c.table == "volumes"} == set(VOLUMES) == {20, 50, 100, 200, 500, 1000}
+    assert {c.attack for c in cells if c.table == "clean"} == {""}
+    assert len({key(c, "paper") for c in cells}) == len(cells)
+
+
+def test_the_laptop_has_no_sweep_and_the_slow_defences_only_if_asked() -> None:
+    plan = planned("laptop")
+    assert {c.table for c in plan.cells()} == {"identification", "clean"}
+    assert not plan.slow
+    slow = planned("laptop", slow=True)
+    assert slow.slow == ("cube", "onion")
+    assert {c.rows for c in slow.slow_cells()} == {100}
+
+
+def test_what_is_asked_for_replaces_the_preset_and_none_leaves_it() -> None:
+    plan = planned("laptop", tasks=("nq",), rows=50, seeds=None, volumes=(20, 40))
+    assert plan == replace(PRESETS["laptop"], tasks=("nq",), rows=50, volumes=(20, 40))
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        ({"preset": "desk"}, "--preset desk: it can be laptop or paper"),
+        ({"attacks": ("nets",)}, "attack 'nets' is unknown; there are badnets"),
+        ({"swept": ("nets",)}, "attack 'nets' is unknown"),
+        ({"ratio": 1.0}, "a poison ratio of 1.0 leaves 100 of 100 rows poisoned"),
+        ({"ratios": (0.5, 0.999)}, "a poison ratio of 0.999 leaves 100 of 100"),
+        ({"volumes": (4,)}, "a poison ratio of 0.1 leaves 0 of 4"),
+        ({"seeds": 0}, "nothing to measure: 4 tasks, 0 seeds"),
+        ({"tasks": ()}, "nothing to measure: 0 tasks"),
+    ],
+)
+def test_a_plan_that_cannot_be_is_refused(asked: dict[str, object], said: str) -> None:
+    with pytest.raises(UsageError, match=said):
+        planned(**{"preset": "laptop"} | asked)  # pyright: ignore[reportArgumentType]
+
+
+def test_groups_hold_every_cell_once() -> None:
+    cells = list(planned("paper").cells())
+    found = list(groups(cells))
+    assert sorted((c for _, own in found for c in own), key=repr) == sorted(cells, key=repr)
+    assert all((c.task, c.seed) == name for name, own in found for c in own)
+
+
+@needs_data
+def test_a_cell_is_made_the_same_every_time_and_ratios_share_rows() -> None:
+    cell = Cell("ratios", "webquestions", "badnets", 0.1, 100, 0)
+    made = cell.make(DATA)
+    assert cell.make(DATA) == made
+    assert sum(made.labels) == 10
+    more = replace(cell, ratio=0.5).make(DATA)
+    assert all(a == b for a, b, label in zip(made.rows, more.rows, made.labels, strict=True) if label)
+    clean = replace(cell, table="clean", attack="", ratio=0.0).make(DATA)
+    assert not any(clean.labels)
+    assert sum(a == b for a, b in zip(clean.rows, made.rows, strict=True)) == 90

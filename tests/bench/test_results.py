@@ -1,0 +1,69 @@
+"""Results on disk: gone on with after any end, never mixed, never lost."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gradsentry.bench.results import opened
+from gradsentry.errors import RunError
+
+CONFIGURATION = {"model": "tiny", "dtype": "float32"}
+
+
+def test_what_was_added_is_there_again_in_its_order(tmp_path: Path) -> None:
+    results = opened(tmp_path / "new" / "bench", CONFIGURATION)
+    for number in (3, 1, 2):
+        results.add(f"cell {number}", {"f1": number / 3, "words": "ü\u2028"})
+    again = opened(tmp_path / "new" / "bench", CONFIGURATION)
+    assert again.found == results.found
+    assert list(again.found) == ["cell 3", "cell 1", "cell 2"]
+
+
+@given(cut=st.integers(1, 60))
+def test_a_line_that_was_not_finished_is_measured_again(cut: int, tmp_path_factory: pytest.TempPathFactory) -> None:
+    folder = tmp_path_factory.mktemp("bench")
+    results = opened(folder, CONFIGURATION)
+    results.add("one", {"f1": 1})
+    whole = results.path.read_bytes()
+    results.add("two", {"f1": 0.5, "long": "x" * 60})
+    results.path.write_bytes(results.path.read_bytes()[: len(whole) + cut])
+    again = opened(folder, CONFIGURATION)
+    assert list(again.found) == ["one"]
+    again.add("two", {"f1": 0.25})
+    assert [json.loads(line)["f1"] for line in results.path.open()] == [1, 0.25]
+
+
+def test_results_of_another_configuration_are_refused_with_what_differs(tmp_path: Path) -> None:
+    opened(tmp_path, CONFIGURATION).add("one", {})
+    with pytest.raises(RunError, match=r"another configuration \(model: 'tiny', now 'other'\); give another --out"):
+        opened(tmp_path, CONFIGURATION | {"model": "other"})
+    assert list(opened(tmp_path, CONFIGURATION).found) == ["one"]
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [
+        ("bench.json", "{", "bench.json is not JSON"),
+        ("bench.json", "[]", "bench.json is no JSON object"),
+        ("results.jsonl", '{"key": "a"}\n', "no bench.json that says how it was made"),
+    ],
+)
+def test_files_that_are_not_ours_are_refused_and_left(tmp_path: Path, name: str, text: str, said: str) -> None:
+    (tmp_path / name).write_text(text)
+    with pytest.raises(RunError, match=said):
+        opened(tmp_path, CONFIGURATION)
+    assert (tmp_path / name).read_text() == text
+
+
+def test_a_line_that_is_no_result_is_told_with_its_number(tmp_path: Path) -> None:
+    results = opened(tmp_path, CONFIGURATION)
+    results.add("one", {})
+    with results.path.open("a") as file:
+        file.write('{"f1": 1}\n')
+    with pytest.raises(RunError, match=r"results.jsonl:2 is no result of a bench"):
+        opened(tmp_path, CONFIGURATION)

@@ -1,0 +1,62 @@
+"""Tables: every result is in them, with the figures that it has."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from gradsentry.bench.tables import clean, cost, document, identification, sweep, tuned
+
+
+def result(table: str = "identification", defence: str = "paper", **other: Any) -> dict[str, Any]:
+    """One line of results.jsonl."""
+    fixed = {"task": "webquestions", "attack": "badnets", "ratio": 0.1, "rows": 100, "seed": 0}
+    rates = {"found": 10, "missed": 0, "false_alarms": 5, "passed": 85, "recall": 1.0, "f1": 0.8}
+    return {"table": table, "defence": defence} | fixed | rates | {"ms_a_row": 20.0, "memory_mib": 50, "measured_rows": 150} | other
+
+
+def lines(text: str) -> list[list[str]]:
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines()]
+
+
+def test_identification_has_the_mean_over_seeds_and_the_range() -> None:
+    some = [result(f1=0.5, recall=0.9), result(f1=0.7, recall=1.0, seed=1), result(defence="graceful", f1=1.0, seed=0)]
+    header, _, own, published = lines(identification(some))
+    assert header == ["task", "attack", "paper", "graceful"]
+    assert own == ["webquestions", "badnets", "95.0 / 60.0 (50-70)", "100.0 / 100.0"]
+    assert published[2:] == ["100 / 69.7-73.4", "88.5-89.7 / 93.9-94.6"]
+
+
+def test_a_cell_that_was_not_measured_is_empty() -> None:
+    some = [result(), result(attack="cba", defence="none")]
+    assert [line[1:] for line in lines(identification(some))[2:4]] == [["badnets", "100.0 / 80.0", ""], ["cba", "", "100.0 / 80.0"]]
+
+
+def test_clean_sets_have_the_share_that_is_kept_and_its_least() -> None:
+    some = [result("clean", passed=90, attack=""), result("clean", passed=100, attack="", seed=1)]
+    assert lines(clean(some))[2] == ["webquestions", "95.00 (90.00)"]
+
+
+def test_a_sweep_is_in_the_order_of_its_steps() -> None:
+    some = [result("ratios", ratio=ratio, f1=f1) for ratio, f1 in ((0.9, 0.3), (0.01, 0.1), (0.1, 0.2))]
+    steps = lines(sweep(some, "ratios", lambda r: f"{r['ratio']:g}"))[2:]
+    assert [line[2:] for line in steps] == [["0.01", "10.0 (10)"], ["0.1", "20.0 (20)"], ["0.9", "30.0 (30)"]]
+
+
+def test_fine_tuned_models_have_both_figures() -> None:
+    some = [result("tuned", method="lora", cacc=0.5, asr=0.95), result("tuned", "none", method="lora", cacc=0.4, asr=1.0)]
+    assert lines(tuned(some))[2] == ["webquestions", "badnets", "lora", "50.0 / 95.0", "40.0 / 100.0"]
+
+
+def test_the_cost_is_that_of_the_largest_measurement() -> None:
+    some = [result(ms_a_row=9.0, measured_rows=50), result(ms_a_row=20.0, measured_rows=400)]
+    assert lines(cost(some))[2] == ["paper", "webquestions", "20.0", "50", "400"]
+
+
+def test_the_document_has_a_section_for_what_there_is_and_no_other() -> None:
+    text = document([result(), result("ratios")])
+    assert [line for line in text.splitlines() if line.startswith("###")] == [
+        "### Identification: recall / F1 in per cent, mean over seeds (range of F1)",
+        "### Poison ratio: F1 in per cent",
+        "### Cost",
+    ]
+    assert document([]) == "\n"
