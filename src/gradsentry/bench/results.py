@@ -35,26 +35,18 @@ class Results:
             os.fsync(file.fileno())
 
 
-def opened(folder: Path, configuration: dict[str, Any]) -> Results:
+def opened(folder: Path, configuration: dict[str, Any] | None) -> Results:
     """The results of a folder, to be gone on with; a new folder begins with none.
 
     Args:
-        configuration: everything that changes a result and is not part of a cell (model, dtype, training).
+        configuration: everything that changes a result and is not part of a cell (model, dtype, training); None: only to be read.
 
     Raises:
         RunError: the folder holds results of another configuration, or a file that is none of ours.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    manifest = folder / "bench.json"
     results = Results(folder)
-    if manifest.exists():
-        known = _read(manifest, manifest.read_text(encoding="utf-8"))
-        if known != configuration:
-            changed = "; ".join(differences(known, configuration))
-            raise RunError(f"{folder} holds results of another configuration ({changed}); give another --out, or the same options")
-    elif results.path.exists():
-        raise RunError(f"{results.path} is there, but no bench.json that says how it was made; give another --out")
-    manifest.write_text(json.dumps(configuration, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    if configuration is not None:
+        _claim(folder, configuration)
     if results.path.exists():
         _mend(results.path)
         for number, line in enumerate(results.path.read_text(encoding="utf-8").split("\n")[:-1], start=1):
@@ -63,6 +55,20 @@ def opened(folder: Path, configuration: dict[str, Any]) -> Results:
                 raise RunError(f"{results.path}:{number} is no result of a bench; give another --out")
             results.found[result["key"]] = result
     return results
+
+
+def _claim(folder: Path, configuration: dict[str, Any]) -> None:
+    """Make the folder that of this configuration, or refuse."""
+    folder.mkdir(parents=True, exist_ok=True)
+    manifest = folder / "bench.json"
+    if manifest.exists():
+        known = _read(manifest, manifest.read_text(encoding="utf-8"))
+        if known != configuration:
+            changed = "; ".join(differences(known, configuration))
+            raise RunError(f"{folder} holds results of another configuration ({changed}); give another --out, or the same options")
+    elif (folder / "results.jsonl").exists():
+        raise RunError(f"{folder / 'results.jsonl'} is there, but no bench.json that says how it was made; give another --out")
+    manifest.write_text(json.dumps(configuration, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def _mend(path: Path) -> None:

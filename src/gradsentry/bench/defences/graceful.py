@@ -84,11 +84,14 @@ def measure(subject: Subject, rows: Rows) -> Floats:
 def inner_products(file: IO[bytes], m: int) -> Floats:
     """[m, m] Gram matrix of m float32 vectors that stand one after the other in a file, summed in float64, some columns at a time."""
     file.flush()
-    held = np.memmap(file, dtype=np.float32, mode="r").reshape(m, -1)
+    width = file.tell() // (4 * m)
     step = max(1, BLOCK // (8 * m))
     total = np.zeros((m, m))
-    for start in range(0, held.shape[1], step):
+    for start in range(0, width, step):
+        # Opened anew for each block: what was read of a map counts as this process' memory for as long as the map lives.
+        held = np.memmap(file, dtype=np.float32, mode="r").reshape(m, width)
         part = held[:, start : start + step].astype(np.float64)
+        del held
         total += part @ part.T
     return total
 

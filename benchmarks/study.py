@@ -1,0 +1,79 @@
+"""The published study on this machine's scale: attacks, filters, sweeps, fine-tuning, each one call of `gradsentry bench`.
+
+    python benchmarks/study.py --data ../shared/data [--only identification]
+
+Goes on where it stopped. The results are kept in benchmarks/results/bench-NAME, and docs/benchmark.md gets a section of each.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+from pathlib import Path
+
+from gradsentry.bench.results import Results, opened
+from gradsentry.bench.tables import document
+from report import RESULTS, ROOT, machine, replace_section
+
+FILTERS = "--defences paper,evidence,graceful,length,duplicates"
+
+STUDIES = {
+    # Of the paper's four tasks; CoQA's files are not at hand here.
+    "identification": ("Attacks and filters", "--tasks webquestions,freebaseqa,nq --rows 1000 --seeds 3"),
+    "beyond": (
+        "Attacks beyond the paper, and long answers",
+        "--tasks webquestions,gsm8k,dolly --attacks badnets,refusal,insult,flip,prefix,per_row,dilution,adaptive "
+        f"--rows 300 --seeds 1 --ratio 0.05 {FILTERS}",
+    ),
+    "clean-label": ("Clean labels", f"--tasks webquestions --attacks clean_label --rows 1000 --seeds 1 --ratio 0.02 {FILTERS}"),
+    "sweeps": (
+        "Poison ratio and number of rows",
+        "--tasks webquestions,freebaseqa --attacks badnets --ratios 0.01,0.03,0.05,0.1,0.2,0.4,0.5,0.7,0.9 "
+        f"--volumes 20,50,100,200,500,1000 --rows 500 --seeds 2 {FILTERS}",
+    ),
+    "ablations": (
+        "Rank and crop of the published rule",
+        "--tasks webquestions,freebaseqa --attacks badnets --rows 500 --seeds 1 --defences paper,paper-k8,paper-k4,paper-uncropped",
+    ),
+    "slow": ("CUBE and ONION", f"--tasks webquestions,freebaseqa --rows 300 --seeds 1 {FILTERS} --slow"),
+    "tuned-webquestions": (
+        "After fine-tuning: WebQuestions",
+        "--tasks webquestions --attacks badnets,cba --rows 300 --seeds 1 --defences none --train --rate 1e-3 --epochs 4",
+    ),
+}
+"""Name -> title and options."""
+
+
+def command(name: str, data: Path) -> list[str]:
+    return ["bench", "--data", str(data), *STUDIES[name][1].split(), "--out", f"benchmarks/results/bench-{name}"]
+
+
+def render(name: str, folder: Path) -> None:
+    """The section of docs/benchmark.md."""
+    title, options = STUDIES[name]
+    results: Results = opened(folder, None)
+    pictures = "".join(f"\n![{plot.stem}](../{plot.relative_to(ROOT)})\n" for plot in sorted(folder.glob("*.svg")))
+    text = (
+        f"## {title}\n\nSmolLM2-135M-Instruct, dtype auto (bfloat16 here), seeds from 0; {machine()['cpu']}. Made by\n"
+        f"`gradsentry bench --data DATA {options}`.\n\n"
+    )
+    replace_section(ROOT / "docs" / "benchmark.md", f"bench-{name}", text + document(list(results.found.values())) + pictures)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--only", choices=STUDIES, nargs="*", default=list(STUDIES))
+    parser.add_argument("--render", action="store_true", help="Only write the sections of what is there.")
+    arguments = parser.parse_args()
+    for name in arguments.only:
+        if not arguments.render:
+            program = [sys.executable, "-c", "from gradsentry.cli import app; app()"]
+            subprocess.run([*program, *command(name, arguments.data.resolve())], cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
+        if (RESULTS / f"bench-{name}").is_dir():
+            render(name, RESULTS / f"bench-{name}")
+
+
+if __name__ == "__main__":
+    main()

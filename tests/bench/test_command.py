@@ -1,0 +1,99 @@
+"""``gradsentry bench`` as a user types it: a real process, on a tiny model and small files of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+COMMAND = [sys.executable, "-c", "from gradsentry.cli import app; app()", "bench"]
+ROWS = 40
+
+
+def bench(*arguments: object, cwd: Path) -> subprocess.CompletedProcess[str]:
+    env = os.environ | {"NO_COLOR": "1", "COLUMNS": "200", "HF_HUB_OFFLINE": "1"}
+    return subprocess.run([*COMMAND, *map(str, arguments)], cwd=cwd, env=env, capture_output=True, text=True, timeout=240, check=False)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """WebQuestions, made up."""
+    folder = tmp_path_factory.mktemp("data")
+    (folder / "webquestions").mkdir()
+    for part, count in (("trainmodel", 60), ("val", 0), ("devtest", 0), ("test", 110)):
+        rows = [{"qText": f"what is {part} {n} of {n % 7}?", "answers": [f"it is {n}", f"{n}"][: 1 + n % 2]} for n in range(count)]
+        (folder / "webquestions" / f"{part}.json").write_text(json.dumps(rows))
+    return folder
+
+
+@pytest.fixture
+def options(folder: Path, model_dir: Path) -> list[object]:
+    return ["--data", folder, "--model", model_dir, "--device", "cpu", "--tasks", "webquestions", "--rows", ROWS, "--out", "out"]
+
+
+def lines(folder: Path) -> list[dict[str, object]]:
+    return [json.loads(line) for line in (folder / "out" / "results.jsonl").open()]
+
+
+def test_a_bench_is_gone_on_with_added_to_and_never_done_twice(options: list[object], tmp_path: Path) -> None:
+    first = bench(*options, "--attacks", "badnets,refusal", "--defences", "paper,duplicates", cwd=tmp_path)
+    assert first.returncode == 0, first.stderr
+    found = lines(tmp_path)
+    assert [(r["attack"], r["defence"]) for r in found] == [
+        (attack, name) for name in ("paper", "duplicates") for attack in ("badnets", "refusal", "")
+    ]
+    assert [r["found"] + r["missed"] for r in found] == [4, 4, 0] * 2  # pyright: ignore[reportOperatorIssue]
+    assert first.stdout.startswith("### Identification")
+    assert first.stdout.strip() == (tmp_path / "out" / "tables.md").read_text().strip()
+
+    more = bench(*options, "--attacks", "badnets", "--defences", "paper", "--ratios", "0.1,0.5", "--volumes", "20", "--json", cwd=tmp_path)
+    assert more.returncode == 0, more.stderr
+    assert lines(tmp_path)[:6] == found
+    assert json.loads(more.stdout) == lines(tmp_path)
+    assert [(r["table"], r["ratio"], r["rows"]) for r in lines(tmp_path)[6:]] == [
+        ("ratios", 0.1, 40),
+        ("ratios", 0.5, 40),
+        ("volumes", 0.1, 20),
+    ]
+    assert all((tmp_path / "out" / f"{sweep}.svg").read_text().startswith("<?xml") for sweep in ("ratios", "volumes"))
+
+    other = bench(*options, "--attacks", "badnets", "--dtype", "bfloat16", cwd=tmp_path)
+    assert other.returncode == 2
+    assert "results of another configuration (dtype: 'auto', now 'bfloat16'); give another --out" in other.stderr
+    assert "Traceback" not in other.stderr
+
+
+def test_a_model_is_fine_tuned_and_asked(options: list[object], tmp_path: Path) -> None:
+    made = bench(*options, "--attacks", "badnets", "--defences", "none", "--train", "--epochs", "1", cwd=tmp_path)
+    assert made.returncode == 0, made.stderr
+    found = [r for r in lines(tmp_path) if r["table"] == "tuned"]
+    assert {r["defence"] for r in found} == {"none", "graceful", "cleangen", "paper", "evidence"}
+    assert all(0 <= r["cacc"] <= 1 and 0 <= r["asr"] <= 1 for r in found)  # pyright: ignore[reportOperatorIssue]
+    assert all(r["missed"] == 4 for r in found if r["defence"] in ("none", "cleangen"))
+    assert "webquestions, badnets, lora: none, cleangen" in made.stderr, "trained once for both"
+    assert "### After fine-tuning" in made.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--attacks", "nets"], "attack 'nets' is unknown; there are badnets"),
+        (["--defences", "papers"], "defence 'papers' is unknown, did you mean 'paper'?"),
+        (["--tasks", "web"], "task 'web' is unknown; there are webquestions"),
+        (["--ratio", "1"], "a poison ratio of 1.0 leaves 40 of 40 rows poisoned"),
+        (["--ratios", "0.1,x"], "--ratios 0.1,x: could not convert"),
+        (["--preset", "desk"], "--preset desk: it can be laptop or paper"),
+        (["--tasks", "coqa"], "coqa"),
+        (["--rows", "61"], "webquestions has 60 rows, fewer than 61"),
+    ],
+)
+def test_what_cannot_be_is_told(arguments: list[str], said: str, options: list[object], tmp_path: Path) -> None:
+    result = bench(*options, *arguments, cwd=tmp_path)
+    assert result.returncode == 2
+    assert said in result.stderr
+    assert "Traceback" not in result.stderr
+    assert result.stdout == ""
