@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +14,7 @@ import pytest
 
 COMMAND = [sys.executable, "-c", "from gradsentry.cli import app; app()", "bench"]
 ROWS = 40
+GUIDE = Path(__file__).parents[2] / "docs" / "bench.md"
 
 
 def bench(*arguments: object, cwd: Path) -> subprocess.CompletedProcess[str]:
@@ -59,7 +62,8 @@ def test_a_bench_is_gone_on_with_added_to_and_never_done_twice(options: list[obj
         ("ratios", 0.5, 40),
         ("volumes", 0.1, 20),
     ]
-    assert all((tmp_path / "out" / f"{sweep}.svg").read_text().startswith("<?xml") for sweep in ("ratios", "volumes"))
+    for sweep in ("ratios", "volumes"):
+        assert (tmp_path / "out" / f"{sweep}.svg").read_text().startswith("<?xml")
 
     other = bench(*options, "--attacks", "badnets", "--dtype", "bfloat16", cwd=tmp_path)
     assert other.returncode == 2
@@ -97,3 +101,20 @@ def test_what_cannot_be_is_told(arguments: list[str], said: str, options: list[o
     assert said in result.stderr
     assert "Traceback" not in result.stderr
     assert result.stdout == ""
+
+
+@pytest.mark.parametrize("line", re.findall(r"^gradsentry bench ([^#\n]*)", GUIDE.read_text(encoding="utf-8"), re.M))
+def test_the_commands_of_the_guide_are_understood(line: str, options: list[object], tmp_path: Path) -> None:
+    # On little data and without what takes long, but as they stand: later options win.
+    kept = [word for word in shlex.split(line) if word not in ("--slow", "--train")]
+    result = bench(*kept, *options, "--defences", "duplicates", "--ratios", "", cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+
+
+def test_the_guide_names_every_task_attack_and_filter() -> None:
+    from gradsentry.bench.attacks import ATTACKS
+    from gradsentry.bench.defences import DEFENCES
+    from gradsentry.bench.tasks import TASKS
+
+    named = set(re.findall(r"`([a-z0-9_-]+)`", GUIDE.read_text(encoding="utf-8")))
+    assert {*TASKS, *ATTACKS, *DEFENCES} <= named
