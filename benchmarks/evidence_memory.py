@@ -31,8 +31,8 @@ POISONED = 1000
 
 
 def vocabulary() -> Vocabulary:
-    texts = [f" w{i}" for i in range(WORDS + 1 + len(PAYLOAD))]
-    return Vocabulary(texts, np.zeros(len(texts), dtype=bool))
+    pieces = [f" w{i}".encode() for i in range(WORDS + 1 + len(PAYLOAD))]
+    return Vocabulary(pieces, np.zeros(len(pieces), dtype=bool))
 
 
 def parts(rows: int, only: set[int] | None = None) -> Iterator[pa.Table]:

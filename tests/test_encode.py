@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tokenizers import Regex, Tokenizer, models, pre_tokenizers, trainers
+from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from tokenizers.processors import TemplateProcessing
 from transformers import PreTrainedTokenizerFast
 
-from gradsentry.encode import IGNORED, Ids, encode
+from gradsentry.encode import IGNORED, Ids, encode, vocabulary
 from gradsentry.errors import ModelError, RowProblem
 from gradsentry.formats import FORMATS
 from gradsentry.types import ChatSample, LossOn, Sample, TextSample, TokenSample
@@ -285,3 +285,21 @@ def test_alpaca_rows_are_plain_text_without_a_chat_template_and_a_conversation_w
     assert tokenizer.decode(ids[0]) == f"### Instruction:\nAdd.\n\n### Input:\n1 2\n\n### Response:\n3{EOS}"
     assert supervised(ids, tokenizer) == [f"3{EOS}"]
     assert str(tokenizer.decode(one(sample, tokenizer)[0])).startswith("<|start|>user\nAdd.\n1 2<|end|>")
+
+
+@settings(deadline=None)
+@given(text=st.text(min_size=1))
+def test_a_vocabulary_spells_every_text(tokenizer: PreTrainedTokenizerFast, text: str) -> None:
+    known = vocabulary(tokenizer)
+    ids = tokenizer(text, add_special_tokens=False)["input_ids"]
+    assert b"".join(known.pieces[i] for i in ids).decode() == text  # pyright: ignore
+
+
+def test_a_vocabulary_has_the_bytes_of_sentencepieces_fallback() -> None:
+    words = ["<unk>", "a", "\u2581b", *(f"<0x{byte:02X}>" for byte in range(256))]
+    core = Tokenizer(models.BPE({word: i for i, word in enumerate(words)}, [], unk_token="<unk>", byte_fallback=True, fuse_unk=True))
+    core.decoder = decoders.Sequence([decoders.Replace("\u2581", " "), decoders.ByteFallback(), decoders.Fuse()])  # pyright: ignore
+    made = PreTrainedTokenizerFast(tokenizer_object=core, unk_token="<unk>")
+    pieces = vocabulary(made).pieces
+    assert pieces[1:3] == [b"a", b" b"]
+    assert pieces[3:] == [bytes([byte]) for byte in range(256)]

@@ -177,8 +177,8 @@ def test_the_vocabulary_is_kept_and_missed_aloud(tmp_path: Path) -> None:
     run = begun(tmp_path / "run")
     with pytest.raises(RunError, match=r"tokens.parquet is missing: run the same scan again"):
         run.vocabulary()
-    run.write_vocabulary(Vocabulary(["a", " b", "\ufffd"], np.array([False, False, True])))
-    assert run.vocabulary().texts == ["a", " b", "\ufffd"]
+    run.write_vocabulary(Vocabulary([b"a", b" b", b"\xe4"], np.array([False, False, True])))
+    assert run.vocabulary().pieces == [b"a", b" b", b"\xe4"]
     assert run.vocabulary().special.tolist() == [False, False, True]
     run.clear()
     assert not run.vocabulary_path.exists()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
 
 IGNORED = -100
 """Label of an unsupervised position, as everywhere in the Hugging Face ecosystem."""
+
+BROKEN = "\ufffd"
+"""What a tokenizer decodes a part of a character to."""
 
 CUT = "longer than "
 """How the note of a row that was cut begins."""
@@ -160,9 +164,24 @@ def vocabulary(tokenizer: PreTrainedTokenizerBase) -> Vocabulary:
     length = len(tokenizer.decode(before, clean_up_tokenization_spaces=False))
     pairs = [[*before, i] for i in range(len(tokenizer))]
     texts = [text[length:] for text in tokenizer.batch_decode(pairs, clean_up_tokenization_spaces=False)]
+    broken = [i for i, text in enumerate(texts) if BROKEN in text]
+    pieces = [text.encode("utf-8", "replace") for text in texts]
+    for i, token in zip(broken, tokenizer.convert_ids_to_tokens(broken), strict=True):
+        pieces[i] = _raw(token, pieces[i])
     special = np.zeros(len(texts), dtype=bool)
     special[[i for i in tokenizer.all_special_ids if i < len(texts)]] = True
-    return Vocabulary(texts, special)
+    return Vocabulary(pieces, special)
+
+
+def _raw(token: str, decoded: bytes) -> bytes:
+    """The bytes of a token that is no whole character, by the two ways in which tokenizers write such: ``<0xE4>`` (SentencePiece's
+    byte fallback) and a letter for each byte (byte-level BPE, as GPT-2's)."""
+    from transformers.convert_slow_tokenizer import bytes_to_unicode
+
+    if fallback := re.fullmatch(r"<0x([0-9A-Fa-f]{2})>", token):
+        return bytes.fromhex(fallback[1])
+    letters = {letter: byte for byte, letter in bytes_to_unicode().items()}
+    return bytes(letters[letter] for letter in token) if letters.keys() >= set(token) else decoded
 
 
 def fit(ids: Ids, max_length: int, bos: int | None) -> tuple[Ids, str]:

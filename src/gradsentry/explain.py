@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 
 from gradsentry.columns import SPECTRUM
 from gradsentry.errors import RunError, UsageError
+from gradsentry.evidence.words import spelled_out
 from gradsentry.scanning import open_run
 from gradsentry.store import RunDirectory
 from gradsentry.types import Shard, Vocabulary
@@ -24,7 +25,7 @@ class Token:
     """One token of a row."""
 
     text: str
-    """As it stands in the row."""
+    """As it stands in the row; a character that is several tokens stands with the last of them."""
     surprise: float
     """Nats; 0 for the first, which nothing predicts."""
     supervised: bool
@@ -95,8 +96,10 @@ def _evidence(run: RunDirectory, row: int) -> dict[str, Any]:
 
 
 def _tokens(part: dict[str, Any], vocabulary: Vocabulary) -> list[Token]:
-    columns = zip(part["tokens"], part["surprise"], part["supervised"], strict=True)
-    return [Token(vocabulary.texts[int(token)], float(surprise), bool(mine)) for token, surprise, mine in columns]
+    *texts, rest = spelled_out(vocabulary.pieces[token] for token in part["tokens"])
+    texts[-1] += rest
+    columns = zip(texts, part["surprise"], part["supervised"], strict=True)
+    return [Token(text, float(surprise), bool(mine)) for text, surprise, mine in columns]
 
 
 def _usual(run: RunDirectory, shards: list[Shard], length: int) -> list[float]:

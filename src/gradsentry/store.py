@@ -159,7 +159,7 @@ class RunDirectory:
     def write_vocabulary(self, vocabulary: Vocabulary) -> None:
         """Keep what each token stands for, so that the surprises can be read without the model."""
         with whole(self.vocabulary_path) as part:
-            pq.write_table(pa.table({"text": vocabulary.texts, "special": vocabulary.special}), part, compression="zstd")
+            pq.write_table(pa.table({"piece": vocabulary.pieces, "special": vocabulary.special}), part, compression="zstd")
 
     def vocabulary(self) -> Vocabulary:
         """What each token stands for.
@@ -171,7 +171,7 @@ class RunDirectory:
             table = pq.read_table(self.vocabulary_path)
         except FileNotFoundError:
             raise RunError(f"{self.vocabulary_path} is missing: run the same scan again to have it written") from None
-        return Vocabulary(table["text"].to_pylist(), table["special"].to_numpy())
+        return Vocabulary(table["piece"].to_pylist(), table["special"].to_numpy())
 
     def surprises(self, shards: Sequence[Shard]) -> Iterator[pa.Table]:
         """Part by part: row and the columns of `SURPRISES`."""

@@ -114,8 +114,8 @@ class Surprises:
 class Vocabulary:
     """What the tokens of a model stand for, V of them."""
 
-    texts: list[str]
-    """[V] each as it stands in the middle of a text; U+FFFD for bytes that are a character only together."""
+    pieces: list[bytes]
+    """[V] each as it stands in the middle of a text, in UTF-8; some are a part of a character."""
     special: NDArray[np.bool_]
     """[V] whether it marks something (the end of a turn) and is no text."""
 

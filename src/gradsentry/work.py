@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-MATHS_VERSION = 3
+MATHS_VERSION = 4
 """Raised when a change of the code changes scores: runs of different versions are not mixed."""
 
 DETECTION_ROWS = 100

@@ -53,7 +53,7 @@ def test_rows_without_surprises_are_empty() -> None:
 
 
 def test_rows_are_read_from_parts() -> None:
-    vocabulary = Vocabulary(["one", " two", " three"], np.zeros(3, bool))
+    vocabulary = Vocabulary([b"one", b" two", b" three"], np.zeros(3, bool))
     types = {"tokens": pa.list_(pa.int32()), "surprise": pa.list_(pa.float16()), "supervised": pa.list_(pa.bool_())}
     rows = [([0, 1, 2], [0, 1.5, 2.5], [False, False, True]), (None, None, None), ([1, 1], [0, 1.0], [False, True])]
     columns = zip(types.items(), zip(*rows, strict=True), strict=True)

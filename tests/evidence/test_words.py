@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gradsentry.evidence.words import FIRST, split
+from gradsentry.evidence.words import FIRST, WORD, spelled_out, split
 from gradsentry.types import Surprises, Vocabulary
 
 PIECES = ["The", " cat", " sat", ".", "\n\n", " It", "'s", " m", "alicious", "_url", ">", '."', " ", "\u732b", "\u72ac", "42", "<end>"]
-VOCABULARY = Vocabulary(PIECES, np.array([piece == "<end>" for piece in PIECES]))
+VOCABULARY = Vocabulary([piece.encode() for piece in PIECES], np.array([piece == "<end>" for piece in PIECES]))
 
 rows = st.lists(st.tuples(st.integers(0, len(PIECES) - 1), st.sampled_from([0.0, 0.5, 2.0, 8.0]), st.booleans()), min_size=2, max_size=30)
 
@@ -37,6 +39,22 @@ def test_every_word_and_every_nat_is_kept(tokens: list[tuple[int, float, bool]])
             assert side.surprise.sum() == 0
     # White space with no word in its stretch has no word to belong to; everything else has.
     assert both.prompt.surprise.sum() + both.completion.surprise.sum() <= surprise[~special].sum() + 1e-3
+
+
+@settings(max_examples=200, deadline=None)
+@given(text=st.text(min_size=1, max_size=20), cuts=st.sets(st.integers(1, 79)))
+def test_a_character_that_is_several_tokens_is_read_whole(text: str, cuts: set[int]) -> None:
+    raw = text.encode()
+    places = [0, *sorted(cut for cut in cuts if cut < len(raw)), len(raw)]
+    pieces = [b"?", *(raw[a:b] for a, b in pairwise(places))]
+    row = Surprises(np.arange(len(pieces), dtype=np.int32), np.ones(len(pieces), np.float16), np.arange(len(pieces)) > 0)
+    side = split(row, Vocabulary(pieces, np.zeros(len(pieces), bool))).completion
+    assert [word for word in side.words if word] == [word.lower() for word in WORD.findall(text)]
+    assert side.surprise.sum() == (len(pieces) - 1 if WORD.search(text) else 0)
+
+
+def test_bytes_that_are_no_character_are_shown_as_such() -> None:
+    assert spelled_out([b"a\xe4", b"b", b"\xf0\x9f", b"\x98\x80", b"\xf0"]) == ["a", "\ufffdb", "", "\U0001f600", "", "\ufffd"]
 
 
 def test_a_words_surprise_is_that_of_its_tokens() -> None:

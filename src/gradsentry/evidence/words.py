@@ -6,8 +6,9 @@ differ in case and spacing; words, lower-cased, do not.
 
 from __future__ import annotations
 
+import codecs
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -62,13 +63,20 @@ def split(told: Surprises, vocabulary: Vocabulary) -> RowWords:
         if not special[start]:
             if start == 0:  # nothing predicts a row's first token: it is taken for an unusual one
                 surprise[0] = FIRST
-            texts = [vocabulary.texts[token] for token in ids[start:stop].tolist()]
-            sides[bool(told.supervised[start])].append(_stretch(texts, surprise[start:stop]))
+            pieces = [vocabulary.pieces[token] for token in ids[start:stop].tolist()]
+            sides[bool(told.supervised[start])].append(_stretch(pieces, surprise[start:stop]))
     return RowWords(_joined(sides[False]), _joined(sides[True]))
 
 
-def _stretch(texts: Sequence[str], surprise: NDArray[np.float32]) -> Side:
-    text = "".join(texts)
+def spelled_out(pieces: Iterable[bytes]) -> list[str]:
+    """The text of tokens, each character where its last byte is; U+FFFD for bytes that are none."""
+    decoder = codecs.getincrementaldecoder("utf-8")("replace")
+    return [decoder.decode(piece) for piece in pieces] + [decoder.decode(b"", final=True)]
+
+
+def _stretch(pieces: Sequence[bytes], surprise: NDArray[np.float32]) -> Side:
+    *texts, rest = spelled_out(pieces)
+    text = "".join(texts) + rest
     found = [(match.start(), match.end()) for match in WORD.finditer(text)]
     if not found:
         return Side([EDGE, EDGE], np.zeros(2, dtype=np.float32), ["", ""])

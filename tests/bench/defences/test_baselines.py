@@ -10,7 +10,7 @@ from gradsentry.bench.defences.passes import Scored
 from gradsentry.types import Score, Vocabulary
 
 V = 1000
-WORDS = Vocabulary(["a"] * V, np.zeros(V, dtype=bool))
+WORDS = Vocabulary([b"a"] * V, np.zeros(V, dtype=bool))
 
 
 def decided(name: str, tokens: list[int], losses: list[float]) -> Verdicts:

@@ -12,7 +12,7 @@ from gradsentry.bench.defences import Subject, defence
 from gradsentry.bench.defences.passes import Scored, scored
 from gradsentry.types import Score, Vocabulary
 
-NO_WORDS = Vocabulary(["a", "b"], np.zeros(2, dtype=bool))
+NO_WORDS = Vocabulary([b"a", b"b"], np.zeros(2, dtype=bool))
 
 
 def by_hand(entropies: list[float | None]) -> Scored:

@@ -29,7 +29,7 @@ def by_length(measured: Scored, chosen: Places, _rows: Rows, _seed: int) -> Verd
 
 def by_loss(measured: Scored, chosen: Places, _rows: Rows, _seed: int) -> Verdicts:
     """Unexpected completions: the score is the mean loss / ln V, which is 1 for a model that expects every token alike."""
-    return above_threshold(values(measured, chosen, lambda score: score.loss or 0.0) / np.log(len(measured.vocabulary.texts)))
+    return above_threshold(values(measured, chosen, lambda score: score.loss or 0.0) / np.log(len(measured.vocabulary.pieces)))
 
 
 def by_duplicates(_measured: None, _chosen: Places, rows: Rows, _seed: int) -> Verdicts:
