@@ -221,6 +221,6 @@ def test_surprises_are_those_of_the_row_alone(llama: PreTrainedModel, tokenizer:
 def test_the_vocabulary_spells_every_text(llama: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> None:
     text = "What is the capital of France? Paris  (2 spaces), \n\n cf mn."
     vocabulary = scorer(llama, tokenizer).vocabulary
-    assert len(vocabulary.texts) == len(vocabulary.special) == len(tokenizer)
+    assert len(vocabulary.pieces) == len(vocabulary.special) == len(tokenizer)
     assert np.flatnonzero(vocabulary.special).tolist() == sorted(set(tokenizer.all_special_ids))
-    assert "".join(vocabulary.texts[i] for i in tokenizer(text, add_special_tokens=False)["input_ids"]) == text  # pyright: ignore
+    assert b"".join(vocabulary.pieces[i] for i in tokenizer(text, add_special_tokens=False)["input_ids"]).decode() == text  # pyright: ignore

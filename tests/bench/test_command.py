@@ -91,7 +91,7 @@ def test_a_model_is_fine_tuned_and_asked(options: list[object], tmp_path: Path) 
         (["--ratio", "1"], "a poison ratio of 1.0 leaves 40 of 40 rows poisoned"),
         (["--ratios", "0.1,x"], "--ratios 0.1,x: could not convert"),
         (["--preset", "desk"], "--preset desk: it can be laptop or paper"),
-        (["--tasks", "coqa"], "coqa"),
+        (["--tasks", "webquestions,coqa"], "cannot read"),
         (["--rows", "61"], "webquestions has 60 rows, fewer than 61"),
     ],
 )
@@ -101,6 +101,7 @@ def test_what_cannot_be_is_told(arguments: list[str], said: str, options: list[o
     assert said in result.stderr
     assert "Traceback" not in result.stderr
     assert result.stdout == ""
+    assert not (tmp_path / "out" / "results.jsonl").exists()
 
 
 @pytest.mark.parametrize("line", re.findall(r"^gradsentry bench ([^#\n]*)", GUIDE.read_text(encoding="utf-8"), re.M))

@@ -14,6 +14,7 @@ from gradsentry.bench.plan import Plan
 from gradsentry.bench.plots import draw
 from gradsentry.bench.results import Result, opened
 from gradsentry.bench.tables import document
+from gradsentry.bench.tasks import sample
 from gradsentry.bench.tuned import DEFENCES as TUNED_DEFENCES
 from gradsentry.bench.tuned import Trial, tuned
 from gradsentry.work import MATHS_VERSION
@@ -43,6 +44,8 @@ def run_bench(
     Raises:
         RunError: `out` holds results of another configuration. DataError: a data set that cannot be reached.
     """
+    for task in plan.tasks:  # before anything is measured, not after an hour
+        sample(task, data, max(plan.rows, *plan.volumes, 0), 0)
     results = opened(out, configuration(subject))
     identify(list(plan.cells()), plan.defences or ONE_PASS, subject, data, results, told)
     identify(list(plan.slow_cells()) if plan.slow else [], plan.slow, subject, data, results, told)
