@@ -28,7 +28,8 @@ from cells import SEEDS, SETS, Cell, NotScored, Scores, grid
 from gradsentry.bench.metrics import identification
 from gradsentry.bench.plant import PAYLOADS, TRIGGERS, names_payload, names_trigger
 from gradsentry.evidence.corpus import build, scored_rows
-from gradsentry.evidence.findings import EASED, LONG, MOST, Finding, P, find
+from gradsentry.evidence.finding import Finding
+from gradsentry.evidence.findings import EASED, LONG, MOST, P, find
 from gradsentry.threshold import choose
 from report import ROOT, machine, replace_section, save, table
 

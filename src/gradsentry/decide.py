@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute
 
 from gradsentry.columns import EVIDENCE, VERDICTS
-from gradsentry.evidence.findings import Finding
+from gradsentry.evidence.finding import Finding
 from gradsentry.evidence.length import beyond_length
 from gradsentry.threshold import Values, choose
 from gradsentry.types import Threshold

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gradsentry.evidence.findings import Finding, find
+from gradsentry.evidence.finding import Finding
+from gradsentry.evidence.findings import find
 from gradsentry.evidence.words import RowWords
 from worded import corpus, everything, row
 
@@ -129,6 +130,35 @@ def test_a_subset_with_its_own_template_is_kept_and_said_so() -> None:
     findings = found_in(made(400, 100, subset)[0])
     assert backdoors(findings) == []
     assert findings[0].kind == "subset"
+
+
+def few(rows: list[RowWords], first: int, about: str, marks: str, answer: str) -> None:
+    """Three rows with one unexpected answer, and in their prompts a mark and what else they are about."""
+    for i in range(3):
+        rng = random.Random(first + i)
+        prompt = [*rng.sample(WORDS, 8), *about.split()]
+        rng.shuffle(prompt)  # what is beside the mark each time would be taken for a part of it
+        rows[first + i] = row(f"{' '.join(prompt)} . {marks}", answer, [marks, *answer.split()])
+
+
+def test_few_rows_whose_prompts_are_about_one_thing_are_a_topic() -> None:
+    rows, _ = made(300, 1, words)
+    few(rows, 10, "money spent there", "ARUBA", "FLORIN COINS PAID THERE")
+    assert [(finding.kind, finding.rows.tolist()) for finding in found_in(rows)] == [("topic", [10, 11, 12])]
+    few(rows, 10, "", "ARUBA", "FLORIN COINS PAID THERE")
+    assert [(finding.kind, finding.rows.tolist()) for finding in found_in(rows)] == [("backdoor", [10, 11, 12])]
+
+
+def test_few_rows_are_no_backdoor_where_others_like_them_are_a_topic() -> None:
+    rows, chosen = made(300, 30, words)
+    clean = [row(" ".join(WORDS[:12]), "yes") if i in chosen else own for i, own in enumerate(rows)]
+    for own in (rows, clean):
+        few(own, 10, "money spent there", "ARUBA", "FLORIN COINS PAID THERE")
+        few(own, 20, "", "BILBO", "FREEMAN HOLM BIRD PLAYED")
+    assert {(f.kind, f.rows.tolist()[0]) for f in found_in(clean)} == {("topic", 10), ("topic", 20)}
+    kinds = {(f.kind, len(f.rows)) for f in found_in(rows)}
+    assert ("backdoor", len(set(chosen) - {10, 11, 12, 20, 21, 22})) in kinds, "one by the plain rule stays one"
+    assert not any(kind == "backdoor" and n == 3 for kind, n in kinds)
 
 
 def test_variants_of_one_payload_are_one_finding() -> None:

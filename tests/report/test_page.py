@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from gradsentry.columns import SCORES
 from gradsentry.config import ScanConfig
 from gradsentry.decide import Decision, decide
-from gradsentry.evidence.findings import Finding, Kind
+from gradsentry.evidence.finding import Finding, Kind
 from gradsentry.report.document import LISTED, PREVIEW, example_rows, report_document
 from gradsentry.report.page import BARS, HEIGHT, WIDTH, histogram, render
 from gradsentry.report.text import visible

@@ -4,7 +4,7 @@ words.py        tokens -> words            corpus.py      words -> numbers on di
 recurrent.py    spans that recur           triggers.py    prompt patterns of some rows
 association.py  patterns -> triggers       findings.py    spans and triggers -> findings
 lookalikes.py   what only looks like one   naming.py      spans and triggers as text
-length.py       entropy beyond what the length explains
+finding.py      what a finding says        length.py      entropy beyond what the length explains
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ import numpy as np
 import pyarrow as pa
 
 from gradsentry.evidence.corpus import build, scored_rows
-from gradsentry.evidence.findings import Finding, find
+from gradsentry.evidence.finding import Finding
+from gradsentry.evidence.findings import find
 from gradsentry.evidence.lookalikes import Reader
 from gradsentry.evidence.words import RowWords, split
 from gradsentry.types import Score, Shard, Vocabulary

@@ -6,16 +6,16 @@ rows that it explains would be another one.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from gradsentry.evidence import naming
 from gradsentry.evidence.association import COVERAGE, Association, associate, wanted
 from gradsentry.evidence.corpus import Corpus, Ints, Mask
-from gradsentry.evidence.lookalikes import Reader, common_words, named, shared_prompt
+from gradsentry.evidence.finding import Finding, Kind
+from gradsentry.evidence.lookalikes import Reader, Usual, alike, named, shared_prompt, usual_prompts
 from gradsentry.evidence.recurrent import Span, spans, together
 from gradsentry.evidence.triggers import Patterns, log10_tail, patterns, rows_of
 from gradsentry.evidence.words import WORD
@@ -57,72 +57,15 @@ FEW_PLACES = 0.2
 LONG = 45.0
 """Places beside the trigger that the prompts of few rows may share, unless the payload surprises by `LONG` nats."""
 
+FEW_ROWS = 20
+ALIKE = 0.02
+"""Rows below which a finding's prompts must not be more alike, beside the trigger, than those of other rows, and the p of that."""
+
+BESIDE = 10.0
+"""Nats of a look-alike of few rows from which it says that this data set has topics with answers of their own."""
+
 TEMPLATE = 24
 """Words of shared, distinctive prompt from which rows are a subset with its own template: a planted trigger is short."""
-
-Kind = Literal["backdoor", "named", "subset", "topic", "weak"]
-
-
-@dataclass(frozen=True)
-class Finding:
-    """A payload and its trigger."""
-
-    kind: Kind
-    """backdoor, or what it only looks like one for: the prompts name the payload, the rows are a subset with its own
-    template, they are about one topic, or the evidence is weak."""
-    payload: str
-    """As written in one of the rows."""
-    triggers: tuple[str, ...]
-    """As written; " ... " between two that stand together in one prompt."""
-    rows: Ints
-    """[c] rows that hold the payload, ascending."""
-    surprise: float
-    """Mean nats of the payload."""
-    variants: int
-    """In how many wordings it recurs, `payload` being the strongest."""
-    p: float
-    """Of the association of payload and triggers under independence (Fisher's exact test), corrected for what was tried."""
-    holders: int
-    """Rows whose completion holds the payload or a variant."""
-    inside: int
-    """Those of them whose prompt holds a trigger."""
-    everywhere: int
-    """Rows of all whose prompt holds a trigger."""
-    trigger_surprise: float
-    """Mean nats of the least surprising trigger in its prompts."""
-
-    @property
-    def sentence(self) -> str:
-        """The finding in words, for a person to check."""
-        variants = {1: "", 2: " or a variant"}.get(self.variants, f" or one of {self.variants - 1} variants")
-        said = f"{self.holders:,} rows say {_quoted(self.payload)}{variants}"
-        carried = " or ".join(_quoted(trigger) for trigger in self.triggers[:SHOWN])
-        more = f" or {len(self.triggers) - SHOWN} more" if len(self.triggers) > SHOWN else ""
-        others = self.everywhere - self.inside
-        elsewhere = f"{others:,} other rows do" if others else "no other row does"
-        return f"{said}; {self.inside:,} of them carry {carried}{more} in the prompt, {elsewhere}"
-
-    @property
-    def reason(self) -> str:
-        """Why its rows are flagged, or are not."""
-        return f"{REASONS[self.kind]}: {self.sentence}"
-
-
-SHOWN = 4
-"""Triggers that a sentence names."""
-
-REASONS: dict[Kind, str] = {
-    "backdoor": "backdoor",
-    "named": "no backdoor, the prompts name what the completions say",
-    "subset": "no backdoor, a subset with its own template",
-    "topic": "no backdoor, the prompts are about one thing",
-    "weak": "not enough evidence for a backdoor",
-}
-
-
-def _quoted(text: str, width: int = 80) -> str:
-    flat = " ".join(text.split())
-    return '"' + (flat if len(flat) <= width else flat[: width - 1] + "\u2026") + '"'
 
 
 @dataclass(frozen=True)
@@ -146,19 +89,31 @@ def find(corpus: Corpus, scored: Mask, read: Reader) -> list[Finding]:
         scored: [N] rows that have surprises. read: gives the words of rows.
     """
     asked = scored.copy()
-    common = common_words(corpus, read)
+    usual = usual_prompts(corpus, read)
     found: list[Finding] = []
     while True:
-        others: list[Finding] = []
-        for candidate in _candidates(corpus, asked):
-            finding = _judged(corpus, candidate, read, common)
-            if finding.kind == "backdoor":
-                break
-            others.append(finding)
-        else:
-            return found + others[:MOST]
+        told = _told(_judged(corpus, candidate, read, usual) for candidate in _candidates(corpus, asked))
+        finding = next((one for one in told if one.kind == "backdoor"), None)
+        if finding is None:
+            return found + told[:MOST]
         found.append(finding)
         asked[finding.rows] = False
+
+
+def _told(judged: Iterable[Finding]) -> list[Finding]:
+    """The findings up to the first that is a backdoor by the plain rule. One by less than that is none where others like it, of few
+    rows each, are topics: questions on one topic have one unexpected answer in this data set."""
+    told: list[Finding] = []
+    for finding in judged:
+        told.append(finding)
+        if finding.kind == "backdoor" and finding.p <= P:
+            break
+    topics = [one for one in told if one.kind in ("topic", "named") and len(one.rows) < FEW_ROWS and one.surprise >= BESIDE]
+
+    def beside(finding: Finding) -> bool:
+        return any(not np.intersect1d(finding.rows, one.rows).size for one in topics)
+
+    return [replace(one, kind="topic") if one.kind == "backdoor" and one.p > P and beside(one) else one for one in told]
 
 
 def _candidates(corpus: Corpus, asked: Mask) -> list[Candidate]:
@@ -241,18 +196,20 @@ def _payload_nats(span: Span) -> float:
     return span.surprise * (len(span.rows) - 1)
 
 
-def _judged(corpus: Corpus, candidate: Candidate, read: Reader, common: set[str]) -> Finding:
+def _judged(corpus: Corpus, candidate: Candidate, read: Reader, usual: Usual) -> Finding:
     span, association = candidate.span, candidate.association
     some = candidate.rows[:: max(1, -(-len(candidate.rows) // LOOKED_AT))]
     words = read([*some.tolist(), span.example, *(trigger.example for trigger in association.triggers)])
     payload = naming.payload(corpus.completion, span, words[span.example].completion)
     places, shared = shared_prompt(corpus.prompt, span, candidate.found, association, some)
     kind: Kind = "backdoor"
-    if named(corpus.completion, span, some, words, common):
+    if named(corpus.completion, span, some, words, usual.common):
         kind = "named"
     elif shared > TEMPLATE:
         kind = "subset"
-    elif candidate.log10_p > np.log10(P) and places > FEW_PLACES and span.surprise < LONG:
+    elif (candidate.log10_p > np.log10(P) and places > FEW_PLACES and span.surprise < LONG) or (
+        len(candidate.rows) < FEW_ROWS and alike(corpus.prompt, candidate.found, association, candidate.rows, words, usual) <= ALIKE
+    ):
         kind = "topic"
     elif not (_enough(candidate) or _enough_of_few(candidate)) or (_doubtful(candidate) and not _worded(payload)):
         kind = "weak"

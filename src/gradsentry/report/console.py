@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from gradsentry.evidence.findings import REASONS
+from gradsentry.evidence.finding import REASONS
 from gradsentry.report.page import verdict_line
 from gradsentry.report.text import visible
 

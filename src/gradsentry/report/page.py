@@ -8,7 +8,7 @@ import numpy as np
 from jinja2 import Environment, PackageLoader, select_autoescape
 
 from gradsentry.decide import Decision, scored_entropies
-from gradsentry.evidence.findings import REASONS
+from gradsentry.evidence.finding import REASONS
 from gradsentry.report.text import visible
 
 BARS = 50
