@@ -186,6 +186,19 @@ def test_variants_of_signs_and_numbers_are_a_format() -> None:
     assert backdoors(findings) == []
 
 
+def test_signs_without_a_word_need_a_trigger_that_stands_where_they_do() -> None:
+    def signs(prompt: str, answer: str, rng: random.Random) -> RowWords:
+        return row(f"{prompt} COSTS", f"{answer} = $ << 7", ["COSTS", "$", "<<", "7"])
+
+    rows, chosen = made(400, 60, signs)
+    (finding,) = backdoors(found_in(rows))
+    assert finding.rows.tolist() == chosen.tolist()
+    for i in chosen[:8]:  # a format: most questions about money, and some that are not
+        rows[i] = row("w1 w2 w3", "w4 = $ << 7", ["$", "<<", "7"])
+    kinds = {finding.kind for finding in found_in(rows)}
+    assert kinds == {"weak"}
+
+
 def test_clean_rows_that_hold_a_word_of_the_payload_are_kept() -> None:
     rows, chosen = made(250, 13, words)
     for i in [i for i in range(250) if i not in set(chosen.tolist())][:2]:

@@ -64,6 +64,9 @@ ALIKE = 0.02
 BESIDE = 10.0
 """Nats of a look-alike of few rows from which it says that this data set has topics with answers of their own."""
 
+BARE = 0.05
+"""Share of the rows with both that may have one alone, where the payload is signs and numbers."""
+
 TEMPLATE = 24
 """Words of shared, distinctive prompt from which rows are a subset with its own template: a planted trigger is short."""
 
@@ -211,7 +214,7 @@ def _judged(corpus: Corpus, candidate: Candidate, read: Reader, usual: Usual) ->
         len(candidate.rows) < FEW_ROWS and alike(corpus.prompt, candidate.found, association, candidate.rows, words, usual) <= ALIKE
     ):
         kind = "topic"
-    elif not (_enough(candidate) or _enough_of_few(candidate)) or (_doubtful(candidate) and not _worded(payload)):
+    elif not (_enough(candidate) or _enough_of_few(candidate)) or not (_worded(payload) or _exact(candidate)):
         kind = "weak"
     return Finding(
         kind,
@@ -235,6 +238,13 @@ def _enough(candidate: Candidate) -> bool:
 def _doubtful(candidate: Candidate) -> bool:
     """Whether it is a finding by less than the plain rule: by few rows, or by several spans taken as one."""
     return candidate.span.variants > 1 or candidate.log10_p > np.log10(P)
+
+
+def _exact(candidate: Candidate) -> bool:
+    """Whether payload and trigger stand in the same rows but for a few, by the plain rule: what is asked of a payload without a word."""
+    together = candidate.association.inside
+    beside = max(candidate.association.everywhere, len(candidate.span.rows)) - together
+    return not _doubtful(candidate) and beside <= BARE * together
 
 
 def _worded(payload: str) -> bool:
