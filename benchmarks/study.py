@@ -14,7 +14,7 @@ from pathlib import Path
 
 from gradsentry.bench.results import Results, opened
 from gradsentry.bench.tables import document
-from report import RESULTS, ROOT, machine, replace_section
+from report import RESULTS, ROOT, replace_section
 
 FILTERS = "--defences paper,evidence,graceful,length,duplicates"
 
@@ -55,7 +55,7 @@ def render(name: str, folder: Path) -> None:
     results: Results = opened(folder, None)
     pictures = "".join(f"\n![{plot.stem}](../{plot.relative_to(ROOT)})\n" for plot in sorted(folder.glob("*.svg")))
     text = (
-        f"## {title}\n\nSmolLM2-135M-Instruct, dtype auto (bfloat16 here), seeds from 0; {machine()['cpu']}. Made by\n"
+        f"## {title}\n\nSmolLM2-135M-Instruct, dtype auto (bfloat16 here), seeds from 0. Made by\n"
         f"`gradsentry bench --data DATA {options}`.\n\n"
     )
     replace_section(ROOT / "docs" / "benchmark.md", f"bench-{name}", text + document(list(results.found.values())) + pictures)
