@@ -48,8 +48,7 @@ def scoring(model: Any) -> Iterator[None]:
     """The model as it scores; all is put back after. In eval mode (no dropout), no parameter asks for a gradient (no graph),
     and a model in half precision keeps what stands between its matrix products in float32.
 
-    In plain bfloat16 the states that layer after layer adds to are rounded each time; `benchmarks/precision_ways.py`
-    compares.
+    In plain bfloat16 the states that layer after layer adds to would be rounded each time.
     """
     modes = [(module, module.training) for module in model.modules()]
     wanted = [parameter for parameter in model.parameters() if parameter.requires_grad]
