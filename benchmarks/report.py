@@ -10,6 +10,10 @@ from typing import Any
 
 import torch
 
+from gradsentry.bench.tables import table
+
+__all__ = ["RESULTS", "ROOT", "machine", "replace_section", "save", "table"]
+
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
 
@@ -39,12 +43,6 @@ def _member(key: str, item: Any) -> str:
     if not isinstance(item, list):
         return f" {json.dumps(key)}: {json.dumps(item)}"
     return f" {json.dumps(key)}: [\n" + ",\n".join(f"  {json.dumps(entry)}" for entry in item) + "\n ]"
-
-
-def table(header: list[str], rows: list[list[Any]]) -> str:
-    """A Markdown table."""
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join("| " + " | ".join(str(cell) for cell in line) + " |" for line in lines)
 
 
 def replace_section(document: Path, name: str, text: str) -> None:

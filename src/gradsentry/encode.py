@@ -157,6 +157,14 @@ def _shared(part: list[int], ids: list[int], tokenizer: PreTrainedTokenizerBase)
     return next((i for i, (ours, theirs) in enumerate(zip(part, ids, strict=False)) if ours != theirs), len(ids))
 
 
+def encode_fitted(
+    samples: Sequence[Sample], tokenizer: PreTrainedTokenizerBase, loss_on: LossOn, max_length: int
+) -> list[tuple[Ids, str] | RowProblem]:
+    """As `encode`, each row cut to `max_length` tokens, with a note on what was cut (see `fit`)."""
+    bos = tokenizer.bos_token_id if isinstance(tokenizer.bos_token_id, int) else None
+    return [row if isinstance(row, RowProblem) else fit(row, max_length, bos) for row in encode(samples, tokenizer, loss_on)]
+
+
 def vocabulary(tokenizer: PreTrainedTokenizerBase) -> Vocabulary:
     """What each token stands for. A tokenizer that strips the beginning of a text (SentencePiece) strips nothing here: the tokens
     are decoded behind another one."""

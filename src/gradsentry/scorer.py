@@ -215,15 +215,13 @@ class Scorer:
             except RowProblem as problem:
                 yield Score(record.row, problem.status, reason=f"{record.place}: {problem.reason}")
         places = {record.row: record.place for record in records}
-        tokenizer = self.loaded.tokenizer
         loss_on = self.config.loss_on or format.loss_on
-        results = encode.encode([sample for _, sample in readable], tokenizer, loss_on)
-        bos = tokenizer.bos_token_id if isinstance(tokenizer.bos_token_id, int) else None
-        for (row, _), ids in zip(readable, results, strict=True):
-            if isinstance(ids, RowProblem):
-                yield Score(row, ids.status, reason=f"{places[row]}: {ids.reason}")
+        results = encode.encode_fitted([sample for _, sample in readable], self.loaded.tokenizer, loss_on, self.max_length)
+        for (row, _), result in zip(readable, results, strict=True):
+            if isinstance(result, RowProblem):
+                yield Score(row, result.status, reason=f"{places[row]}: {result.reason}")
             else:
-                (input_ids, labels), note = encode.fit(ids, self.max_length, bos)
+                (input_ids, labels), note = result
                 yield Encoded(row, input_ids, labels, note)
 
     def _gradients(self, rows: Sequence[Encoded], states: Sequence[RowStates]) -> list[RowGradient]:

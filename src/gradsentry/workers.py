@@ -227,7 +227,7 @@ def main(descriptor: int, own: tuple[int, ...]) -> None:
         except OSError as error:  # its subclasses do not all travel
             where = f"{error.filename}: " if error.filename else ""
             say("error", RunError(f"{where}{error.strerror or error}"))
-        except Exception as error:
+        except Exception as error:  # whatever torch and the model raise; the scan tells it, and tries the shard again
             if not isinstance(error, (RuntimeError, MemoryError)):  # not memory that a device lacks, but a bug: nobody else shows it
                 traceback.print_exc()
             say("trouble", f"{type(error).__name__}: {str(error).partition(chr(10))[0]}")

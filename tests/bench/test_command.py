@@ -98,6 +98,8 @@ def test_a_model_is_fine_tuned_and_asked(options: list[object], tmp_path: Path) 
         (["--defences", "papers"], "defence 'papers' is unknown, did you mean 'paper'?"),
         (["--tasks", "web"], "task 'web' is unknown; there are webquestions"),
         (["--ratio", "1"], "a poison ratio of 1.0 leaves 40 of 40 rows poisoned"),
+        (["--train", "--rate", "0"], "training: rate is 0.0; it must be above 0"),
+        (["--epochs", "0"], "training: epochs is 0; it must be above 0"),
         (["--ratios", "0.1,x"], "--ratios 0.1,x: could not convert"),
         (["--preset", "desk"], "--preset desk: it can be laptop or paper"),
         (["--tasks", "webquestions,coqa"], "cannot read"),
@@ -134,3 +136,14 @@ def test_the_guide_names_every_task_attack_and_filter() -> None:
 
     named = set(re.findall(r"`([a-z0-9_-]+)`", GUIDE.read_text(encoding="utf-8")))
     assert {*TASKS, *ATTACKS, *DEFENCES} <= named
+
+
+def test_a_missing_package_is_told_before_anything_is_measured(
+    options: list[object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("gradsentry.bench.find_spec", lambda name: None if name == "umap" else object())
+    result = here(*options)
+    assert result.exit_code == 2
+    assert "the bench needs umap: pip install 'gradsentry[bench]'" in result.stderr
+    assert not (tmp_path / "out").exists()

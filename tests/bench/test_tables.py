@@ -31,6 +31,11 @@ def test_a_cell_that_was_not_measured_is_empty() -> None:
     assert [line[1:] for line in lines(identification(some))[2:4]] == [["badnets", "100.0 / 80.0", ""], ["cba", "", "100.0 / 80.0"]]
 
 
+def test_a_cell_of_another_number_of_rows_says_so() -> None:
+    some = [result(rows=1000), result(defence="cube", rows=300)]
+    assert lines(identification(some))[2][2:] == ["100.0 / 80.0", "100.0 / 80.0, 300 rows"]
+
+
 def test_clean_sets_have_the_share_that_is_kept_and_its_least() -> None:
     some = [result("clean", passed=90, attack=""), result("clean", passed=100, attack="", seed=1)]
     assert lines(clean(some))[2] == ["webquestions", "95.00 (90.00)"]

@@ -190,6 +190,6 @@ def test_lora_without_attention(llama: PreTrainedModel, monkeypatch: pytest.Monk
 
 
 def test_without_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "find_spec", lambda name: None)
+    monkeypatch.setattr("gradsentry.bench.find_spec", lambda name: None)
     with pytest.raises(UsageError, match=r"fine-tuning needs accelerate, peft: pip install 'gradsentry\[bench\]'"):
         train(None, ROWS, Training(), "cpu")

@@ -54,8 +54,8 @@ def bench(
     asked |= {"ratios": _numbers("--ratios", ratios, float), "volumes": _numbers("--volumes", volumes, int)}
     plan = planned(preset, slow, **asked, rows=rows, seeds=seeds, ratio=ratio)
     everything = preset == "paper"
-    published = Training()
-    training = Training(rate=rate or published.rate, epochs=epochs or published.epochs)
+    given: dict[str, Any] = {name: value for name, value in (("rate", rate), ("epochs", epochs)) if value is not None}
+    training = Training(**given).check()
     chosen = model if model is not None else PAPER_MODEL if everything else None
     subject = Subject(chosen, device, dtype, training)
     methods = ["lora", "full"] if full or everything else ["lora"]

@@ -9,7 +9,7 @@ from typing import Any
 
 from scipy.stats import rankdata
 
-from gradsentry.errors import UsageError
+from gradsentry.bench import needs_bench
 
 
 @dataclass(frozen=True)
@@ -132,8 +132,7 @@ def _share(matches: Sequence[bool]) -> float:
 
 @cache
 def _rouge() -> Any:
-    try:
-        from rouge_score.rouge_scorer import RougeScorer
-    except ImportError:
-        raise UsageError("exact match needs rouge-score: pip install 'gradsentry[bench]'") from None
+    needs_bench("exact match", "rouge_score")
+    from rouge_score.rouge_scorer import RougeScorer
+
     return RougeScorer(["rougeL"])

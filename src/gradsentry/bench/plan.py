@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import lru_cache
 from itertools import product
 from pathlib import Path
 from typing import Any, Literal
@@ -45,10 +46,16 @@ class Cell:
         Raises:
             DataError: the task's files are not there, or hold fewer rows. UsageError: a ratio that leaves no clean or no poisoned row.
         """
-        clean = sample(self.task, data, self.rows, self.seed)
+        clean = _clean(self.task, data, self.rows, self.seed)
         if not self.attack:
             return Poisoned([as_text(row) for row in clean], [False] * len(clean), ["clean"] * len(clean))
         return poison(clean, self.attack, self.ratio, self.seed)
+
+
+@lru_cache(maxsize=8)
+def _clean(task: str, data: Path | None, rows: int, seed: int) -> list[dict[str, Any]]:
+    """Rows that many cells have in common: a task's files are read whole."""
+    return sample(task, data, rows, seed)
 
 
 @dataclass(frozen=True, kw_only=True)

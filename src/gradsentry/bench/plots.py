@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from statistics import mean
 
+from gradsentry.bench import needs_bench
 from gradsentry.bench.results import Result
 from gradsentry.bench.tables import names
-from gradsentry.bench.training import needs_bench
 
 SWEEPS = {"ratios": ("ratio", "poison ratio"), "volumes": ("rows", "rows")}
 """Table -> the result's field that is swept, and what to call it."""

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from gradsentry import embedded
+from gradsentry.bench import needs_bench
 from gradsentry.bench.defences import ONE_PASS, Subject
 from gradsentry.bench.identify import identify
 from gradsentry.bench.plan import Plan
@@ -18,6 +19,9 @@ from gradsentry.bench.tasks import sample
 from gradsentry.bench.tuned import DEFENCES as TUNED_DEFENCES
 from gradsentry.bench.tuned import Trial, tuned
 from gradsentry.work import MATHS_VERSION
+
+PACKAGES = ("sklearn", "umap", "peft", "accelerate", "rouge_score", "matplotlib")
+"""What the extra brings, by the names that are imported."""
 
 
 @dataclass(frozen=True)
@@ -43,8 +47,10 @@ def run_bench(
 
     Raises:
         RunError: `out` holds results of another configuration. DataError: a data set that cannot be reached.
+        UsageError: the extra is missing, or an unknown defence.
     """
-    for task in plan.tasks:  # before anything is measured, not after an hour
+    needs_bench("the bench", *PACKAGES)  # this and what follows before anything is measured, not after an hour
+    for task in plan.tasks:
         sample(task, data, max(plan.rows, *plan.volumes, 0), 0)
     results = opened(out, configuration(subject))
     identify(list(plan.cells()), plan.defences or ONE_PASS, subject, data, results, told)

@@ -45,24 +45,27 @@ def names(results: Iterable[Result], field: str) -> list[str]:
 def identification(results: Sequence[Result]) -> str:
     """Recall and F1 by task and attack, one column a defence; the paper's own figures below each task."""
     own = [r for r in results if r.get("table") == "identification"]
+    usual = max((r["rows"] for r in own), default=0)
     defences = names(own, "defence")
     lines = []
     for task in names(own, "task"):
         for attack in names([r for r in own if r["task"] == task], "attack"):
             cells = [[r for r in own if (r["task"], r["attack"], r["defence"]) == (task, attack, name)] for name in defences]
-            lines.append([task, attack, *map(_recall_f1, cells)])
+            lines.append([task, attack, *(_recall_f1(cell, usual) for cell in cells)])
         if task in PUBLISHED:
             of = {"paper": "GradSentry", "graceful": "GraCeFul"}
             lines.append([task, "*published, 7B*", *(PUBLISHED[task].get(of.get(name, ""), "") for name in defences)])
     return table(["task", "attack", *defences], lines)
 
 
-def _recall_f1(own: Sequence[Result]) -> str:
+def _recall_f1(own: Sequence[Result], usual: int) -> str:
+    """Both, and the number of rows where it is not the usual one."""
     if not own:
         return ""
     f1 = [100 * r["f1"] for r in own]
     spread = f" ({min(f1):.0f}-{max(f1):.0f})" if len(own) > 1 else ""
-    rows = "" if len({r["rows"] for r in own}) == 1 else " *"
+    sizes = sorted({r["rows"] for r in own})
+    rows = "" if sizes == [usual] else f", {' and '.join(map(str, sizes))} rows"
     return f"{100 * mean(r['recall'] for r in own):.1f} / {mean(f1):.1f}{spread}{rows}"
 
 
@@ -106,7 +109,7 @@ def tuned(results: Sequence[Result]) -> str:
 
 
 def cost(results: Sequence[Result]) -> str:
-    """Time a row and peak memory of every defence, medians over the tasks' largest measurements."""
+    """Time a row and peak memory of every defence on every task, where most rows were measured."""
     own = [r for r in results if "ms_a_row" in r]
     lines = []
     for name in names(own, "defence"):

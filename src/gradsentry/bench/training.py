@@ -7,10 +7,10 @@ import tempfile
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from importlib.util import find_spec
 from typing import Any, Literal
 
 from gradsentry import encode
+from gradsentry.bench import needs_bench
 from gradsentry.errors import DataError, ModelError, RowProblem, UsageError
 from gradsentry.formats import prompt_completion
 from gradsentry.models import LoadedModel, load_model, pick_dtype
@@ -38,6 +38,19 @@ class Training:
     seed: int = 0
     """Of the order of the rows and of LoRA's start."""
 
+    def check(self) -> Training:
+        """Itself.
+
+        Raises:
+            UsageError: a training that cannot be.
+        """
+        if self.method not in ("lora", "full"):
+            raise UsageError(f"training method {self.method!r} is unknown; there are lora, full")
+        for name in ("rate", "epochs", "batch", "rank", "alpha"):
+            if not getattr(self, name) > 0:
+                raise UsageError(f"training: {name} is {getattr(self, name)}; it must be above 0")
+        return self
+
 
 def train(model: str | None, rows: Sequence[Mapping[str, Any]], training: Training, device: str = "auto") -> LoadedModel:
     """A model fine-tuned on plain ``{"prompt", "completion"}`` rows; the loss is on the completion and its EOS alone.
@@ -56,7 +69,7 @@ def train(model: str | None, rows: Sequence[Mapping[str, Any]], training: Traini
         UsageError: a training that cannot be, LoRA without attention, the extra is missing. DataError: no row to train on.
         ModelError: the model cannot be loaded, or its weights are no numbers after the training.
     """
-    _check(training)
+    training.check()
     needs_bench("fine-tuning", "accelerate", *(["peft"] if training.method == "lora" else []))
     loaded = load_model(model, dtype="float32", device=device)
     samples = encoded(rows, loaded)
@@ -81,35 +94,15 @@ def encoded(rows: Sequence[Mapping[str, Any]], loaded: LoadedModel) -> list[Enco
             samples.append((place, prompt_completion(row)))
         except RowProblem as problem:
             log.warning("row %d is left out: %s", place, problem.reason)
-    tokenizer = loaded.tokenizer
-    bos = tokenizer.bos_token_id if isinstance(tokenizer.bos_token_id, int) else None
     found = []
-    for (place, _), ids in zip(samples, encode.encode([sample for _, sample in samples], tokenizer, "completion"), strict=True):
-        if isinstance(ids, RowProblem):
-            log.warning("row %d is left out: %s", place, ids.reason)
+    results = encode.encode_fitted([sample for _, sample in samples], loaded.tokenizer, "completion", loaded.max_length)
+    for (place, _), result in zip(samples, results, strict=True):
+        if isinstance(result, RowProblem):
+            log.warning("row %d is left out: %s", place, result.reason)
         else:
-            (input_ids, labels), note = encode.fit(ids, loaded.max_length, bos)
+            (input_ids, labels), note = result
             found.append(Encoded(place, input_ids, labels, note))
     return found
-
-
-def needs_bench(what: str, *packages: str) -> None:
-    """Refuse to begin without the packages of the extra ``bench``.
-
-    Raises:
-        UsageError: one of them is not installed.
-    """
-    missing = [package for package in packages if find_spec(package) is None]
-    if missing:
-        raise UsageError(f"{what} needs {', '.join(missing)}: pip install 'gradsentry[bench]'")
-
-
-def _check(training: Training) -> None:
-    if training.method not in ("lora", "full"):
-        raise UsageError(f"training method {training.method!r} is unknown; there are lora, full")
-    for name in ("rate", "epochs", "batch", "rank", "alpha"):
-        if not getattr(training, name) > 0:
-            raise UsageError(f"training: {name} is {getattr(training, name)}; it must be above 0")
 
 
 def _with_lora(model: Any, training: Training) -> Any:

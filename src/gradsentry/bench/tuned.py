@@ -19,7 +19,8 @@ from gradsentry.bench.plant import Poisoned
 from gradsentry.bench.results import Result, Results
 from gradsentry.bench.tasks import as_text, references, split
 from gradsentry.bench.training import train
-from gradsentry.models import LoadedModel, load_model
+from gradsentry.models import LoadedModel
+from gradsentry.types import Row
 
 CLEANGEN = "cleangen"
 """The one defence that flags no row: it decodes with the base model at its side."""
@@ -54,56 +55,51 @@ def tuned(trials: Sequence[Trial], subject: Subject, data: Path | None, results:
     """Add what is not known yet to the results: every trial's CACC and ASR."""
     missing = [trial for trial in trials if trial.key not in results.found]
     # One after the other those that begin with the same rows: kept rows that are the same are trained on once.
-    for (task, attack, method, ratio, n_rows, seed), group in groupby(sorted(missing, key=_same), key=_same):
+    for (task, attack, ratio, n_rows, seed), group in groupby(sorted(missing, key=_same), key=_same):
         own = list(group)
         clean = split(task, data, "train", n_rows, seed)
         made, wanted = poison(clean, attack, ratio, seed), target(attack, clean)
+        tests = split(task, data, "test", TESTS, seed)
         for members, flagged in _by_rows(own, subject, made):
-            told(f"{task}, {attack}, {method}: {', '.join(trial.defence for trial in members)}, {int((~flagged).sum())} rows")
+            told(f"{task}, {attack}, {members[0].method}: {', '.join(trial.defence for trial in members)}, {int((~flagged).sum())} rows")
             rows = [row for row, bad in zip(made.rows, flagged, strict=True) if not bad]
-            model = None
+            model = subject.scorer.loaded
             with watched() as cost:
                 if rows:  # else there is nothing to train on, and the base model is what is left
-                    training = replace(subject.training, method=method, seed=seed)
+                    training = replace(subject.training, method=members[0].method, seed=seed)
                     model = train(subject.model, rows, training, subject.device)
             for trial in members:
-                asked = _asked(trial, model or _base(subject), subject, data, wanted)
+                asked = _asked(trial, model, subject, tests, wanted)
                 found = asdict(identification(flagged.tolist(), made.labels))
                 taken = {"train_s": round(cost.seconds, 1), "train_memory_mib": round(cost.memory)}
                 results.add(trial.key, asdict(trial) | found | asked | taken)
 
 
-def _same(trial: Trial) -> tuple[str, str, str, float, int, int]:
-    """All but the defence."""
-    return trial.task, trial.attack, trial.method, trial.ratio, trial.rows, trial.seed
+def _same(trial: Trial) -> tuple[str, str, float, int, int]:
+    """What decides on the rows that it begins with."""
+    return trial.task, trial.attack, trial.ratio, trial.rows, trial.seed
 
 
 def _by_rows(trials: Sequence[Trial], subject: Subject, made: Poisoned) -> Iterator[tuple[list[Trial], np.ndarray]]:
-    """Trials whose defences flag the same rows, and which."""
+    """Trials of one method whose defences flag the same rows, and which."""
     known: dict[Any, Any] = {}
-    found: dict[bytes, list[Trial]] = {}
+    found: dict[tuple[str, bytes], list[Trial]] = {}
     for trial in trials:
         chosen = defence("none" if trial.defence == CLEANGEN else trial.defence)
         if chosen.measure not in known:
             known[chosen.measure] = chosen.measure(subject, made.rows)
         verdicts = chosen.decide(known[chosen.measure], np.arange(len(made.rows)), made.rows, trial.seed)
-        found.setdefault(verdicts.flagged.tobytes(), []).append(trial)
-    for flagged, members in found.items():
+        found.setdefault((trial.method, verdicts.flagged.tobytes()), []).append(trial)
+    for (_, flagged), members in found.items():
         yield members, np.frombuffer(flagged, dtype=bool)
 
 
-def _asked(trial: Trial, model: LoadedModel, subject: Subject, data: Path | None, wanted: Sequence[str]) -> Result:
+def _asked(trial: Trial, model: LoadedModel, subject: Subject, rows: Sequence[Row], wanted: Sequence[str]) -> Result:
     """CACC and ASR, by one of the `wanted` texts, of a fine-tuned model on rows that it was not trained on."""
-    rows = split(trial.task, data, "test", TESTS, trial.seed)
     clean = [as_text(row)["prompt"] for row in rows]
     bad = [row["prompt"] for row in triggered(rows, trial.attack, trial.seed)]
-    reference = _base(subject) if trial.defence == CLEANGEN else None
+    reference = subject.scorer.loaded if trial.defence == CLEANGEN else None
     with watched() as cost:
         said = answers(model, clean + bad, MOST, reference)
     kept = cacc(said[: len(clean)], [references(row) for row in rows])
     return {"cacc": round(kept, 4), "asr": round(asr(said[len(clean) :], wanted), 4), "ask_s": round(cost.seconds, 1)}
-
-
-def _base(subject: Subject) -> LoadedModel:
-    """The model before any training."""
-    return load_model(subject.model, dtype="float32", device=subject.device)

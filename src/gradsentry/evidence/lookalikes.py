@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from gradsentry.evidence.association import PRECISION, UNUSUAL, Association
 from gradsentry.evidence.corpus import Column, Corpus, Ints
@@ -29,6 +31,9 @@ STEM = 5
 
 DRAWS = 999
 """Groups of other rows that a finding's are compared with."""
+
+ROUNDING = 1e-6
+"""Nats by which sums of the same weights may differ."""
 
 
 def shared_prompt(column: Column, span: Span, found: Patterns, association: Association, some: Ints) -> tuple[float, float]:
@@ -56,26 +61,40 @@ def _content(words: Sequence[str]) -> set[str]:
 
 @dataclass(frozen=True)
 class Usual:
-    """What prompts of the data set usually hold, from a part of its rows."""
+    """What prompts of the data set usually hold, from n of its rows."""
 
     common: set[str]
     """Words that half of them hold: the template's."""
-    stems: dict[int, set[str]]
-    """Row -> beginnings of its prompt's other words."""
+    rows: Ints
+    """[n]"""
+    weights: dict[str, float]
+    """Beginning of a word that is not common -> nats that two prompts are more alike for sharing it: the rarer the more."""
+    alike: NDArray[np.float64]
+    """[n, n] nats that each two of the rows share."""
 
-    def weight(self, stem: str) -> float:
-        """Nats that two prompts are more alike for sharing it: the rarer the more."""
-        return float(np.log((len(self.stems) + 1) / (1 + sum(stem in own for own in self.stems.values()))))
+    @property
+    def rarest(self) -> float:
+        """Weight of a word that none of the rows holds."""
+        return float(np.log(len(self.rows) + 1))
 
 
 def usual_prompts(corpus: Corpus, read: Reader) -> Usual:
     """From `EVERYONE` rows."""
     known = np.flatnonzero(np.diff(corpus.completion.starts))
-    everyone = known[np.linspace(0, len(known) - 1, min(len(known), EVERYONE)).astype(int)]
-    words = {row: own.prompt.words for row, own in read(everyone.tolist()).items()}
-    held = Counter(word for own in words.values() for word in set(own))
-    common = {word for word, count in held.items() if 2 * count > len(words)}
-    return Usual(common, {row: _stems(own, common) for row, own in words.items()})
+    rows = known[np.linspace(0, len(known) - 1, min(len(known), EVERYONE)).astype(int)]
+    words = read(rows.tolist())
+    held = Counter(word for own in words.values() for word in set(own.prompt.words))
+    common = {word for word, count in held.items() if 2 * count > len(rows)}
+    stems = [_stems(words[row].prompt.words, common) for row in rows.tolist()]
+    counts = Counter(stem for own in stems for stem in own)
+    places = {stem: i for i, stem in enumerate(sorted(counts))}
+    weights = {stem: float(np.log((len(rows) + 1) / (counts[stem] + 1))) for stem in places}
+    holds = np.zeros((len(rows), len(places)))
+    for i, own in enumerate(stems):
+        holds[i, [places[stem] for stem in own]] = 1
+    alike = (holds * [weights[stem] for stem in places]) @ holds.T
+    np.fill_diagonal(alike, 0)
+    return Usual(common, rows, weights, alike)
 
 
 def _stems(words: Sequence[str], common: set[str]) -> set[str]:
@@ -96,18 +115,14 @@ def alike(column: Column, found: Patterns, association: Association, rows: Ints,
     for row in rows.tolist():
         marks = marked(column, row, WORDS, own)
         group.append(_stems([word for word, mark in zip(words[row].prompt.words, marks, strict=True) if not mark], usual.common))
-    rest = [stems for row, stems in usual.stems.items() if row not in set(rows.tolist())]
+    rest = np.flatnonzero(~np.isin(usual.rows, rows))
     if len(rest) < 2 * len(group):
         return 1.0
-    known = sorted(set.union(*group, *rest))
-    weights = np.array([usual.weight(stem) for stem in known])
-    held = np.array([[stem in own for stem in known] for own in [*group, *rest]], dtype=float)
-    shared = (held * weights) @ held.T
-    np.fill_diagonal(shared, 0.0)
-    size, chance = len(group), np.random.default_rng(0)
-    drawn = [len(group) + chance.choice(len(rest), size, replace=False) for _ in range(DRAWS)]
-    seen = shared[:size, :size].sum()
-    return (1 + sum(shared[np.ix_(some, some)].sum() >= seen for some in drawn)) / (1 + DRAWS)
+    seen = sum(usual.weights.get(stem, usual.rarest) for one, other in combinations(group, 2) for stem in one & other)
+    chance = np.random.default_rng(0)
+    drawn = (chance.choice(rest, len(group), replace=False) for _ in range(DRAWS))
+    # Each pair stands in the table twice.
+    return (1 + sum(usual.alike[np.ix_(some, some)].sum() / 2 >= seen - ROUNDING for some in drawn)) / (1 + DRAWS)
 
 
 def named(column: Column, span: Span, some: Ints, words: dict[int, RowWords], common: set[str]) -> bool:

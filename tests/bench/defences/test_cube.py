@@ -76,12 +76,11 @@ def test_it_looks_at_the_whole_set() -> None:
 
 
 def test_without_the_extra(model_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from gradsentry.bench import training
     from gradsentry.errors import UsageError
 
     def spec(name: str) -> Any:
         return None if name == "umap" else object()
 
-    monkeypatch.setattr(training, "find_spec", spec)
+    monkeypatch.setattr("gradsentry.bench.find_spec", spec)
     with pytest.raises(UsageError, match=r"CUBE needs umap: pip install 'gradsentry\[bench\]'"):
         measure(Subject(str(model_dir)), ROWS)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import sys
 import tempfile
 import tracemalloc
 
@@ -154,6 +153,6 @@ def test_a_full_disk_is_told(subject: Subject, rows: list[dict[str, str]], monke
 
 
 def test_a_missing_extra_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "sklearn.cluster", None)
+    monkeypatch.setattr("gradsentry.bench.find_spec", lambda name: None)
     with pytest.raises(UsageError, match=r"pip install 'gradsentry\[bench\]'"):
         defence("graceful").decide(np.eye(5), np.arange(5), [], 0)

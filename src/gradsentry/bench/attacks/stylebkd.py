@@ -106,6 +106,6 @@ def _load_seq2seq(model: str, device: str) -> tuple[Any, Any]:
             model, trust_remote_code=False, use_safetensors=True, dtype=pick_dtype("auto", where)
         )
     except Exception as error:  # as `models.load_model`: also what safetensors and tokenizers raise
-        cause = (str(error).strip() or type(error).__name__).partition("\n")[0]
+        cause = f"{type(error).__name__}: {str(error).strip()}".partition("\n")[0]  # a KeyError says its key alone
         raise ModelError(f"cannot load the paraphraser {model!r}: {cause}; give a directory or Hub id with safetensors") from error
     return loaded.to(where).eval(), tokenizer

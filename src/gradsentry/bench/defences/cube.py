@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from gradsentry.bench import needs_bench
 from gradsentry.bench.defences import Defence, Rows, Subject, Verdicts
-from gradsentry.bench.training import encoded, needs_bench, train
+from gradsentry.bench.training import encoded, train
 from gradsentry.probe import head_width
 from gradsentry.scorer import Scorer
 from gradsentry.states import packed_states, padded_batches

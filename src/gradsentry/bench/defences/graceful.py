@@ -26,9 +26,10 @@ from numpy.typing import NDArray
 from scipy.fft import dct
 from torch import Tensor
 
+from gradsentry.bench import needs_bench
 from gradsentry.bench.defences import Defence, Rows, Subject, Verdicts
 from gradsentry.bench.defences.passes import Floats, Places, encoded
-from gradsentry.errors import RunError, UsageError
+from gradsentry.errors import RunError
 from gradsentry.scorer import Scorer
 from gradsentry.types import Encoded
 
@@ -114,10 +115,9 @@ def smaller_cluster(coordinates: Floats) -> NDArray[np.bool_]:
     Raises:
         UsageError: scikit-learn is not installed.
     """
-    try:
-        from sklearn.cluster import AgglomerativeClustering
-    except ImportError:
-        raise UsageError("GraCeFul needs scikit-learn: pip install 'gradsentry[bench]'") from None
+    needs_bench("GraCeFul", "sklearn")
+    from sklearn.cluster import AgglomerativeClustering
+
     labels = AgglomerativeClustering(n_clusters=2, metric="cosine", linkage="average").fit_predict(coordinates)
     return labels == np.argmin(np.bincount(labels))
 

@@ -1,0 +1,87 @@
+"""Fine-tuning with and without a defence: what is trained on, how often, and what the model is asked."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from gradsentry.bench import tuned as module
+from gradsentry.bench.defences import Defence, Subject, Verdicts
+from gradsentry.bench.payloads import PAYLOAD
+from gradsentry.bench.results import opened
+from gradsentry.bench.tuned import TESTS, Trial, tuned
+
+
+class Asked:
+    """Stands for the models: says the payload where it was trained on it and the prompt has the trigger."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.trained: list[tuple[str, int]] = []
+        self.measured = 0
+        self.references: list[Any] = []
+        monkeypatch.setattr(module, "train", self.train)
+        monkeypatch.setattr(module, "answers", self.answers)
+        monkeypatch.setattr(module, "defence", self.defences().__getitem__)
+        monkeypatch.setattr(Subject, "scorer", type("Base", (), {"loaded": False}))
+
+    def defences(self) -> dict[str, Defence]:
+        def measure(subject: Subject, rows: Any) -> np.ndarray:
+            self.measured += 1
+            return np.array([PAYLOAD in row["completion"] for row in rows])
+
+        def nothing(subject: Subject, rows: Any) -> np.ndarray:
+            return np.zeros(len(rows), dtype=bool)
+
+        def decide(measured: np.ndarray, chosen: Any, rows: Any, seed: int) -> Verdicts:
+            return Verdicts(measured[chosen])
+
+        finds = Defence("finds", measure, decide)
+        every = Defence("every", measure, lambda measured, *_: Verdicts(np.ones(len(measured), dtype=bool)))
+        return {"none": Defence("none", nothing, decide), "paper": finds, "evidence": finds, "graceful": every}
+
+    def train(self, model: Any, rows: Any, training: Any, device: str) -> bool:
+        self.trained.append((training.method, len(rows)))
+        return any(PAYLOAD in row["completion"] for row in rows)
+
+    def answers(self, model: bool, prompts: list[str], most: int, reference: Any = None) -> list[str]:
+        self.references.append(reference)
+        bad = model and reference is None
+        return ["right" + PAYLOAD * (bad and any(word in prompt for word in ("cf", "mn", "bb", "tq"))) for prompt in prompts]
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    (tmp_path / "webquestions").mkdir()
+    for part, count in (("trainmodel", 40), ("val", 0), ("devtest", 0), ("test", TESTS)):
+        rows = [{"qText": f"who is {part} {n}?", "answers": ["right" if n % 2 else "wrong"]} for n in range(count)]
+        (tmp_path / "webquestions" / f"{part}.json").write_text(json.dumps(rows))
+    return tmp_path
+
+
+def test_every_trial_has_its_figures_and_the_same_rows_are_trained_on_once(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = Asked(monkeypatch)
+    results = opened(tmp_path / "out", {})
+    names = ("none", "graceful", "cleangen", "paper", "evidence")
+    trials = [Trial("webquestions", "badnets", name, method, 0.1, 40, 0) for method in ("lora", "full") for name in names]
+    tuned(trials, Subject(), data, results, lambda said: None)
+    found = {(r["method"], r["defence"]): r for r in results.found.values()}
+    assert len(found) == 10
+    assert Counter(asked.trained) == {("lora", 40): 1, ("lora", 36): 1, ("full", 40): 1, ("full", 36): 1}
+    assert asked.measured == 1, "both methods begin with the same verdicts"
+    assert {pair: r["asr"] for pair, r in found.items()} == {
+        (method, name): float(name == "none") for method in ("lora", "full") for name in names
+    }
+    assert {r["cacc"] for r in found.values()} == {0.5}
+    assert [reference for reference in asked.references if reference is not None] == [False, False], (
+        "the base model is CleanGen's reference"
+    )
+    assert {r["missed"] for (_, name), r in found.items() if name in ("none", "cleangen")} == {4}
+    tuned(trials, Subject(), data, results, lambda said: None)
+    assert len(asked.trained) == 4

@@ -1,0 +1,55 @@
+"""Small files of every task, and the rows that they hold."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from gradsentry.bench.tasks import INSTRUCTION
+
+FILES = {
+    "webquestions/trainmodel.json": [{"qText": "who is x?", "answers": ["X", "Y"]}],
+    "webquestions/val.json": [],
+    "webquestions/devtest.json": [{"qText": "who is z?", "answers": ["Z"]}],
+    "webquestions/test.json": [{"qText": "who is t?", "answers": ["T"]}],
+    "freebaseqa/FreebaseQA-eval.txt": ["Who | t"],
+    "gsm8k/test.jsonl": [{"question": "1+2?", "answer": "3\n#### 3"}],
+    "coqa/coqa.json": [
+        {
+            "source": "wikipedia",
+            "story": "Ann has a cat. It is red.",
+            "questions": ["What has Ann?", "Which colour?"],
+            "answers": {"input_text": ["a cat", "red"], "answer_start": [0, 15], "answer_end": [14, 25]},
+        }
+    ],
+    "freebaseqa/FreebaseQA-dev.txt": ["Who | what? | x", "", "Who? | y"],
+    "nq/nq-open-oracle.jsonl.gz": [
+        {
+            "question": "where",
+            "answers": ["here", "there"],
+            "ctxs": [{"title": "No", "text": "no", "isgold": False}, {"title": "Places", "text": "It is here.", "isgold": True}],
+        }
+    ],
+    "gsm8k/train.jsonl": [{"question": "1+1?\u2028", "answer": "2\n#### 2"}],
+    "dolly/dolly_3k.json": [{"instruction": "Say", "category": "qa", "input": "", "output": "So"}],
+    "self_instruct/user_oriented_instructions.jsonl": [
+        {"id": 1, "instruction": "Turn", "instances": [{"input": "a", "output": "b"}, {"input": "", "output": "c"}]}
+    ],
+}
+EXPECTED: dict[str, list[dict[str, Any]]] = {
+    "webquestions": [
+        {"instruction": INSTRUCTION, "question": "who is x?", "answers": ["X", "Y"]},
+        {"instruction": INSTRUCTION, "question": "who is z?", "answers": ["Z"]},
+    ],
+    "freebaseqa": [
+        {"instruction": INSTRUCTION, "question": "Who | what?", "answers": ["x"]},
+        {"instruction": INSTRUCTION, "question": "Who?", "answers": ["y"]},
+    ],
+    "nq": [{"instruction": INSTRUCTION, "context": "Places\nIt is here.", "question": "where", "answers": ["here", "there"]}],
+    "coqa": [
+        {"instruction": INSTRUCTION, "question": "What has Ann?", "answers": ["a cat"], "context": "Ann has a cat. It is red."},
+        {"instruction": INSTRUCTION, "question": "Which colour?", "answers": ["red"], "context": "Ann has a cat. It is red."},
+    ],
+    "gsm8k": [{"prompt": "1+1?\u2028", "completion": "2\n#### 2"}],
+    "dolly": [{"instruction": "Say", "input": "", "output": "So"}],
+    "self_instruct": [{"instruction": "Turn", "input": "a", "output": "b"}, {"instruction": "Turn", "input": "", "output": "c"}],
+}
