@@ -51,8 +51,9 @@ def main() -> None:
     save("calibration", {"machine": machine(), "model": "SmolLM2-135M-Instruct", "results": results})
     text = (
         "## What a finding's p is worth\n\nThe completions of clean sets dealt out anew over the prompts, "
-        f"{arguments.deals} times each: share of the deals whose smallest p, of all\nassociations, is at most x (1 where nothing in the prompts goes\nwith any "
-        "span of the completions). A p that means what it says keeps each share at x or below; these stay far below it: p is cautious. Made by `benchmarks/calibration.py`.\n\n"
+        f"{arguments.deals} times each: share of the deals whose smallest p, of all\nassociations, is at most x; it is 1 where nothing "
+        "in the prompts goes with any span of the completions. A p that means what it\nsays keeps each share at x or below. "
+        "Made by `benchmarks/calibration.py`.\n\n"
     )
     header = ["set", "rows", *(f"x = {level:g}" for level in LEVELS), "smallest p of all"]
     replace_section(ROOT / "docs" / "benchmark.md", "calibration", text + table(header, lines))
