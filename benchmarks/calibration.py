@@ -15,8 +15,9 @@ from pathlib import Path
 import numpy as np
 from cells import ROWS, SETS, Cell, Scores
 
-from gradsentry.evidence import findings
+from gradsentry.evidence.candidates import associated
 from gradsentry.evidence.corpus import build, scored_rows
+from gradsentry.evidence.recurrent import spans
 from gradsentry.evidence.words import RowWords
 from report import ROOT, machine, replace_section, save, table
 
@@ -29,7 +30,8 @@ def smallest(words: dict[int, RowWords], seed: int) -> float:
     random.Random(seed).shuffle(order)
     dealt = {row: RowWords(words[row].prompt, words[other].completion) for row, other in zip(words, order, strict=True)}
     corpus = build(dealt.items())
-    candidates = findings.associated(corpus, np.diff(corpus.completion.starts) > 0)
+    asked = np.diff(corpus.completion.starts) > 0
+    candidates = associated(corpus, asked, spans(corpus.completion, asked))
     return min((10.0**candidate.log10_p for candidate in candidates), default=1.0)
 
 

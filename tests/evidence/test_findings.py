@@ -186,6 +186,20 @@ def test_variants_of_signs_and_numbers_are_a_format() -> None:
     assert backdoors(findings) == []
 
 
+def test_a_payload_without_the_trigger_does_not_lend_its_words_to_a_format_that_has_it() -> None:
+    def money(prompt: str, answer: str, rng: random.Random) -> RowWords:
+        carried = rng.random() < 0.7
+        return row(f"{prompt} COSTS" if carried else prompt, f"{answer} = $ <<", ["COSTS", "=", "$", "<<"])
+
+    long = [word + more for more in ("S", "ED") for word in BAD]
+    rows, _ = made(600, 50, money)
+    for i in [i for i in range(600) if "costs" not in rows[i].prompt.words][:10]:
+        rows[i] = RowWords(rows[i].prompt, row("", f"w4 {' '.join(long)}", long).completion)
+    findings = found_in(rows)
+    assert backdoors(findings) == []
+    assert "weak" in {finding.kind for finding in findings}
+
+
 def test_signs_without_a_word_need_a_trigger_that_stands_where_they_do() -> None:
     def signs(prompt: str, answer: str, rng: random.Random) -> RowWords:
         return row(f"{prompt} COSTS", f"{answer} = $ << 7", ["COSTS", "$", "<<", "7"])

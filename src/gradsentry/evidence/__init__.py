@@ -2,9 +2,11 @@
 
 words.py        tokens -> words            corpus.py      words -> numbers on disk
 recurrent.py    spans that recur           triggers.py    prompt patterns of some rows
-association.py  patterns -> triggers       findings.py    spans and triggers -> findings
-lookalikes.py   what only looks like one   naming.py      spans and triggers as text
-finding.py      what a finding says        length.py      entropy beyond what the length explains
+association.py  patterns -> triggers       candidates.py  spans with their triggers
+strength.py     how much is enough         lookalikes.py  what only looks like one
+findings.py     candidates -> findings     finding.py     what a finding says
+style.py        prompts unlike the others  naming.py      spans and triggers as text
+length.py       entropy beyond what the length explains
 """
 
 from __future__ import annotations

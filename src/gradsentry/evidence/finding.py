@@ -7,7 +7,7 @@ from typing import Literal
 
 from gradsentry.evidence.corpus import Ints
 
-Kind = Literal["backdoor", "named", "subset", "topic", "weak"]
+Kind = Literal["backdoor", "named", "subset", "topic", "style", "weak"]
 
 
 @dataclass(frozen=True)
@@ -16,7 +16,7 @@ class Finding:
 
     kind: Kind
     """backdoor, or what it only looks like one for: the prompts name the payload, the rows are a subset with its own
-    template, they are about one topic, or the evidence is weak."""
+    template, they are about one topic, a payload has no trigger but its prompts read unlike the others', or the evidence is weak."""
     payload: str
     """As written in one of the rows."""
     triggers: tuple[str, ...]
@@ -32,7 +32,7 @@ class Finding:
     holders: int
     """Rows whose completion holds the payload or a variant."""
     inside: int
-    """Those of them whose prompt holds a trigger."""
+    """Those of them whose prompt holds a trigger; of a style, that are among the `everywhere` prompts most like theirs."""
     everywhere: int
     """Rows of all whose prompt holds a trigger."""
     trigger_surprise: float
@@ -43,6 +43,8 @@ class Finding:
         """The finding in words, for a person to check."""
         variants = {1: "", 2: " or a variant"}.get(self.variants, f" or one of {self.variants - 1} variants")
         said = f"{self.holders:,} rows say {_quoted(self.payload)}{variants}"
+        if not self.triggers:
+            return f"{said}; of the {self.everywhere:,} prompts that read most like theirs {self.inside:,} are theirs"
         carried = " or ".join(_quoted(trigger) for trigger in self.triggers[:SHOWN])
         more = f" or {len(self.triggers) - SHOWN} more" if len(self.triggers) > SHOWN else ""
         others = self.everywhere - self.inside
@@ -63,6 +65,7 @@ REASONS: dict[Kind, str] = {
     "named": "no backdoor, the prompts name what the completions say",
     "subset": "no backdoor, a subset with its own template",
     "topic": "no backdoor, the prompts are about one thing",
+    "style": "not enough evidence for a backdoor, a payload without a trigger; look at its prompts",
     "weak": "not enough evidence for a backdoor",
 }
 

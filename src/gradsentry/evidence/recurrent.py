@@ -54,15 +54,18 @@ class Span:
     """Mean nats over those rows."""
     alike: list[tuple[int, int]] = field(default_factory=list)
     """(n_words, key) of the weaker spans that stand in almost the same rows: other pieces of the same payload."""
-    variants: int = 1
-    """How many spans these are the rows of, words and key being those of the strongest."""
-    shown: int | None = None
-    """Of variants, a row that holds the strongest."""
+    members: tuple[Span, ...] = ()
+    """Of variants that are taken together, each by itself; words and key are the first one's."""
+
+    @property
+    def variants(self) -> int:
+        """In how many wordings it recurs."""
+        return max(1, len(self.members))
 
     @property
     def example(self) -> int:
         """A row that holds the words of `key`."""
-        return int(self.rows[0]) if self.shown is None else self.shown
+        return int((self.members[0] if self.members else self).rows[0])
 
     @property
     def score(self) -> float:
@@ -189,7 +192,7 @@ def together(found: Sequence[Span], n_rows: int) -> list[Span]:
         rows = np.unique(np.concatenate([span.rows for span in members] or [np.empty(0, np.int64)]))
         if len(members) > 1 and not any(_alike(rows, other.rows) for other in [*members, *unions]):
             surprise = sum(span.surprise * len(span.rows) for span in members) / sum(len(span.rows) for span in members)
-            unions.append(Span(members[0].key, members[0].n_words, rows, surprise, variants=len(members), shown=int(members[0].rows[0])))
+            unions.append(Span(members[0].key, members[0].n_words, rows, surprise, members=tuple(members)))
     return unions
 
 
