@@ -29,7 +29,8 @@ from gradsentry.bench.metrics import identification
 from gradsentry.bench.plant import PAYLOADS, TRIGGERS, names_payload, names_trigger
 from gradsentry.evidence.corpus import build, scored_rows
 from gradsentry.evidence.finding import Finding
-from gradsentry.evidence.findings import EASED, LONG, MOST, P, find
+from gradsentry.evidence.findings import LONG, MOST, find
+from gradsentry.evidence.strength import EASED, P
 from gradsentry.threshold import choose
 from report import ROOT, machine, replace_section, save, table
 
@@ -64,7 +65,10 @@ def judge(cell: Cell, scores: Scores, data: Path) -> dict[str, Any]:
     told: dict[str, Any] = {}
     if not cell.trigger:
         told["told"] = [_told(finding) for finding in findings]
-    elif backdoors:
+    else:
+        aside = [row for finding in findings if finding.kind != "backdoor" for row in finding.rows.tolist()]
+        told["aside"] = sum(labels[row] for row in set(aside))
+    if cell.trigger and backdoors:
         told["trigger_named"] = names_trigger(cell.trigger, " ".join(backdoors[0].triggers))
         told["payload_named"] = names_payload(cell.payload, backdoors[0].payload)
     ways = {"evidence": flagged, "paper": above(scored["entropy"]), "length": above(_length(scored)), "duplicates": duplicates(rows)}
@@ -189,6 +193,20 @@ def small_table(results: list[dict[str, Any]]) -> str:
     return table(["poisoned rows", "payload", "cells", "exact", "mean F1", "clean rows flagged, all cells"], lines)
 
 
+def aside_table(results: list[dict[str, Any]]) -> str:
+    """Where no poisoned row is flagged: cells in which most of them are told of all the same, by ratio and trigger."""
+    lines = []
+    some = [r for r in results if r["trigger"] and isinstance(r["amount"], float)]
+    for amount in sorted({r["amount"] for r in some}):
+        for trigger in TRIGGERS:
+            own = [r for r in some if (r["amount"], r["trigger"]) == (amount, trigger)]
+            missed = [r for r in own if not r["evidence"]["found"]]
+            if missed:
+                told = sum(2 * r["aside"] >= r["evidence"]["missed"] for r in missed)
+                lines.append([f"{100 * amount:g} %", trigger, len(own), len(missed), told])
+    return table(["poison", "trigger", "cells", "no poisoned row flagged", "of those told of"], lines)
+
+
 def write(results: list[dict[str, Any]], missing: int) -> None:
     ratios = sorted({r["amount"] for r in results if r["trigger"] and isinstance(r["amount"], float)})
     took = sorted(r["seconds"] for r in results if r["rows"] > 900)
@@ -208,6 +226,8 @@ def write(results: list[dict[str, Any]], missing: int) -> None:
         "Mean F1 in per cent over the cells of all triggers. At the mark: F1 of 99 or more (95 at 1 %).\n\n" + summary_table(results),
         "The same set by set: cells at the mark.\n\n" + marks_table(results),
         *(f"F1 of the evidence policy in per cent, {100 * ratio:g} % poisoned.\n\n" + cells_table(results, ratio) for ratio in ratios),
+        "Where no poisoned row is flagged: cells in which at least half of them are in a finding that is told and not flagged (a topic,\n"
+        "weak evidence, a style).\n\n" + aside_table(results),
         "Few poisoned rows.\n\n" + small_table(results),
     ]
     replace_section(DOCUMENT, "evidence", "\n\n".join(sections))
