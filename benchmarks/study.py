@@ -18,47 +18,60 @@ from report import RESULTS, ROOT, replace_section
 
 FILTERS = "--defences paper,evidence,graceful,length,duplicates"
 
+TUNED = "--rows 300 --seeds 1 --rate 1e-3 --epochs 4 --train"
+
 STUDIES = {
     # Of the paper's four tasks; CoQA's files are not at hand here.
-    "identification": ("Attacks and filters", "--tasks webquestions,freebaseqa,nq --rows 1000 --seeds 3"),
+    "identification": ("Attacks and filters", ["--tasks webquestions,freebaseqa,nq --rows 1000 --seeds 3"]),
     "beyond": (
         "Attacks beyond the paper, and long answers",
-        "--tasks webquestions,gsm8k,dolly --attacks badnets,refusal,insult,flip,prefix,per_row,dilution,adaptive "
-        f"--rows 300 --seeds 1 --ratio 0.05 {FILTERS}",
+        [
+            "--tasks webquestions,gsm8k,dolly --attacks badnets,refusal,insult,flip,prefix,per_row,dilution,adaptive "
+            f"--rows 300 --seeds 1 --ratio 0.05 {FILTERS}"
+        ],
     ),
-    "clean-label": ("Clean labels", f"--tasks webquestions --attacks clean_label --rows 1000 --seeds 1 --ratio 0.02 {FILTERS}"),
+    "clean-label": ("Clean labels", [f"--tasks webquestions --attacks clean_label --rows 1000 --seeds 1 --ratio 0.02 {FILTERS}"]),
     "sweeps": (
         "Poison ratio and number of rows",
-        "--tasks webquestions,freebaseqa --attacks badnets --ratios 0.01,0.03,0.05,0.1,0.2,0.4,0.5,0.7,0.9 "
-        f"--volumes 20,50,100,200,500,1000 --rows 500 --seeds 2 {FILTERS}",
+        [
+            "--tasks webquestions,freebaseqa --attacks badnets --ratios 0.01,0.03,0.05,0.1,0.2,0.4,0.5,0.7,0.9 "
+            f"--volumes 20,50,100,200,500,1000 --rows 500 --seeds 2 {FILTERS}"
+        ],
     ),
     "ablations": (
         "Rank and crop of the published rule",
-        "--tasks webquestions,freebaseqa --attacks badnets --rows 500 --seeds 1 --defences paper,paper-k8,paper-k4,paper-uncropped",
+        ["--tasks webquestions,freebaseqa --attacks badnets --rows 500 --seeds 1 --defences paper,paper-k8,paper-k4,paper-uncropped"],
     ),
-    "slow": ("CUBE and ONION", f"--tasks webquestions,freebaseqa --rows 300 --seeds 1 {FILTERS} --slow"),
-    "tuned-webquestions": (
-        "After fine-tuning: WebQuestions",
-        "--tasks webquestions --attacks badnets,cba --rows 300 --seeds 1 --defences none --train --rate 1e-3 --epochs 4",
+    "slow": ("CUBE and ONION, and what every filter costs", ["--tasks webquestions,freebaseqa --rows 300 --seeds 1 --slow"]),
+    "tuned": (
+        "After fine-tuning",
+        [
+            f"--tasks webquestions --attacks badnets --defences none,graceful,cleangen,paper,evidence {TUNED}",
+            f"--tasks webquestions --attacks cba --defences none,graceful,cleangen,paper,evidence {TUNED}",
+            f"--tasks webquestions --attacks badnets --defences none,graceful,cleangen,paper,evidence {TUNED} --full",
+            f"--tasks freebaseqa --attacks badnets --defences none,evidence {TUNED} --full",
+        ],
     ),
 }
-"""Name -> title and options."""
+"""Name -> title, and the options of each call of the bench, which add to one table."""
+TIMED = "slow"
+"""The one study whose times are shown: the others ran beside other work."""
 
 
-def command(name: str, data: Path) -> list[str]:
-    return ["bench", "--data", str(data), *STUDIES[name][1].split(), "--out", f"benchmarks/results/bench-{name}"]
+def commands(name: str, data: Path) -> list[list[str]]:
+    """Arguments of gradsentry, call by call."""
+    return [["bench", "--data", str(data), *options.split(), "--out", f"benchmarks/results/bench-{name}"] for options in STUDIES[name][1]]
 
 
 def render(name: str, folder: Path) -> None:
     """The section of docs/benchmark.md."""
-    title, options = STUDIES[name]
+    title, calls = STUDIES[name]
     results: Results = opened(folder, None)
     pictures = "".join(f"\n![{plot.stem}](../{plot.relative_to(ROOT)})\n" for plot in sorted(folder.glob("*.svg")))
-    text = (
-        f"## {title}\n\nSmolLM2-135M-Instruct, dtype auto (bfloat16 here), seeds from 0. Made by\n"
-        f"`gradsentry bench --data DATA {options}`.\n\n"
-    )
-    replace_section(ROOT / "docs" / "benchmark.md", f"bench-{name}", text + document(list(results.found.values())) + pictures)
+    lines = "\n".join(f"gradsentry bench --data DATA {options}" for options in calls)
+    text = f"## {title}\n\nSmolLM2-135M-Instruct, dtype auto (bfloat16 here), seeds from 0. Made by\n\n```\n{lines}\n```\n\n"
+    told = [{k: v for k, v in r.items() if k != "ms_a_row" or name == TIMED} for r in results.found.values()]
+    replace_section(ROOT / "docs" / "benchmark.md", f"bench-{name}", text + document(told) + pictures)
 
 
 def main() -> None:
@@ -70,7 +83,8 @@ def main() -> None:
     for name in arguments.only:
         if not arguments.render:
             program = [sys.executable, "-c", "from gradsentry.cli import app; app()"]
-            subprocess.run([*program, *command(name, arguments.data.resolve())], cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
+            for one in commands(name, arguments.data.resolve()):
+                subprocess.run([*program, *one], cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
         if (RESULTS / f"bench-{name}").is_dir():
             render(name, RESULTS / f"bench-{name}")
 

@@ -81,12 +81,13 @@ def test_a_bench_is_gone_on_with_added_to_and_never_done_twice(options: list[obj
 
 
 def test_a_model_is_fine_tuned_and_asked(options: list[object], tmp_path: Path) -> None:
-    made = bench(*options, "--attacks", "badnets", "--defences", "none", "--train", "--epochs", "1", cwd=tmp_path)
+    made = bench(*options, "--attacks", "badnets", "--defences", "none,cleangen", "--train", "--epochs", "1", cwd=tmp_path)
     assert made.returncode == 0, made.stderr
     found = [r for r in lines(tmp_path) if r["table"] == "tuned"]
-    assert {r["defence"] for r in found} == {"none", "graceful", "cleangen", "paper", "evidence"}
+    assert [r["defence"] for r in lines(tmp_path) if r["table"] == "identification"] == ["none"], "CleanGen flags no row"
+    assert [r["defence"] for r in found] == ["none", "cleangen"]
     assert all(0 <= r["cacc"] <= 1 and 0 <= r["asr"] <= 1 for r in found)  # pyright: ignore[reportOperatorIssue]
-    assert all(r["missed"] == 4 for r in found if r["defence"] in ("none", "cleangen"))
+    assert all(r["missed"] == 4 for r in found)
     assert "webquestions, badnets, lora: none, cleangen" in made.stderr, "trained once for both"
     assert "### After fine-tuning" in made.stdout
 
@@ -96,6 +97,7 @@ def test_a_model_is_fine_tuned_and_asked(options: list[object], tmp_path: Path) 
     [
         (["--attacks", "nets"], "attack 'nets' is unknown; there are badnets"),
         (["--defences", "papers"], "defence 'papers' is unknown, did you mean 'paper'?"),
+        (["--defences", "paper,cleangen"], "defence 'cleangen' flags no row, it decodes beside a fine-tuned model: give --train"),
         (["--tasks", "web"], "task 'web' is unknown; there are webquestions"),
         (["--ratio", "1"], "a poison ratio of 1.0 leaves 40 of 40 rows poisoned"),
         (["--train", "--rate", "0"], "training: rate is 0.0; it must be above 0"),

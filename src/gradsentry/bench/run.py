@@ -16,8 +16,9 @@ from gradsentry.bench.plots import draw
 from gradsentry.bench.results import Result, opened
 from gradsentry.bench.tables import document
 from gradsentry.bench.tasks import sample
+from gradsentry.bench.tuned import CLEANGEN, Trial, tuned
 from gradsentry.bench.tuned import DEFENCES as TUNED_DEFENCES
-from gradsentry.bench.tuned import Trial, tuned
+from gradsentry.errors import UsageError
 from gradsentry.work import MATHS_VERSION
 
 PACKAGES = ("sklearn", "umap", "peft", "accelerate", "rouge_score", "matplotlib")
@@ -47,13 +48,15 @@ def run_bench(
 
     Raises:
         RunError: `out` holds results of another configuration. DataError: a data set that cannot be reached.
-        UsageError: the extra is missing, or an unknown defence.
+        UsageError: the extra is missing, an unknown defence, or CleanGen without trials.
     """
     needs_bench("the bench", *PACKAGES)  # this and what follows before anything is measured, not after an hour
+    if CLEANGEN in plan.defences and not trials:
+        raise UsageError(f"defence {CLEANGEN!r} flags no row, it decodes beside a fine-tuned model: give --train")
     for task in plan.tasks:
         sample(task, data, max(plan.rows, *plan.volumes, 0), 0)
     results = opened(out, configuration(subject))
-    identify(list(plan.cells()), plan.defences or ONE_PASS, subject, data, results, told)
+    identify(list(plan.cells()), [name for name in plan.defences or ONE_PASS if name != CLEANGEN], subject, data, results, told)
     identify(list(plan.slow_cells()) if plan.slow else [], plan.slow, subject, data, results, told)
     tuned(trials, subject, data, results, told)
     found = list(results.found.values())
@@ -73,11 +76,11 @@ def configuration(subject: Subject) -> dict[str, Any]:
 
 
 def trials_of(plan: Plan, methods: Sequence[str]) -> list[Trial]:
-    """Fine-tuning of every task and attack of a plan, with and without every defence that is compared there."""
+    """Fine-tuning of every task and attack of a plan, with each of its defences, or those that are usually compared there."""
     return [
         Trial(task, attack, name, method, plan.ratio, plan.rows, 0)
         for task in plan.tasks
         for attack in plan.attacks
         for method in methods
-        for name in TUNED_DEFENCES
+        for name in plan.defences or TUNED_DEFENCES
     ]
