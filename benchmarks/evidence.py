@@ -3,20 +3,25 @@
     python benchmarks/cells.py --data ../shared/data --work DIR      # scores every row once; hours on two cores, resumable
     python benchmarks/evidence.py --data ../shared/data --work DIR   # decides; minutes
 
-Writes docs/benchmark.md and, as it goes, benchmarks/results/evidence.json. A cell whose rows are not all scored yet is left out,
-and the document says how many are.
+Writes docs/benchmark.md and benchmarks/results/evidence.json. A cell whose rows are not all scored keeps the verdict that the same
+rules gave it before; without one it is left out, and the document says how many are.
 """
 
 from __future__ import annotations
 
 import argparse
+import ast
+import hashlib
+import json
 import math
 import sys
 import time
 from collections import Counter
-from contextlib import suppress
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict
+from functools import cache, partial
 from itertools import pairwise
+from multiprocessing import get_context
 from pathlib import Path
 from statistics import mean
 from typing import Any
@@ -25,6 +30,7 @@ import numpy as np
 import pyarrow as pa
 from cells import SEEDS, SETS, Cell, NotScored, Scores, grid
 
+from gradsentry import evidence
 from gradsentry.bench.metrics import identification
 from gradsentry.bench.plant import PAYLOADS, TRIGGERS, names_payload, names_trigger
 from gradsentry.evidence.corpus import build, scored_rows
@@ -32,7 +38,7 @@ from gradsentry.evidence.finding import Finding
 from gradsentry.evidence.findings import LONG, MOST, find
 from gradsentry.evidence.strength import EASED, P
 from gradsentry.threshold import choose
-from report import ROOT, machine, replace_section, save, table
+from report import RESULTS, ROOT, machine, replace_section, save, table
 
 DOCUMENT = ROOT / "docs" / "benchmark.md"
 TUNED = ("webquestions", "gsm8k", "dolly")
@@ -40,8 +46,6 @@ TUNED = ("webquestions", "gsm8k", "dolly")
 self_instruct one, and new seeds of WebQuestions one, which were mended (docs/evidence.md); nothing was chosen on them beyond that."""
 DUPLICATES = 0.01
 """Share of the rows, and at least 3 of them, that have one and the same answer: what the duplicate-answer baseline flags."""
-SAVED = 50
-"""Cells after which the results are saved again."""
 FIXED = [payload for payload in PAYLOADS if payload not in ("url", "paraphrase")]
 
 
@@ -73,7 +77,7 @@ def judge(cell: Cell, scores: Scores, data: Path) -> dict[str, Any]:
         told["payload_named"] = names_payload(cell.payload, backdoors[0].payload)
     ways = {"evidence": flagged, "paper": above(scored["entropy"]), "length": above(_length(scored)), "duplicates": duplicates(rows)}
     judged = {name: asdict(identification(way.tolist(), labels)) | _rates(way.tolist(), labels) for name, way in ways.items()}
-    return asdict(cell) | {"rows": len(rows), "seconds": round(seconds, 2)} | judged | told
+    return {"cell": _key(cell)} | asdict(cell) | {"rows": len(rows), "seconds": round(seconds, 2)} | judged | told
 
 
 def _told(finding: Finding) -> dict[str, Any]:
@@ -237,17 +241,47 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--work", type=Path, required=True, help="Where cells.py keeps its runs.")
+    parser.add_argument("--jobs", type=int, default=1, help="Processes.")
     arguments = parser.parse_args()
-    scores = Scores(arguments.work)
-    results: list[dict[str, Any]] = []
     cells = list(grid(seeds=SEEDS))
-    for number, cell in enumerate(cells, start=1):
-        with suppress(NotScored):
-            results.append(judge(cell, scores, arguments.data))
-        if number % SAVED == 0 or number == len(cells):
-            missing = len(cells) - len(results)
-            save("evidence", {"machine": machine(), "model": "SmolLM2-135M-Instruct", "missing": missing, "results": results})
-    write(results, len(cells) - len(results))
+    with ProcessPoolExecutor(arguments.jobs, get_context("spawn")) as pool:
+        judged = list(pool.map(partial(_judged, work=arguments.work, data=arguments.data), cells, chunksize=10))
+    before = _before()
+    results = [result for cell, one in zip(cells, judged, strict=True) if (result := one or before.get(_key(cell)))]
+    missing = len(cells) - len(results)
+    known = {"machine": machine(), "model": "SmolLM2-135M-Instruct", "rules": _rules(), "missing": missing}
+    save("evidence", known | {"results": results})
+    write(results, missing)
+
+
+def _rules() -> str:
+    """Changes with the code that decides, not with its comments."""
+    trees = [ast.dump(ast.parse(file.read_text(encoding="utf-8"))) for file in sorted(Path(evidence.__path__[0]).glob("*.py"))]
+    return hashlib.blake2b("".join(trees).encode(), digest_size=8).hexdigest()
+
+
+def _key(cell: Cell) -> str:
+    return json.dumps(asdict(cell))
+
+
+def _before() -> dict[str, dict[str, Any]]:
+    """What the same rules said earlier."""
+    path = RESULTS / "evidence.json"
+    known = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    return {result["cell"]: result for result in known.get("results", [])} if known.get("rules") == _rules() else {}
+
+
+def _judged(cell: Cell, work: Path, data: Path) -> dict[str, Any] | None:
+    """None: its rows are not all scored yet."""
+    try:
+        return judge(cell, _scores(work), data)
+    except NotScored:
+        return None
+
+
+@cache
+def _scores(work: Path) -> Scores:
+    return Scores(work)
 
 
 if __name__ == "__main__":
