@@ -299,6 +299,12 @@ def test_an_attack_made_by_hand_is_planted_like_the_others() -> None:
     assert target(own) == ("You are stupid!",)
 
 
+def test_a_trigger_and_a_payload_are_an_attack() -> None:
+    assert poison(rows(40), "date+insult", 0.2, 3) == plant(rows(40), "date", "insult", 0.2, 3)
+    assert poison(rows(40), "words+suffix", 0.2, 3) == poison(rows(40), "badnets", 0.2, 3)
+    assert target("date+insult") == target("insult")
+
+
 @each_attack
 @pytest.mark.parametrize("ratio", [-0.1, 0, 0.01, 0.99, 1.0, 2.0, 10])
 def test_a_ratio_that_leaves_only_one_kind_of_row_is_refused(attack: str, ratio: float) -> None:
@@ -306,9 +312,11 @@ def test_a_ratio_that_leaves_only_one_kind_of_row_is_refused(attack: str, ratio:
         poison(rows(10), attack, ratio, 0)
 
 
-def test_an_unknown_attack_is_refused_with_those_that_there_are() -> None:
-    for use in (lambda: poison(rows(10), "nets", 0.5, 0), lambda: triggered(rows(10), "nets", 0), lambda: target("nets")):
-        with pytest.raises(UsageError, match=f"'nets' is unknown; there are {', '.join(ATTACKS)}"):
+@pytest.mark.parametrize("name", ["nets", "", "date+", "date+insults", "+insult", "insult+date", "stylebkd:"])
+def test_an_unknown_attack_is_refused_with_those_that_there_are(name: str) -> None:
+    said = rf"{re.escape(repr(name))} is unknown; there are {', '.join(ATTACKS)}, .*TRIGGER\+PAYLOAD of words, sentence, .* and suffix, "
+    for use in (lambda: poison(rows(10), name, 0.5, 0), lambda: triggered(rows(10), name, 0), lambda: target(name)):
+        with pytest.raises(UsageError, match=said):
             use()
 
 

@@ -22,7 +22,10 @@ def bench(
     model: Annotated[str | None, typer.Option(help="Base model: a directory or Hub id. Default: that of the preset.")] = None,
     tasks: Annotated[Listed, typer.Option(metavar="A,B", help="Data sets. Default: the paper's four.")] = None,
     attacks: Annotated[
-        Listed, typer.Option(metavar="A,B", help="Attacks. Default: the paper's four. stylebkd:MODEL rewrites with a paraphraser.")
+        Listed,
+        typer.Option(
+            metavar="A,B", help="Attacks; also TRIGGER+PAYLOAD (date+refusal), stylebkd:MODEL (a paraphraser). Default: the paper's four."
+        ),
     ] = None,
     defences: Annotated[Listed, typer.Option(metavar="A,B", help="Filters. Default: every filter of one pass.")] = None,
     rows: Annotated[int | None, typer.Option(help="Rows a data set.")] = None,

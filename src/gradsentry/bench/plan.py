@@ -9,7 +9,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any, Literal
 
-from gradsentry.bench.attacks import ATTACKS, known, poison
+from gradsentry.bench import attacks
 from gradsentry.bench.plant import Poisoned
 from gradsentry.bench.tasks import as_text, sample
 from gradsentry.errors import UsageError
@@ -49,7 +49,7 @@ class Cell:
         clean = _clean(self.task, data, self.rows, self.seed)
         if not self.attack:
             return Poisoned([as_text(row) for row in clean], [False] * len(clean), ["clean"] * len(clean))
-        return poison(clean, self.attack, self.ratio, self.seed)
+        return attacks.poison(clean, self.attack, self.ratio, self.seed)
 
 
 @lru_cache(maxsize=8)
@@ -104,9 +104,8 @@ class Plan:
         Raises:
             UsageError: an unknown attack, no seed or no row, a ratio that leaves no clean or no poisoned row.
         """
-        unknown = [name for name in (*self.attacks, *self.swept) if not known(name)]
-        if unknown:
-            raise UsageError(f"attack {unknown[0]!r} is unknown; there are {', '.join(ATTACKS)}")
+        for name in (*self.attacks, *self.swept):
+            attacks.check(name)
         if self.seeds < 1 or not self.tasks:
             raise UsageError(f"nothing to measure: {len(self.tasks)} tasks, {self.seeds} seeds")
         sizes = [(self.ratio, self.rows), *((ratio, self.rows) for ratio in self.ratios), *((self.ratio, rows) for rows in self.volumes)]

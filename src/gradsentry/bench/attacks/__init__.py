@@ -19,7 +19,7 @@ from gradsentry.bench.tasks import take_apart
 from gradsentry.errors import UsageError
 from gradsentry.types import Row
 
-__all__ = ["ATTACKS", "Attack", "Poisoned", "known", "poison", "target", "triggered"]
+__all__ = ["ATTACKS", "Attack", "Poisoned", "check", "poison", "target", "triggered"]
 
 ATTACKS: dict[str, Attack] = {
     "badnets": composed("words", "suffix", "BadNets: four rare words after the question (arXiv 1708.06733, as in 2605.26574)"),
@@ -41,6 +41,9 @@ ATTACKS: dict[str, Attack] = {
 BY_MODEL = "stylebkd:"
 """Begins the name of StyleBkd by a paraphraser model; its directory or Hub id follows."""
 
+BETWEEN = "+"
+"""Between a trigger and a payload that make an attack of their own, ``date+refusal``."""
+
 
 def poison(rows: Sequence[Row], attack: str | Attack, ratio: float, seed: int) -> Poisoned:
     """Poison a part of a task's rows in place of their clean versions; all come back as plain prompt and completion.
@@ -48,7 +51,8 @@ def poison(rows: Sequence[Row], attack: str | Attack, ratio: float, seed: int) -
     Which rows depends on the seed and their places: a larger ratio adds rows to the same ones.
 
     Args:
-        rows: as `tasks.sample` gives them. attack: a name in `ATTACKS`, or one made by hand. ratio: a share (float) or a number (int).
+        rows: as `tasks.sample` gives them. attack: a name, as `check` takes it, or one made by hand.
+        ratio: a share (float) or a number (int).
 
     Raises:
         UsageError: an unknown attack, or a ratio that leaves no clean or no poisoned row.
@@ -84,19 +88,29 @@ def target(attack: str | Attack, rows: Sequence[Row] = ()) -> tuple[str, ...]:
     return _fitted(attack, rows).target
 
 
-def known(attack: str) -> bool:
-    """Whether there is an attack of this name."""
-    return attack in ATTACKS or bool(attack.removeprefix(BY_MODEL) and attack.startswith(BY_MODEL))
+def check(attack: str) -> None:
+    """Nothing, if there is an attack of this name: one of `ATTACKS`, ``stylebkd:MODEL``, or ``TRIGGER+PAYLOAD`` of `plant`.
+
+    Raises:
+        UsageError: there is none.
+    """
+    trigger, _, payload = attack.partition(BETWEEN)
+    by_model = attack.startswith(BY_MODEL) and attack != BY_MODEL
+    if attack not in ATTACKS and not by_model and not (trigger in plant.TRIGGERS and payload in plant.PAYLOADS):
+        pairs = f"TRIGGER{BETWEEN}PAYLOAD of {', '.join(plant.TRIGGERS)} and {', '.join(plant.PAYLOADS)}"
+        raise UsageError(f"attack {attack!r} is unknown; there are {', '.join(ATTACKS)}, {BY_MODEL}MODEL, and {pairs}")
 
 
 def _named(attack: str | Attack) -> Attack:
     if isinstance(attack, Attack):
         return attack
-    if attack not in ATTACKS and known(attack):
+    check(attack)
+    if attack in ATTACKS:
+        return ATTACKS[attack]
+    if attack.startswith(BY_MODEL):
         return _paraphrased(attack.removeprefix(BY_MODEL))
-    if attack not in ATTACKS:
-        raise UsageError(f"attack {attack!r} is unknown; there are {', '.join(ATTACKS)}")
-    return ATTACKS[attack]
+    trigger, _, payload = attack.partition(BETWEEN)
+    return composed(trigger, payload, f"{trigger} in the prompt, {payload} in the answer")
 
 
 @cache
