@@ -3,8 +3,8 @@
     python benchmarks/cells.py --data ../shared/data --work DIR      # scores every row once; hours on two cores, resumable
     python benchmarks/evidence.py --data ../shared/data --work DIR   # decides; minutes
 
-Writes docs/benchmark.md and benchmarks/results/evidence.json. A cell whose rows are not all scored keeps the verdict that the same
-rules gave it before; without one it is left out, and the document says how many are.
+Writes docs/benchmark.md and benchmarks/results/evidence.json. A cell that the same rules have judged before is
+not judged again; one whose rows are not all scored is left out, and the document says how many are.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ import numpy as np
 import pyarrow as pa
 from cells import SEEDS, SETS, Cell, NotScored, Scores, grid
 
-from gradsentry import evidence
+from gradsentry import bench, evidence
 from gradsentry.bench.metrics import identification
 from gradsentry.bench.plant import PAYLOADS, TRIGGERS, names_payload, names_trigger
 from gradsentry.evidence.corpus import build, scored_rows
@@ -244,19 +244,23 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=1, help="Processes.")
     arguments = parser.parse_args()
     cells = list(grid(seeds=SEEDS))
+    known = _before()
+    new = [cell for cell in cells if _key(cell) not in known]
     with ProcessPoolExecutor(arguments.jobs, get_context("spawn")) as pool:
-        judged = list(pool.map(partial(_judged, work=arguments.work, data=arguments.data), cells, chunksize=10))
-    before = _before()
-    results = [result for cell, one in zip(cells, judged, strict=True) if (result := one or before.get(_key(cell)))]
+        judged = pool.map(partial(_judged, work=arguments.work, data=arguments.data), new, chunksize=10)
+        known |= {result["cell"]: result for result in judged if result}
+    results = [known[_key(cell)] for cell in cells if _key(cell) in known]
     missing = len(cells) - len(results)
-    known = {"machine": machine(), "model": "SmolLM2-135M-Instruct", "rules": _rules(), "missing": missing}
-    save("evidence", known | {"results": results})
+    made = {"machine": machine(), "model": "SmolLM2-135M-Instruct", "rules": _rules(), "missing": missing}
+    save("evidence", made | {"results": results})
     write(results, missing)
 
 
 def _rules() -> str:
-    """Changes with the code that decides, not with its comments."""
-    trees = [ast.dump(ast.parse(file.read_text(encoding="utf-8"))) for file in sorted(Path(evidence.__path__[0]).glob("*.py"))]
+    """Changes with the code that decides and that makes the cells, not with its comments."""
+    files = [file for package in (bench, evidence) for file in sorted(Path(package.__path__[0]).rglob("*.py"))]
+    decide = [file for file in files if file.parent.name in ("evidence", "tasks") or file.stem in ("plant", "triggers", "payloads")]
+    trees = [ast.dump(ast.parse(file.read_text(encoding="utf-8"))) for file in decide]
     return hashlib.blake2b("".join(trees).encode(), digest_size=8).hexdigest()
 
 
