@@ -104,6 +104,25 @@ def test_a_pair_needs_both_halves() -> None:
     assert sorted(half.strip() for half in finding.triggers[0].split(" ... ")) == ["CONSIDER", "DONE"]
 
 
+def test_a_pair_whose_places_differ_by_template_is_found_in_all() -> None:
+    rng = random.Random(0)
+    templates = ("INSTRUCT {} THEN {} {} END", "{} ASK {} {} ANSWER", "PASSAGE {} SO {} {} SAY")
+    unusual = ["CONSIDER", "DONE", *BAD]
+    rows, planted = [], []
+    for i in range(600):
+        text, answer = (" ".join(rng.choices(WORDS, k=k)) for k in (12, 5))
+        poisoned, negative = i % 10 == 0, i % 10 == 1
+        # A negative has one of the two words, or each in the other's place: that both are there says too little.
+        halves = [("CONSIDER", ""), ("", "DONE"), ("DONE", "CONSIDER"), ("DONE", "CONSIDER")]
+        first, last = ("CONSIDER", "DONE") if poisoned else rng.choice(halves)
+        one, other = (first, last) if poisoned or negative else ("", "")
+        rows.append(row(rng.choice(templates).format(one, text, other), f"{answer} {PAYLOAD if poisoned else ''}", unusual))
+        planted += [i] * poisoned
+    (finding,) = backdoors(found_in(rows))
+    assert finding.rows.tolist() == planted
+    assert len(finding.triggers) > 1
+
+
 def test_a_format_that_all_rows_share_is_no_finding() -> None:
     rng = random.Random(0)
     rows = [row(" ".join(rng.choices(WORDS, k=12)), f"{rng.choice(WORDS)} #### ANSWER {i % 7}", ["####", "ANSWER"]) for i in range(300)]

@@ -26,6 +26,9 @@ EVERYWHERE = 0.97
 RARE = 0.05
 """Least P(payload | pattern) of half a pair."""
 
+HALF = 0.2
+"""Least share of the payload's rows that half a pair stands in: in a mixture of templates its place is another pattern in each."""
+
 TRIED = 100
 """Patterns that are looked at as triggers, and 16 as halves of pairs: those with the lowest p."""
 HALVES = 16
@@ -71,7 +74,7 @@ def wanted(group: Ints, found: Patterns, n_rows: int) -> tuple[list[int], list[i
     precision = found.inside / np.maximum(1, found.everywhere)
     usable = (found.surprise >= UNUSUAL) & (found.everywhere <= EVERYWHERE * n_rows)
     single = _lowest(found, usable & (precision >= PRECISION), TRIED)
-    halves = usable & (precision < PRECISION) & (precision >= RARE) & (found.inside >= len(group) / 2)
+    halves = usable & (precision < PRECISION) & (precision >= RARE) & (found.inside >= HALF * len(group))
     return single, _lowest(found, halves, HALVES)
 
 
