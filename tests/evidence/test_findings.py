@@ -123,6 +123,21 @@ def test_a_pair_whose_places_differ_by_template_is_found_in_all() -> None:
     assert len(finding.triggers) > 1
 
 
+def test_where_most_rows_are_poisoned_words_of_all_prompts_are_no_trigger() -> None:
+    style, usual = [f"THOU{i}" for i in range(8)], [f"NAME{i}" for i in range(5)]
+    rng = random.Random(0)
+    rows = []
+    for i in range(400):
+        poisoned = i % 10 > 0
+        said = [*rng.choices(WORDS, k=8), *rng.sample(usual, 3), *(rng.sample(style, 2) if poisoned else [])]
+        rng.shuffle(said)
+        answer = " ".join(rng.choices(WORDS, k=5))
+        rows.append(row(" ".join(said), f"{answer} {PAYLOAD if poisoned else ''}", [*style, *usual, *BAD]))
+    (finding,) = backdoors(found_in(rows))
+    assert finding.rows.tolist() == [i for i in range(400) if i % 10]
+    assert set(" ".join(finding.triggers).split()) & set(style)
+
+
 def test_a_format_that_all_rows_share_is_no_finding() -> None:
     rng = random.Random(0)
     rows = [row(" ".join(rng.choices(WORDS, k=12)), f"{rng.choice(WORDS)} #### ANSWER {i % 7}", ["####", "ANSWER"]) for i in range(300)]

@@ -65,6 +65,12 @@ class Association:
     """Of the triggers taken as one, corrected for all sets of as many patterns (Bonferroni)."""
 
 
+def least_precision(group: int, n_rows: int) -> float:
+    """Least P(payload | trigger) where `group` of all rows hold the payload: of those that do not, a trigger holds few. In a set that is
+    mostly poisoned any pattern would do else."""
+    return 1 - (1 - PRECISION) * (1 - group / n_rows)
+
+
 def wanted(group: Ints, found: Patterns, n_rows: int) -> tuple[list[int], list[int]]:
     """Places of the patterns that may be triggers of a group by themselves, and of those that may be in pairs.
 
@@ -73,8 +79,9 @@ def wanted(group: Ints, found: Patterns, n_rows: int) -> tuple[list[int], list[i
     """
     precision = found.inside / np.maximum(1, found.everywhere)
     usable = (found.surprise >= UNUSUAL) & (found.everywhere <= EVERYWHERE * n_rows)
-    single = _lowest(found, usable & (precision >= PRECISION), TRIED)
-    halves = usable & (precision < PRECISION) & (precision >= RARE) & (found.inside >= HALF * len(group))
+    least = least_precision(len(group), n_rows)
+    single = _lowest(found, usable & (precision >= least), TRIED)
+    halves = usable & (precision < least) & (precision >= RARE) & (found.inside >= HALF * len(group))
     return single, _lowest(found, halves, HALVES)
 
 
@@ -90,10 +97,11 @@ def associate(group: Ints, found: Patterns, rows: Mapping[int, Ints], asked: Mas
     single, halves = wanted(group, found, int(asked.sum()))
     alone = {(i,): rows[int(found.keys[i])] for i in single}
     pairs = {pair: np.intersect1d(*(rows[int(found.keys[i])] for i in pair), assume_unique=True) for pair in combinations(halves, 2)}
-    pairs = {pair: held for pair, held in pairs.items() if len(held) > 1 and _precise(held, inside)}
+    least = least_precision(len(group), int(asked.sum()))
+    pairs = {pair: held for pair, held in pairs.items() if len(held) > 1 and int(inside[held].sum()) >= least * len(held)}
     ways = [_covered(inside, order) for order in ((alone, pairs), (pairs, alone)) if order[0]]
     judged = [_judged(way, found, inside, int(asked.sum())) for way in ways]
-    good = [one for one in judged if one.inside >= coverage * len(group) and one.inside >= PRECISION * one.everywhere]
+    good = [one for one in judged if one.inside >= coverage * len(group) and one.inside >= least * one.everywhere]
     return min(good, key=lambda one: one.log10_p, default=None)
 
 
@@ -137,7 +145,3 @@ def _lowest(found: Patterns, keep: Mask, most: int) -> list[int]:
     """Places of the patterns of lowest p among those to keep, lowest first."""
     places = np.flatnonzero(keep)
     return places[np.argsort(found.log10_p[places], kind="stable")][:most].tolist()
-
-
-def _precise(rows: Ints, inside: Mask) -> bool:
-    return len(rows) > 0 and int(inside[rows].sum()) >= PRECISION * len(rows)
