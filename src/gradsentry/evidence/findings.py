@@ -131,7 +131,8 @@ def _styled(corpus: Corpus, asked: Mask, single: Sequence[Span], told: Sequence[
         seen[finding.rows] = True
     some: list[Span] = []
     for span in single:
-        if span.surprise >= LONG and len(span.rows) >= STYLED and not seen[span.rows].any() and len(some) < MOST:
+        some_hold = STYLED <= len(span.rows) < asked.sum()  # in all rows there is nobody to read unlike
+        if some_hold and span.surprise >= LONG and not seen[span.rows].any() and len(some) < MOST:
             some.append(span)
             seen[span.rows] = True
     found = []
