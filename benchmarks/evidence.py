@@ -26,11 +26,12 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
+import cells
 import numpy as np
 import pyarrow as pa
 from cells import SEEDS, SETS, Cell, NotScored, Scores, grid
 
-from gradsentry import bench, evidence
+import gradsentry
 from gradsentry.bench.metrics import identification
 from gradsentry.bench.plant import PAYLOADS, TRIGGERS, names_payload, names_trigger
 from gradsentry.evidence.corpus import build, scored_rows
@@ -243,24 +244,25 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True, help="Where cells.py keeps its runs.")
     parser.add_argument("--jobs", type=int, default=1, help="Processes.")
     arguments = parser.parse_args()
-    cells = list(grid(seeds=SEEDS))
+    wanted = list(grid(seeds=SEEDS))
     known = _before()
-    new = [cell for cell in cells if _key(cell) not in known]
+    new = [cell for cell in wanted if _key(cell) not in known]
     with ProcessPoolExecutor(arguments.jobs, get_context("spawn")) as pool:
         judged = pool.map(partial(_judged, work=arguments.work, data=arguments.data), new, chunksize=10)
         known |= {result["cell"]: result for result in judged if result}
-    results = [known[_key(cell)] for cell in cells if _key(cell) in known]
-    missing = len(cells) - len(results)
+    results = [known[_key(cell)] for cell in wanted if _key(cell) in known]
+    missing = len(wanted) - len(results)
     made = {"machine": machine(), "model": "SmolLM2-135M-Instruct", "rules": _rules(), "missing": missing}
     save("evidence", made | {"results": results})
     write(results, missing)
 
 
 def _rules() -> str:
-    """Changes with the code that decides and that makes the cells, not with its comments."""
-    files = [file for package in (bench, evidence) for file in sorted(Path(package.__path__[0]).rglob("*.py"))]
-    decide = [file for file in files if file.parent.name in ("evidence", "tasks") or file.stem in ("plant", "triggers", "payloads")]
-    trees = [ast.dump(ast.parse(file.read_text(encoding="utf-8"))) for file in decide]
+    """Changes with the code that makes the cells and decides on them, not with its comments. The scores are not in it: they are the model's."""
+    package = Path(gradsentry.__path__[0])
+    made = [package / "bench" / f"{name}.py" for name in ("plant", "triggers", "payloads", "metrics")] + [Path(cells.__file__)]
+    decide = [package / "threshold.py", *sorted(package.glob("evidence/*.py")), *sorted(package.glob("bench/tasks/*.py"))]
+    trees = [ast.dump(ast.parse(file.read_text(encoding="utf-8"))) for file in made + decide]
     return hashlib.blake2b("".join(trees).encode(), digest_size=8).hexdigest()
 
 

@@ -12,7 +12,7 @@ from scipy import sparse
 
 from gradsentry.evidence import style
 from gradsentry.evidence.findings import find
-from gradsentry.evidence.style import SMOOTHING, apart
+from gradsentry.evidence.style import SMOOTHING, Apart, apart
 from gradsentry.evidence.words import RowWords
 from worded import corpus, everything, row
 
@@ -81,6 +81,11 @@ def test_others_are_drawn_from_large_data_and_the_group_is_not(monkeypatch: pyte
 
 def test_no_group_no_work() -> None:
     assert apart(corpus([row("w1", "w2")]).prompt, [], everything(1)) == []
+
+
+def test_a_group_of_all_rows_reads_unlike_nobody() -> None:
+    (found,) = apart(corpus(rows_of(30, set(range(30)))).prompt, [np.arange(30)], everything(30))
+    assert found == Apart(30, 30, 0.0)
 
 
 def test_prompts_without_an_unusual_word_are_not_apart() -> None:

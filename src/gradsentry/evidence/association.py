@@ -12,7 +12,7 @@ from gradsentry.evidence.corpus import Ints, Mask
 from gradsentry.evidence.triggers import Patterns, log10_tail
 
 PRECISION = 0.8
-"""Least P(payload | trigger)."""
+"""Least P(payload | trigger) where few rows hold the payload, see `least_precision`."""
 
 COVERAGE = 0.8
 """Least share of the payload's rows that the triggers cover together."""
@@ -66,8 +66,8 @@ class Association:
 
 
 def least_precision(group: int, n_rows: int) -> float:
-    """Least P(payload | trigger) where `group` of all rows hold the payload: of those that do not, a trigger holds few. In a set that is
-    mostly poisoned any pattern would do else."""
+    """Least P(payload | trigger) where `group` of `n_rows` hold the payload: a trigger's share of rows without it is at most a fifth of
+    that of all rows. A fixed bound any pattern would keep in a set that is mostly poisoned."""
     return 1 - (1 - PRECISION) * (1 - group / n_rows)
 
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from gradsentry.evidence import naming
 from gradsentry.evidence.candidates import Candidate, associated
-from gradsentry.evidence.corpus import Corpus, Mask
+from gradsentry.evidence.corpus import Corpus, Ints, Mask
 from gradsentry.evidence.finding import Finding, Kind
 from gradsentry.evidence.lookalikes import Reader, Usual, alike, named, shared_prompt, usual_prompts
 from gradsentry.evidence.recurrent import Span, spans
@@ -94,7 +94,7 @@ def _candidates(corpus: Corpus, asked: Mask, single: Sequence[Span]) -> list[Can
 
 def _judged(corpus: Corpus, candidate: Candidate, read: Reader, usual: Usual) -> Finding:
     span, association = candidate.span, candidate.association
-    some = candidate.rows[:: max(1, -(-len(candidate.rows) // LOOKED_AT))]
+    some = _some(candidate.rows)
     words = read([*some.tolist(), span.example, *(trigger.example for trigger in association.triggers)])
     payload = naming.payload(corpus.completion, span, words[span.example].completion)
     places, shared = shared_prompt(corpus.prompt, span, candidate.found, association, some)
@@ -124,6 +124,11 @@ def _judged(corpus: Corpus, candidate: Candidate, read: Reader, usual: Usual) ->
     )
 
 
+def _some(rows: Ints) -> Ints:
+    """At most `LOOKED_AT` of them, evenly spaced."""
+    return rows[:: max(1, -(-len(rows) // LOOKED_AT))]
+
+
 def _styled(corpus: Corpus, asked: Mask, single: Sequence[Span], told: Sequence[Finding], read: Reader, usual: Usual) -> list[Finding]:
     """Long payloads without a trigger whose prompts, as a whole, read unlike the others': a style may be behind them."""
     seen = np.zeros(len(asked), dtype=bool)
@@ -131,14 +136,13 @@ def _styled(corpus: Corpus, asked: Mask, single: Sequence[Span], told: Sequence[
         seen[finding.rows] = True
     some: list[Span] = []
     for span in single:
-        some_hold = STYLED <= len(span.rows) < asked.sum()  # in all rows there is nobody to read unlike
-        if some_hold and span.surprise >= LONG and not seen[span.rows].any() and len(some) < MOST:
+        if span.surprise >= LONG and len(span.rows) >= STYLED and not seen[span.rows].any() and len(some) < MOST:
             some.append(span)
             seen[span.rows] = True
     found = []
     for span, how in zip(some, apart(corpus.prompt, [span.rows for span in some], asked), strict=True):
         p = float(10.0 ** min(0.0, how.log10_p + np.log10(len(single))))
-        looked_at = span.rows[:: max(1, -(-len(span.rows) // LOOKED_AT))]
+        looked_at = _some(span.rows)
         words = read(looked_at.tolist())
         if p <= STYLE_P and not named(corpus.completion, span, looked_at, words, usual.common):
             found.append(_style(span, how, p, naming.payload(corpus.completion, span, words[span.example].completion)))

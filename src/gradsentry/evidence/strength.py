@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from gradsentry.evidence.association import PRECISION, Association
+from gradsentry.evidence.association import COVERAGE, Association
 from gradsentry.evidence.recurrent import Span
 from gradsentry.evidence.triggers import log10_tail
 from gradsentry.evidence.words import WORD
@@ -76,7 +76,8 @@ def behind(candidate: Candidate) -> bool:
 
 
 def carried(span: Span, association: Association) -> bool:
-    return bool(association.rows[span.rows].mean() >= PRECISION)
+    """Whether the trigger stands in enough of a variant's own rows."""
+    return bool(association.rows[span.rows].mean() >= COVERAGE)
 
 
 def worded(payload: str) -> bool:

@@ -55,7 +55,9 @@ def apart(column: Column, groups: Sequence[Ints], asked: Mask) -> list[Apart]:
     others = others[np.linspace(0, len(others) - 1, min(len(others), OTHERS)).astype(int)]
     rows = np.unique(np.concatenate([others, *groups]))
     features = _features(column, rows)
-    return [_best_cut(_left_out(features, own), own) for own in (np.isin(rows, group) for group in groups)]
+    every = [np.isin(rows, group) for group in groups]
+    nobody = Apart(len(rows), len(rows), 0.0)  # where all rows are the group's there is nobody to read unlike
+    return [nobody if own.all() else _best_cut(_left_out(features, own), own) for own in every]
 
 
 def _features(column: Column, rows: Ints) -> sparse.csr_array:
