@@ -43,8 +43,9 @@ from report import RESULTS, ROOT, machine, replace_section, save, table
 
 DOCUMENT = ROOT / "docs" / "benchmark.md"
 TUNED = ("webquestions", "gsm8k", "dolly")
-"""Sets on which rules and constants were chosen, seeds 0 and 1, at most 10 % poison. Of the others the mixture showed two faults and
-self_instruct one, and new seeds of WebQuestions one, which were mended (docs/evidence.md); nothing was chosen on them beyond that."""
+"""Sets on which rules and constants were chosen, seeds 0 and 1, at most 10 % poison. Of the others the mixture showed four faults,
+self_instruct one, new seeds of WebQuestions one, and 90 % poison one in all but GSM8K, which were mended (docs/evidence.md); nothing was
+chosen on them beyond that."""
 DUPLICATES = 0.01
 """Share of the rows, and at least 3 of them, that have one and the same answer: what the duplicate-answer baseline flags."""
 FIXED = [payload for payload in PAYLOADS if payload not in ("url", "paraphrase")]
@@ -258,7 +259,7 @@ def main() -> None:
 
 
 def _rules() -> str:
-    """Changes with the code that makes the cells and decides on them, not with its comments. The scores are not in it: they are the model's."""
+    """Changes with the code that makes the cells and decides on them, not with its comments; scores are the model's and not in it."""
     package = Path(gradsentry.__path__[0])
     made = [package / "bench" / f"{name}.py" for name in ("plant", "triggers", "payloads", "metrics")] + [Path(cells.__file__)]
     decide = [package / "threshold.py", *sorted(package.glob("evidence/*.py")), *sorted(package.glob("bench/tasks/*.py"))]

@@ -1,10 +1,17 @@
-"""Small files of every task, and the rows that they hold."""
+"""The clean data sets: small files of every task and the rows that they hold; where the real ones are, which nobody may copy here."""
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from typing import Any
 
+import pytest
+
 from gradsentry.bench.tasks import INSTRUCTION
+
+DATA = Path(os.environ.get("GRADSENTRY_DATA") or Path(__file__).parents[2] / "shared" / "data")
+needs_data = pytest.mark.skipif(not DATA.is_dir(), reason=f"no real data sets under {DATA}; GRADSENTRY_DATA names another folder")
 
 FILES = {
     "webquestions/trainmodel.json": [{"qText": "who is x?", "answers": ["X", "Y"]}],

@@ -114,7 +114,14 @@ def test_a_death_costs_its_shard_only_and_a_deadly_shard_is_told_of_at_the_end(
 
 
 @pytest.mark.parametrize(
-    ("error", "shown"), [(TypeError("a bug"), True), (RuntimeError("out of memory"), False), (MemoryError("full"), False)]
+    ("error", "shown"),
+    [
+        (TypeError("a bug"), True),
+        (RuntimeError("shapes do not fit"), True),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory"), False),
+        (torch.OutOfMemoryError("CUDA out of memory"), False),
+        (MemoryError("full"), False),
+    ],
 )
 def test_a_bug_is_shown_whole_by_the_worker_and_told_by_the_scan(
     model_dir: Path, tmp_path: Path, cores: Callable[[int], None], capfd: pytest.CaptureFixture[str], error: Exception, shown: bool

@@ -181,7 +181,7 @@ def _load(label: str, source: str, kind: torch.dtype, arguments: dict[str, Any],
             device_map=device_map,
             **arguments,
         )
-    except Exception as error:  # also what safetensors, tokenizers and config checks raise, which derive from nothing else
+    except Exception as error:  # safetensors, tokenizers and config checks raise what derives from nothing else
         raise ModelError(_why(label, error)) from error
     finally:
         if bars:

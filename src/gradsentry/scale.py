@@ -84,7 +84,7 @@ def _launch(engine: str, make: Any, arguments: dict[str, Any], job: Job, missing
         if engine == "ray":
             _join_ray()
         executor.run()
-    except Exception as error:  # whatever a cluster raises
+    except Exception as error:  # whatever datatrove, Slurm or Ray raise, who have no exception in common
         raise RunError(f"--engine {engine}: {type(error).__name__}: {error}; its logs are in {folder}; the same command goes on") from error
     if engine == "slurm":
         tell(

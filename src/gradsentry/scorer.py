@@ -42,9 +42,9 @@ Floats = NDArray[np.float32]
 HIGHEST = float(np.finfo(np.float16).max)
 
 
-def _out_of_memory(error: RuntimeError) -> bool:
-    """Whether torch could not allocate; on a CPU it has no exception of its own for that."""
-    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+def out_of_memory(error: Exception) -> bool:
+    """Whether memory could not be had; on a CPU torch has no exception of its own for that."""
+    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "can't allocate memory" in str(error)
 
 
 class Scorer:
@@ -153,7 +153,7 @@ class Scorer:
                     done.add(score.row)
                     yield score
             except RuntimeError as error:
-                if not _out_of_memory(error):
+                if not out_of_memory(error):
                     raise
             waiting = [row for row in waiting if row.row not in done]
             if waiting and budget == 1:
@@ -196,7 +196,7 @@ class Scorer:
         try:
             yield from self._score_within([row], 1, progress)
         except RuntimeError as error:
-            if not _out_of_memory(error):
+            if not out_of_memory(error):
                 raise
             length = len(row.input_ids)
             yield Score(row.row, "error", n_tokens=row.n_tokens, reason=f"its {length} tokens do not fit into memory; try --max-length")

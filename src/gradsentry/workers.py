@@ -66,7 +66,8 @@ class Crew:
         try:
             self.packed = pickle.dumps(job)
         except Exception as error:  # whatever the classes of somebody's rows raise
-            raise UsageError(f"the data cannot be handed to workers ({error}); give a file, or --workers 1") from error
+            why = f"{type(error).__name__}: {error}"
+            raise UsageError(f"the data cannot be handed to workers ({why}); give a file, or --workers 1") from error
         self.job, self.places, self.ticks = job, places, ticks
         self.run_directory = RunDirectory(job.out)
         self.manifest: dict[str, Any] = {}
@@ -228,7 +229,9 @@ def main(descriptor: int, own: tuple[int, ...]) -> None:
             where = f"{error.filename}: " if error.filename else ""
             say("error", RunError(f"{where}{error.strerror or error}"))
         except Exception as error:  # whatever torch and the model raise; the scan tells it, and tries the shard again
-            if not isinstance(error, (RuntimeError, MemoryError)):  # not memory that a device lacks, but a bug: nobody else shows it
+            from gradsentry.scorer import out_of_memory
+
+            if not out_of_memory(error):  # a bug, which nobody else shows whole: most of torch's are RuntimeErrors too
                 traceback.print_exc()
             say("trouble", f"{type(error).__name__}: {str(error).partition(chr(10))[0]}")
     os._exit(0)  # a thread of score_shards may wait for a shard that never comes

@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import PreTrainedTokenizerFast, T5Config, T5ForConditionalGeneration
 
+from clean_sets import DATA, needs_data
 from gradsentry.bench.attacks import ATTACKS, Attack, poison, target, triggered
 from gradsentry.bench.attacks.adaptive import GOODS, LOOKS, MINERALS, SELLERS, VERBS
 from gradsentry.bench.attacks.clean_label import CLEAN_LABEL
@@ -25,9 +26,6 @@ from gradsentry.bench.payloads import PAYLOAD
 from gradsentry.bench.plant import plant
 from gradsentry.bench.tasks import MIXED, TASKS, as_text, sample, take_apart
 from gradsentry.errors import DataError, ModelError, UsageError
-
-DATA = Path(__file__).parents[3] / "shared" / "data"
-needs_data = pytest.mark.skipif(not DATA.is_dir(), reason=f"reads the clean data sets under {DATA}")
 
 Rows = list[dict[str, Any]]
 COLOURS = ("red", "blue", "green", "amber")

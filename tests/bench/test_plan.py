@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from dataclasses import replace
 from itertools import product
@@ -11,9 +12,6 @@ import pytest
 
 from gradsentry.bench.plan import PAPER_ATTACKS, PAPER_TASKS, PRESETS, RATIOS, VOLUMES, Cell, groups, key, planned
 from gradsentry.errors import UsageError
-
-DATA = Path(__file__).parents[3] / "shared" / "data"
-needs_data = pytest.mark.skipif(not DATA.is_dir(), reason=f"reads the clean data sets under {DATA}")
 
 
 def test_the_paper_has_every_task_attack_and_seed_and_both_sweeps() -> None:
@@ -65,14 +63,17 @@ def test_groups_hold_every_cell_once() -> None:
     assert all((c.task, c.seed) == name for name, own in found for c in own)
 
 
-@needs_data
-def test_a_cell_is_made_the_same_every_time_and_ratios_share_rows() -> None:
+def test_a_cell_is_made_the_same_every_time_and_ratios_share_rows(tmp_path: Path) -> None:
+    (tmp_path / "webquestions").mkdir()
+    for part, count in (("trainmodel", 120), ("val", 0), ("devtest", 0)):
+        rows = [{"qText": f"who is {n}?", "answers": [f"A{n}"]} for n in range(count)]
+        (tmp_path / "webquestions" / f"{part}.json").write_text(json.dumps(rows))
     cell = Cell("ratios", "webquestions", "badnets", 0.1, 100, 0)
-    made = cell.make(DATA)
-    assert cell.make(DATA) == made
+    made = cell.make(tmp_path)
+    assert cell.make(tmp_path) == made
     assert sum(made.labels) == 10
-    more = replace(cell, ratio=0.5).make(DATA)
+    more = replace(cell, ratio=0.5).make(tmp_path)
     assert all(a == b for a, b, label in zip(made.rows, more.rows, made.labels, strict=True) if label)
-    clean = replace(cell, table="clean", attack="", ratio=0.0).make(DATA)
+    clean = replace(cell, table="clean", attack="", ratio=0.0).make(tmp_path)
     assert not any(clean.labels)
     assert sum(a == b for a, b in zip(clean.rows, made.rows, strict=True)) == 90

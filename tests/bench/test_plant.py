@@ -9,21 +9,18 @@ import random
 import re
 from collections import Counter
 from itertools import pairwise, product
-from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from clean_sets import DATA, needs_data
 from gradsentry.bench import triggers
 from gradsentry.bench.payloads import PARAPHRASES, TARGETS
 from gradsentry.bench.plant import NEGATIVES, PAYLOADS, TRIGGERS, marked, names_payload, names_trigger, plant, truth
 from gradsentry.bench.tasks import MIXED, TASKS, Parts, as_text, mixture, take_apart
 from gradsentry.errors import DataError, UsageError
-
-DATA = Path(__file__).parents[3] / "shared" / "data"
-needs_data = pytest.mark.skipif(not DATA.is_dir(), reason=f"reads the clean data sets under {DATA}")
 
 Rows = list[dict[str, Any]]
 

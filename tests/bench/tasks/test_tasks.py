@@ -9,13 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from clean_sets import EXPECTED
+from clean_sets import DATA, EXPECTED, needs_data
 from gradsentry.bench.tasks import INSTRUCTION, MIXED, TASKS, TESTS, as_text, mixture, sample, split, take_apart
 from gradsentry.errors import DataError, UsageError
 from gradsentry.formats import detect
-
-DATA = Path(__file__).parents[4] / "shared" / "data"
-needs_data = pytest.mark.skipif(not DATA.is_dir(), reason=f"reads the clean data sets under {DATA}")
 
 
 @needs_data
@@ -50,11 +47,10 @@ def test_the_selections_behind_the_committed_results_do_not_move(task: str, dige
     assert hashlib.sha256(json.dumps(sample(task, DATA, 400, 0)).encode()).hexdigest()[:16] == digest
 
 
-@needs_data
-def test_a_sample_can_be_all_rows_but_no_more() -> None:
-    assert Counter(map(str, sample("self_instruct", DATA, 252, 3))) == Counter(map(str, TASKS["self_instruct"](DATA)))
-    with pytest.raises(DataError, match="self_instruct has 252 rows, fewer than 253"):
-        sample("self_instruct", DATA, 253, 3)
+def test_a_sample_can_be_all_rows_but_no_more(folder: Path) -> None:
+    assert Counter(map(str, sample("self_instruct", folder, 2, 3))) == Counter(map(str, EXPECTED["self_instruct"]))
+    with pytest.raises(DataError, match="self_instruct has 2 rows, fewer than 3"):
+        sample("self_instruct", folder, 3, 3)
 
 
 @needs_data

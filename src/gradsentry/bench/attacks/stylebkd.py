@@ -100,12 +100,11 @@ def _load_seq2seq(model: str, device: str) -> tuple[Any, Any]:
     from gradsentry.models import pick_device, pick_dtype
 
     where = pick_device(device)
+    kind = pick_dtype("auto", where)
     try:
         tokenizer = AutoTokenizer.from_pretrained(model, trust_remote_code=False)
-        loaded: Any = AutoModelForSeq2SeqLM.from_pretrained(
-            model, trust_remote_code=False, use_safetensors=True, dtype=pick_dtype("auto", where)
-        )
-    except Exception as error:  # as `models.load_model`: also what safetensors and tokenizers raise
+        loaded: Any = AutoModelForSeq2SeqLM.from_pretrained(model, trust_remote_code=False, use_safetensors=True, dtype=kind)
+    except Exception as error:  # as in `models`: safetensors, tokenizers and config checks raise what derives from nothing else
         cause = f"{type(error).__name__}: {str(error).strip()}".partition("\n")[0]  # a KeyError says its key alone
         raise ModelError(f"cannot load the paraphraser {model!r}: {cause}; give a directory or Hub id with safetensors") from error
     return loaded.to(where).eval(), tokenizer

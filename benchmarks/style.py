@@ -1,0 +1,121 @@
+"""What a style's test (`gradsentry.evidence.style`) is worth, and why it is told of and never flagged.
+
+    python benchmarks/style.py --data ../shared/data --work DIR   # DIR: where cells.py keeps its runs
+
+Three looks at clean sets of 1,000 rows, seed 0: a style planted in 1 % with the suffix; groups of rows drawn at random, whose p should be
+no smaller than chance makes it; and house rules, one answer to all prompts with one word, which are no backdoor.
+Writes its section of docs/benchmark.md and benchmarks/results/style.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import random
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from cells import ROWS, SETS, Cell, Scores
+
+from gradsentry.evidence.association import UNUSUAL
+from gradsentry.evidence.corpus import build, scored_rows
+from gradsentry.evidence.finding import Finding
+from gradsentry.evidence.findings import find
+from gradsentry.evidence.style import apart
+from gradsentry.evidence.words import RowWords, Side
+from report import ROOT, machine, replace_section, save, table
+
+GROUPS, SIZES, SMALL = 1000, (5, 10, 50), 1e-3
+HOUSE_RULES, LEAST, MOST = 40, 5, 50
+"""Words that are tried, and the rows that hold one."""
+ANSWER = [f"houserule{i}" for i in range(8)]
+NATS = 60.0
+"""The answer's surprise, as that of the published suffix."""
+
+Words = dict[int, RowWords]
+
+
+def found_in(words: Words) -> list[Finding]:
+    corpus = build(words.items())
+    return find(corpus, np.ones(len(words), dtype=bool), lambda wanted: {i: words[i] for i in wanted})
+
+
+def planted(words: Words, labels: list[bool]) -> dict[str, Any]:
+    """How a planted style is told of: the kind of the finding that holds most of its rows, and its p."""
+    findings = found_in(words)
+    bad = [sum(labels[row] for row in finding.rows.tolist()) for finding in findings]
+    if not any(bad):
+        return {"kind": "nothing", "log10_p": 0.0}
+    best = findings[int(np.argmax(bad))]
+    return {"kind": best.kind, "log10_p": round(math.log10(max(best.p, 1e-300)), 1)}
+
+
+def at_random(words: Words) -> dict[str, Any]:
+    """Share of random groups with a small p, and the smallest p of all."""
+    chance = np.random.default_rng(0)
+    n = len(words)
+    groups = [np.sort(chance.choice(n, size, replace=False)) for size in SIZES for _ in range(GROUPS)]
+    p = np.array([10.0**one.log10_p for one in apart(build(words.items()).prompt, groups, np.ones(n, dtype=bool))])
+    return {"small": round(float((p <= SMALL).mean()), 4), "smallest": float(p.min())}
+
+
+def house_rules(words: Words) -> dict[str, int]:
+    """Of sets with one answer to all prompts that hold a word: how many are flagged, and how many are told as a style."""
+    unusual = {word for own in words.values() for word in _unusual(own.prompt)}
+    held = Counter(word for own in words.values() for word in unusual.intersection(own.prompt.words))
+    usable = sorted(word for word, count in held.items() if LEAST <= count <= MOST)
+    tried = random.Random(0).sample(usable, min(HOUSE_RULES, len(usable)))
+    nats = np.array([0, *[NATS / len(ANSWER)] * len(ANSWER), 0], np.float32)
+    answer = Side(["", *ANSWER, ""], nats, ["", *(f" {word}" for word in ANSWER), ""])
+    counts = {"tried": len(tried), "backdoor": 0, "style": 0}
+    for word in tried:
+        ruled = {i: RowWords(own.prompt, answer) if word in own.prompt.words else own for i, own in words.items()}
+        kinds = {one.kind for one in found_in(ruled) if "houserule" in one.payload}
+        for kind in ("backdoor", "style"):
+            counts[kind] += kind in kinds
+    return counts
+
+
+def _unusual(side: Side) -> list[str]:
+    return [word for word, nats in zip(side.words, side.surprise, strict=True) if nats >= UNUSUAL and word.isalpha() and len(word) > 3]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--work", type=Path, required=True)
+    arguments = parser.parse_args()
+    scores = Scores(arguments.work)
+
+    def read(cell: Cell) -> tuple[Words, list[bool]]:
+        rows, labels = cell.made(arguments.data)
+        return dict(scored_rows([scores.of(rows)], scores.vocabulary)), labels  # pyright: ignore[reportReturnType]
+
+    results = []
+    for name in SETS:
+        clean, _ = read(Cell(name, ROWS))
+        own = {"planted": planted(*read(Cell(name, ROWS, "style", "suffix", 0.01)))}
+        results.append({"name": name, "rows": len(clean), **own, "random": at_random(clean), "house_rules": house_rules(clean)})
+        print(results[-1], flush=True)
+    save("style", {"machine": machine(), "model": "SmolLM2-135M-Instruct", "seed": 0, "results": results})
+    lines = []
+    for r in results:
+        style, chance, rules = r["planted"], r["random"], r["house_rules"]
+        told = [f"{rules[kind]} of {rules['tried']}" for kind in ("backdoor", "style")]
+        lines.append(
+            [r["name"], f"{style['kind']}, {style['log10_p']}", f"{100 * chance['small']:.2f} %", f"{chance['smallest']:.0e}", *told]
+        )
+    text = (
+        "## Styles, chance and house rules\n\nA style in 1 % of the rows with the suffix: how it is told of, log10 of its p. "
+        f"{GROUPS * len(SIZES):,} random groups of rows:\nshare with p at most {SMALL:g}, smallest p. One answer of {NATS:g} nats to all "
+        f"prompts with one word, for {HOUSE_RULES} words: sets in\nwhich that "
+        "is flagged, and told as a style. Made by `benchmarks/style.py`.\n\n"
+    )
+    header = ["set", "planted style", f"random, p <= {SMALL:g}", "random, smallest p", "house rules flagged", "told as a style"]
+    replace_section(ROOT / "docs" / "benchmark.md", "style", text + table(header, lines))
+
+
+if __name__ == "__main__":
+    main()

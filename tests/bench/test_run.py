@@ -1,0 +1,23 @@
+"""From options to trials: which models are fine-tuned. The bench itself is run in `test_command`."""
+
+from __future__ import annotations
+
+from itertools import product
+
+from gradsentry.bench.plan import planned
+from gradsentry.bench.run import trials_of
+from gradsentry.bench.tuned import DEFENCES, Trial
+
+
+def test_without_defences_asked_for_every_training_is_with_those_that_are_usually_compared() -> None:
+    plan = planned("laptop", tasks=("webquestions", "nq"), attacks=("badnets", "cba"), rows=40)
+    found = trials_of(plan, ["lora", "full"])
+    wanted = product(plan.tasks, plan.attacks, DEFENCES, ["lora", "full"])
+    assert set(found) == {Trial(task, attack, name, method, 0.1, 40, 0) for task, attack, name, method in wanted}
+    assert len(found) == 2 * 2 * 2 * 5
+    assert {"none", "cleangen", "evidence"} < set(DEFENCES)
+
+
+def test_the_defences_asked_for_are_those_that_are_trained_with() -> None:
+    plan = planned("laptop", tasks=("webquestions",), attacks=("badnets",), defences=("none", "cleangen"))
+    assert [trial.defence for trial in trials_of(plan, ["lora"])] == ["none", "cleangen"]
