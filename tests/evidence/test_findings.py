@@ -104,6 +104,19 @@ def test_a_pair_needs_both_halves() -> None:
     assert sorted(half.strip() for half in finding.triggers[0].split(" ... ")) == ["CONSIDER", "DONE"]
 
 
+def test_a_pair_is_found_where_one_half_stands_in_nearly_all_rows() -> None:
+    rng = random.Random(0)
+    rows = []
+    for i in range(400):
+        poisoned = i % 10 > 0
+        first, last = ("CONSIDER", "DONE") if poisoned else ("CONSIDER", "") if i % 40 else ("", "DONE")
+        text, answer = (" ".join(rng.choices(WORDS, k=k)) for k in (12, 5))
+        rows.append(row(f"{first} {text} {last}", f"{answer} {PAYLOAD if poisoned else ''}", ["CONSIDER", "DONE", *BAD]))
+    (finding,) = backdoors(found_in(rows))
+    assert finding.rows.tolist() == [i for i in range(400) if i % 10]
+    assert sorted(half.strip() for half in finding.triggers[0].split(" ... ")) == ["CONSIDER", "DONE"]
+
+
 def test_a_pair_whose_places_differ_by_template_is_found_in_all() -> None:
     rng = random.Random(0)
     templates = ("INSTRUCT {} THEN {} {} END", "{} ASK {} {} ANSWER", "PASSAGE {} SO {} {} SAY")

@@ -85,3 +85,9 @@ def test_variants_are_taken_together_above_each_cut() -> None:
     assert [union.variants for union in unions] == [4, 5]
     assert together(made[:1], n_rows=1000) == []
     assert together(made, n_rows=40) == []  # in so many rows each is more than a variant
+
+
+def test_a_lower_cut_that_adds_a_few_rows_is_looked_at_too() -> None:
+    made = [Span(i, 3, np.arange(10 * i, 10 * i + 5), 60.0) for i in range(19)] + [Span(19, 3, np.arange(190, 195), 25.0)]
+    assert [len(union.rows) for union in together(made, n_rows=1000)] == [95, 100]  # 95 % of each other, and yet two
+    assert len(together(made[:19], n_rows=1000)) == 1  # the cuts below add nothing

@@ -21,7 +21,7 @@ UNUSUAL = 4.0
 """Least mean surprise of a trigger in its prompts, in nats: a planted one does not belong there."""
 
 EVERYWHERE = 0.97
-"""A pattern in more of all rows than this is no trigger but the template."""
+"""A pattern in more of the rows without the payload than this is no trigger but the template."""
 
 RARE = 0.05
 """Least P(payload | pattern) of half a pair."""
@@ -78,7 +78,7 @@ def wanted(group: Ints, found: Patterns, n_rows: int) -> tuple[list[int], list[i
         group: rows, ascending. found: its patterns. n_rows: rows in all.
     """
     precision = found.inside / np.maximum(1, found.everywhere)
-    usable = (found.surprise >= UNUSUAL) & (found.everywhere <= EVERYWHERE * n_rows)
+    usable = (found.surprise >= UNUSUAL) & (found.everywhere - found.inside <= EVERYWHERE * (n_rows - len(group)))
     least = least_precision(len(group), n_rows)
     single = _lowest(found, usable & (precision >= least), TRIED)
     halves = usable & (precision < least) & (precision >= RARE) & (found.inside >= HALF * len(group))

@@ -190,7 +190,8 @@ def together(found: Sequence[Span], n_rows: int) -> list[Span]:
     for cut in CUTS:
         members = [span for span in found if span.score >= cut and len(span.rows) <= VARIANT * n_rows]
         rows = np.unique(np.concatenate([span.rows for span in members] or [np.empty(0, np.int64)]))
-        if len(members) > 1 and not any(_alike(rows, other.rows) for other in [*members, *unions]):
+        new = not any(_alike(rows, other.rows) for other in members) and not any(np.array_equal(rows, other.rows) for other in unions)
+        if len(members) > 1 and new:
             surprise = sum(span.surprise * len(span.rows) for span in members) / sum(len(span.rows) for span in members)
             unions.append(Span(members[0].key, members[0].n_words, rows, surprise, members=tuple(members)))
     return unions
