@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -96,3 +98,25 @@ def test_time_and_memory_are_those_of_the_work() -> None:
     assert held.sum() > 0
     assert 55 < cost.memory < 90
     assert 0.1 <= cost.seconds < 1
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere an allocator keeps what it likes")
+def test_memory_that_earlier_work_has_freed_is_counted_again() -> None:
+    pins = []
+    for _ in range(2):
+        with watched() as cost:
+            held = [bytes(1000) for _ in range(60_000)]
+            pins.append(bytes(1000))  # what lies below it the allocator keeps when it is freed
+            time.sleep(0.1)
+        del held
+        assert 50 < cost.memory < 120
+
+
+def test_the_gpu_is_counted_where_there_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    steps = iter([100 * 2**20, 400 * 2**20])
+    gpu = SimpleNamespace(is_available=lambda: True, empty_cache=lambda: None, reset_peak_memory_stats=lambda: None)
+    gpu.memory_allocated = gpu.max_memory_allocated = lambda: next(steps)
+    monkeypatch.setitem(sys.modules, "torch", SimpleNamespace(cuda=gpu))
+    with watched() as cost:
+        pass
+    assert 300 <= cost.memory < 310
