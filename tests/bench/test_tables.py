@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from gradsentry.bench.tables import clean, cost, document, identification, sweep, tuned
+from gradsentry.bench.tables import best, clean, cost, document, identification, sweep, tuned
 
 
 def result(table: str = "identification", defence: str = "paper", **other: Any) -> dict[str, Any]:
@@ -34,6 +34,13 @@ def test_a_cell_that_was_not_measured_is_empty() -> None:
 def test_a_cell_of_another_number_of_rows_says_so() -> None:
     some = [result(rows=1000), result(defence="cube", rows=300)]
     assert lines(identification(some))[2][2:] == ["100.0 / 80.0", "100.0 / 80.0, 300 rows"]
+
+
+def test_a_filter_with_a_score_has_what_its_best_threshold_reaches() -> None:
+    some = [result(best_f1=0.6), result(best_f1=0.7, seed=1), result(attack="cba", best_f1=0.5), result(defence="graceful")]
+    header, _, *body = lines(best(some))
+    assert header == ["task", "attack", "paper"]
+    assert body == [["webquestions", "badnets", "65.0"], ["webquestions", "cba", "50.0"]]
 
 
 def test_clean_sets_have_the_share_that_is_kept_and_its_least() -> None:

@@ -22,6 +22,7 @@ def document(results: Sequence[Result]) -> str:
     """All tables that the results have lines for."""
     sections = [
         ("Identification: recall / F1 in per cent, mean over seeds (range of F1)", identification(results)),
+        ("Identification: F1 in per cent, had the threshold been the best one", best(results)),
         ("Nothing poisoned: per cent of the rows that are kept", clean(results)),
         ("Poison ratio: F1 in per cent", sweep(results, "ratios", lambda r: f"{100 * r['ratio']:g} %")),
         ("Number of rows: F1 in per cent", sweep(results, "volumes", lambda r: str(r["rows"]))),
@@ -67,6 +68,17 @@ def _recall_f1(own: Sequence[Result], usual: int) -> str:
     sizes = sorted({r["rows"] for r in own})
     rows = "" if sizes == [usual] else f", {' and '.join(map(str, sizes))} rows"
     return f"{100 * mean(r['recall'] for r in own):.1f} / {mean(f1):.1f}{spread}{rows}"
+
+
+def best(results: Sequence[Result]) -> str:
+    """F1 that any threshold on a filter's score reaches, mean over seeds, for filters that have one: what the score can tell at most."""
+    own = [r for r in results if r.get("table") == "identification" and "best_f1" in r]
+    defences = names(own, "defence")
+    lines = []
+    for task, attack in dict.fromkeys((r["task"], r["attack"]) for r in own):
+        f1 = [[100 * r["best_f1"] for r in own if (r["task"], r["attack"], r["defence"]) == (task, attack, name)] for name in defences]
+        lines.append([task, attack, *(f"{mean(some):.1f}" if some else "" for some in f1)])
+    return table(["task", "attack", *defences], lines)
 
 
 def clean(results: Sequence[Result]) -> str:
