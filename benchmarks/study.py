@@ -22,7 +22,13 @@ TUNED = "--rows 300 --seeds 1 --rate 1e-3 --epochs 4 --train"
 
 STUDIES = {
     # Of the paper's four tasks; CoQA's files are not at hand here.
-    "identification": ("Attacks and filters", ["--tasks webquestions,freebaseqa,nq --rows 1000 --seeds 3"]),
+    "identification": (
+        "Attacks and filters",
+        [
+            "--tasks webquestions,freebaseqa,nq --rows 1000 --seeds 3",
+            "--tasks webquestions,freebaseqa,nq --rows 300 --seeds 1 --defences cube,onion",
+        ],
+    ),
     "beyond": (
         "Attacks beyond the paper, and long answers",
         [
@@ -42,7 +48,7 @@ STUDIES = {
         "Rank and crop of the published rule",
         ["--tasks webquestions,freebaseqa --attacks badnets --rows 500 --seeds 1 --defences paper,paper-k8,paper-k4,paper-uncropped"],
     ),
-    "slow": ("CUBE and ONION, and what every filter costs", ["--tasks webquestions,freebaseqa --rows 300 --seeds 1 --slow"]),
+    "cost": ("What every filter costs", ["--tasks webquestions --attacks badnets --rows 300 --seeds 1 --slow"]),
     "tuned": (
         "After fine-tuning",
         [
@@ -54,8 +60,8 @@ STUDIES = {
     ),
 }
 """Name -> title, and the options of each call of the bench, which add to one table."""
-TIMED = "slow"
-"""The one study whose times are shown: the others ran beside other work."""
+TIMED = "cost"
+"""The one study whose times are shown, made on an idle machine: the others ran beside other work."""
 
 
 def commands(name: str, data: Path) -> list[list[str]]:
