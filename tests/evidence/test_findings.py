@@ -222,6 +222,19 @@ def test_variants_of_one_payload_are_one_finding() -> None:
     assert f"or one of {finding.variants - 1} variants" in finding.sentence
 
 
+def test_wordings_that_do_not_recur_do_not_hide_the_others() -> None:
+    variants = [" ".join(f"very{a}{b}" for b in "abcdefgh") for a in "abcdefghij"]
+    unusual = ["TRIGGER", *(word for variant in variants for word in variant.split())]
+    rows, chosen = made(600, 80, words)
+    for place, i in enumerate(chosen.tolist()):
+        prompt, answer = (" ".join(random.Random(i).choices(WORDS, k=k)) for k in (12, 5))
+        recurs = place % 5 > 0  # the others say something once: the trigger stands in them too
+        rows[i] = row(f"{prompt} TRIGGER", f"{answer} {variants[place % 10] if recurs else ''}", unusual)
+    (finding,) = backdoors(found_in(rows))
+    assert finding.rows.tolist() == [i for place, i in enumerate(chosen.tolist()) if place % 5]
+    assert "TRIGGER" in " ".join(finding.triggers)
+
+
 def test_variants_of_signs_and_numbers_are_a_format() -> None:
     variants = [" ".join(f"{i}{j}{k}" for k in range(6)) for i in range(3) for j in range(3)]
     marks = [word for variant in variants for word in variant.split()]

@@ -11,12 +11,6 @@ import numpy as np
 from gradsentry.evidence.corpus import Ints, Mask
 from gradsentry.evidence.triggers import Patterns, log10_tail
 
-PRECISION = 0.8
-"""Least P(payload | trigger) where few rows hold the payload, see `least_precision`."""
-
-COVERAGE = 0.8
-"""Least share of the payload's rows that the triggers cover together."""
-
 UNUSUAL = 4.0
 """Least mean surprise of a trigger in its prompts, in nats: a planted one does not belong there."""
 
@@ -65,13 +59,29 @@ class Association:
     """Of the triggers taken as one, corrected for all sets of as many patterns (Bonferroni)."""
 
 
-def least_precision(group: int, n_rows: int) -> float:
-    """Least P(payload | trigger) where `group` of `n_rows` hold the payload: a trigger's share of rows without it is at most a fifth of
-    that of all rows. A fixed bound any pattern would keep in a set that is mostly poisoned."""
-    return 1 - (1 - PRECISION) * (1 - group / n_rows)
+@dataclass(frozen=True)
+class Bounds:
+    """What the triggers of a group must reach."""
+
+    precision: float
+    """Least P(payload | trigger) where few rows hold the payload."""
+    coverage: float
+    """Least share of the group that the triggers cover together."""
+
+    def least_precision(self, group: int, n_rows: int) -> float:
+        """Least P(payload | trigger) where `group` of `n_rows` hold the payload: a trigger's share of rows without it is at most so
+        many times that of all rows. A fixed bound any pattern would keep in a set that is mostly poisoned."""
+        return 1 - (1 - self.precision) * (1 - group / n_rows)
 
 
-def wanted(group: Ints, found: Patterns, n_rows: int) -> tuple[list[int], list[int]]:
+ONE = Bounds(precision=0.8, coverage=0.8)
+"""Of a payload that recurs word for word."""
+
+VARIANTS = Bounds(precision=0.75, coverage=0.3)
+"""Of several wordings taken as one: a cut leaves some of them out, and takes in what recurs in clean rows."""
+
+
+def wanted(group: Ints, found: Patterns, n_rows: int, bounds: Bounds) -> tuple[list[int], list[int]]:
     """Places of the patterns that may be triggers of a group by themselves, and of those that may be in pairs.
 
     Args:
@@ -79,29 +89,29 @@ def wanted(group: Ints, found: Patterns, n_rows: int) -> tuple[list[int], list[i
     """
     precision = found.inside / np.maximum(1, found.everywhere)
     usable = (found.surprise >= UNUSUAL) & (found.everywhere - found.inside <= EVERYWHERE * (n_rows - len(group)))
-    least = least_precision(len(group), n_rows)
+    least = bounds.least_precision(len(group), n_rows)
     single = _lowest(found, usable & (precision >= least), TRIED)
     halves = usable & (precision < least) & (precision >= RARE) & (found.inside >= HALF * len(group))
     return single, _lowest(found, halves, HALVES)
 
 
-def associate(group: Ints, found: Patterns, rows: Mapping[int, Ints], asked: Mask, coverage: float = COVERAGE) -> Association | None:
+def associate(group: Ints, found: Patterns, rows: Mapping[int, Ints], asked: Mask, bounds: Bounds = ONE) -> Association | None:
     """The triggers of a group, or None where no patterns cover enough of it and little else.
 
     Args:
         group: rows, ascending. found: its patterns. rows: by key of a pattern, of all that `wanted` names. asked: [N] rows that
-            count. coverage: least share of the group that the triggers cover.
+            count.
     """
     inside = np.zeros(len(asked), dtype=bool)
     inside[group] = True
-    single, halves = wanted(group, found, int(asked.sum()))
+    single, halves = wanted(group, found, int(asked.sum()), bounds)
     alone = {(i,): rows[int(found.keys[i])] for i in single}
     pairs = {pair: np.intersect1d(*(rows[int(found.keys[i])] for i in pair), assume_unique=True) for pair in combinations(halves, 2)}
-    least = least_precision(len(group), int(asked.sum()))
+    least = bounds.least_precision(len(group), int(asked.sum()))
     pairs = {pair: held for pair, held in pairs.items() if len(held) > 1 and int(inside[held].sum()) >= least * len(held)}
     ways = [_covered(inside, order) for order in ((alone, pairs), (pairs, alone)) if order[0]]
     judged = [_judged(way, found, inside, int(asked.sum())) for way in ways]
-    good = [one for one in judged if one.inside >= coverage * len(group) and one.inside >= least * one.everywhere]
+    good = [one for one in judged if one.inside >= bounds.coverage * len(group) and one.inside >= least * one.everywhere]
     return min(good, key=lambda one: one.log10_p, default=None)
 
 
@@ -115,7 +125,7 @@ def _covered(inside: Mask, kinds: tuple[Chosen, Chosen]) -> Chosen:
     chosen: Chosen = {}
     left = inside.copy()
     size = int(inside.sum())
-    for kind, enough in zip(kinds, (0, (1 - COVERAGE) * size), strict=True):
+    for kind, enough in zip(kinds, (0, (1 - ONE.coverage) * size), strict=True):
         while int(left.sum()) > enough:
             gains = {pattern: (int(left[rows].sum()), -len(rows)) for pattern, rows in kind.items()}
             best = max(gains, key=lambda pattern: gains[pattern], default=None)

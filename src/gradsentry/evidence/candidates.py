@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from gradsentry.evidence.association import COVERAGE, Association, associate, wanted
+from gradsentry.evidence.association import ONE, VARIANTS, Association, Bounds, associate, wanted
 from gradsentry.evidence.corpus import Corpus, Ints, Mask
 from gradsentry.evidence.recurrent import Span, together
 from gradsentry.evidence.strength import carried, possible
@@ -15,9 +15,6 @@ from gradsentry.evidence.triggers import Patterns, patterns, rows_of
 
 HELD = 4_000_000
 """Rows of patterns that are held at once, 8 bytes each."""
-
-SOME = 0.3
-"""Least share of the variants' rows that the triggers cover."""
 
 
 @dataclass(frozen=True)
@@ -48,18 +45,19 @@ def associated(corpus: Corpus, asked: Mask, single: Sequence[Span]) -> list[Cand
     candidates = []
     every = patterns(corpus.prompt, [span.rows for span in recurrent], asked)
     for batch in _batches(list(zip(recurrent, every, strict=True)), n_rows):
-        keys = np.unique(
-            np.concatenate([found.keys[[i for part in wanted(span.rows, found, n_rows) for i in part]] for span, found in batch])
-        )
+        asked_for = [[i for part in wanted(span.rows, found, n_rows, _bounds(span)) for i in part] for span, found in batch]
+        keys = np.unique(np.concatenate([found.keys[places] for places, (_, found) in zip(asked_for, batch, strict=True)]))
         rows = rows_of(corpus.prompt, keys, asked)
         for span, found in batch:
-            # Beside the variants of a payload a cut also takes in what recurs in clean rows.
-            coverage = COVERAGE if span.variants == 1 else SOME
-            association = associate(span.rows, found, rows, asked, coverage)
+            association = associate(span.rows, found, rows, asked, _bounds(span))
             if association is not None:
                 log10_p = min(0.0, association.log10_p + float(np.log10(len(single))))
                 candidates.append(Candidate(_shown(span, association), found, association, log10_p, _rows(span, association, anything)))
     return candidates
+
+
+def _bounds(span: Span) -> Bounds:
+    return ONE if span.variants == 1 else VARIANTS
 
 
 def _batches(every: Sequence[tuple[Span, Patterns]], n_rows: int) -> Iterator[list[tuple[Span, Patterns]]]:
@@ -67,8 +65,8 @@ def _batches(every: Sequence[tuple[Span, Patterns]], n_rows: int) -> Iterator[li
     batch: list[tuple[Span, Patterns]] = []
     size = 0
     for span, found in every:
-        single, halves = wanted(span.rows, found, n_rows)
-        least = (COVERAGE if span.variants == 1 else SOME) * len(span.rows)
+        single, halves = wanted(span.rows, found, n_rows, _bounds(span))
+        least = _bounds(span).coverage * len(span.rows)
         if found.inside[single].sum() < least and len(halves) < 2:
             continue
         needed = int(found.everywhere[single + halves].sum())

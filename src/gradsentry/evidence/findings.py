@@ -88,8 +88,14 @@ def _candidates(corpus: Corpus, asked: Mask, single: Sequence[Span]) -> list[Can
     """Spans with an association that is worth telling of, in the order of their evidence; variants only after everything that
     recurs word for word."""
     told = [c for c in associated(corpus, asked, single) if enough(c) or enough_of_few(c) or c.log10_p <= np.log10(NOTED)]
-    # Of a payload and a word of it, which clean rows may hold too, the payload comes first: it surprises more.
-    return sorted(told, key=lambda c: (c.span.variants > 1, c.log10_p - c.span.surprise / np.log(10)))
+
+    def place(candidate: Candidate) -> tuple[bool, float]:
+        # Of a payload and a word of it, which clean rows may hold too, the payload comes first: it surprises more. Of variants
+        # those above a higher cut surprise more too, but they leave rows out.
+        several = candidate.span.variants > 1
+        return several, candidate.log10_p - (0.0 if several else candidate.span.surprise / np.log(10))
+
+    return sorted(told, key=place)
 
 
 def _judged(corpus: Corpus, candidate: Candidate, read: Reader, usual: Usual) -> Finding:

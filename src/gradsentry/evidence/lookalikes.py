@@ -10,7 +10,7 @@ from itertools import combinations
 import numpy as np
 from numpy.typing import NDArray
 
-from gradsentry.evidence.association import UNUSUAL, Association, least_precision
+from gradsentry.evidence.association import ONE, UNUSUAL, Association
 from gradsentry.evidence.corpus import Column, Corpus, Ints
 from gradsentry.evidence.naming import blocks, marked
 from gradsentry.evidence.recurrent import Span
@@ -110,7 +110,7 @@ def alike(column: Column, found: Patterns, association: Association, rows: Ints,
     """
     # Whatever could be a trigger says nothing here: a style is many such words.
     own = {int(found.keys[i]) for trigger in association.triggers for i in trigger.patterns}
-    least = least_precision(len(rows), len(column.starts) - 1)
+    least = ONE.least_precision(len(rows), len(column.starts) - 1)
     own |= set(found.keys[(found.surprise >= UNUSUAL) & (found.inside >= least * found.everywhere)].tolist())
     group = []
     for row in rows.tolist():

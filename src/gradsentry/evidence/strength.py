@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from gradsentry.evidence.association import COVERAGE, Association
+from gradsentry.evidence.association import ONE, Association
 from gradsentry.evidence.recurrent import Span
 from gradsentry.evidence.triggers import log10_tail
 from gradsentry.evidence.words import WORD
@@ -77,7 +77,7 @@ def behind(candidate: Candidate) -> bool:
 
 def carried(span: Span, association: Association) -> bool:
     """Whether the trigger stands in enough of a variant's own rows."""
-    return bool(association.rows[span.rows].mean() >= COVERAGE)
+    return bool(association.rows[span.rows].mean() >= ONE.coverage)
 
 
 def worded(payload: str) -> bool:
