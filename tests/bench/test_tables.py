@@ -45,7 +45,8 @@ def test_a_filter_with_a_score_has_what_its_best_threshold_reaches() -> None:
 
 def test_clean_sets_have_the_share_that_is_kept_and_its_least() -> None:
     some = [result("clean", passed=90, attack=""), result("clean", passed=100, attack="", seed=1)]
-    assert lines(clean(some))[2] == ["webquestions", "95.00 (90.00)"]
+    assert lines(clean(some))[2:] == [["webquestions", "95.00 (90.00)"], ["webquestions, *published, 7B*", "89.36"]]
+    assert len(lines(clean([result("clean", attack="", task="dolly")]))) == 3  # the paper has none for it
 
 
 def test_a_sweep_is_in_the_order_of_its_steps() -> None:

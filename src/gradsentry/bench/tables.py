@@ -9,13 +9,16 @@ from typing import Any
 from gradsentry.bench.results import Result
 
 PUBLISHED = {
-    "webquestions": {"GradSentry": "100 / 69.7-73.4", "GraCeFul": "88.5-89.7 / 93.9-94.6"},
-    "freebaseqa": {"GradSentry": "100 / 99.8-99.9", "GraCeFul": "98.4-100 / -"},
-    "coqa": {"GradSentry": "100 / 99.6-99.7", "GraCeFul": "98.4-100 / -"},
-    "nq": {"GradSentry": "100 / 97.4-97.7", "GraCeFul": "98.4-100 / -"},
+    "webquestions": {"paper": "100 / 69.7-73.4", "graceful": "88.5-89.7 / 93.9-94.6", "cube": "- / 31-71"},
+    "freebaseqa": {"paper": "100 / 99.8-99.9", "graceful": "98.4-100 / -", "cube": "- / 31-71"},
+    "coqa": {"paper": "100 / 99.6-99.7", "graceful": "98.4-100 / -", "cube": "- / 31-71"},
+    "nq": {"paper": "100 / 97.4-97.7", "graceful": "98.4-100 / -", "cube": "- / 31-71"},
 }
 """Recall and F1 in per cent over the four attacks, Llama-2-7B, 10 % poison, as the paper gives them (arXiv 2605.26574, its tables of
-identification); CUBE's F1 there is 31 to 71."""
+identification); GraCeFul's recall but for WebQuestions and CUBE's F1 are ranges over several tasks."""
+
+PUBLISHED_KEPT = {"webquestions": "89.36", "freebaseqa": "99.94", "coqa": "99.94", "nq": "99.42"}
+"""Per cent of the rows that the published rule keeps where nothing is poisoned (as above)."""
 
 
 def document(results: Sequence[Result]) -> str:
@@ -54,8 +57,7 @@ def identification(results: Sequence[Result]) -> str:
             cells = [[r for r in own if (r["task"], r["attack"], r["defence"]) == (task, attack, name)] for name in defences]
             lines.append([task, attack, *(_recall_f1(cell, usual) for cell in cells)])
         if task in PUBLISHED:
-            of = {"paper": "GradSentry", "graceful": "GraCeFul"}
-            lines.append([task, "*published, 7B*", *(PUBLISHED[task].get(of.get(name, ""), "") for name in defences)])
+            lines.append([task, "*published, 7B*", *(PUBLISHED[task].get(name, "") for name in defences)])
     return table(["task", "attack", *defences], lines)
 
 
@@ -90,7 +92,12 @@ def clean(results: Sequence[Result]) -> str:
         shares = [100 * r["passed"] / r["rows"] for r in own if (r["task"], r["defence"]) == (task, name)]
         return f"{mean(shares):.2f} ({min(shares):.2f})" if shares else ""
 
-    return table(["task", *defences], [[task, *(kept(task, name) for name in defences)] for task in names(own, "task")])
+    lines = []
+    for task in names(own, "task"):
+        lines.append([task, *(kept(task, name) for name in defences)])
+        if task in PUBLISHED_KEPT and "paper" in defences:
+            lines.append([f"{task}, *published, 7B*", *(PUBLISHED_KEPT[task] if name == "paper" else "" for name in defences)])
+    return table(["task", *defences], lines)
 
 
 def sweep(results: Sequence[Result], which: str, step: Callable[[Result], str]) -> str:
