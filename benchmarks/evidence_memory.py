@@ -1,5 +1,5 @@
 """Time and memory of the evidence on many rows. The scores are made up (words by Zipf's law, surprises exponential), so no model
-is needed; one row in a thousand carries a trigger and a payload.
+is needed; one row in 400 carries a trigger and a payload.
 
     python benchmarks/evidence_memory.py [--rows 1000 100000 1000000]
 
@@ -26,8 +26,9 @@ from gradsentry.types import Vocabulary
 
 WORDS, PROMPT, COMPLETION, SHARD = 20_000, 40, 20, 512
 TRIGGER, PAYLOAD = [WORDS], list(range(WORDS + 1, WORDS + 9))
-POISONED = 1000
-"""One row in so many."""
+POISONED = 400
+"""One row in so many: 25 of 10,000. Of fewer than 20 rows the prompts are compared, and chance takes one set in fifty for a topic
+(docs/evidence.md, step 4); 10 rows of 10,000 were one."""
 
 
 def vocabulary() -> Vocabulary:
@@ -92,7 +93,7 @@ def main() -> None:
     save("evidence-memory", {"machine": machine(), "results": results})
     lines = [[f"{r['rows']:,}", r["read_s"], r["find_s"], r["memory_mib"], "yes" if r["exact"] else "no"] for r in results]
     text = (
-        "## Evidence on many rows\n\nMade-up scores, 60 words a row; one row in a thousand carries a trigger and a payload; one core. "
+        "## Evidence on many rows\n\nMade-up scores, 60 words a row; one row in 400 carries a trigger and a payload; one core. "
         "Memory is that of the\nwhole process, torch not loaded. Made by `benchmarks/evidence_memory.py`.\n\n"
     )
     header = ["rows", "reading, s", "finding, s", "peak memory, MiB", "all and only the planted rows found"]
