@@ -18,7 +18,9 @@ from report import RESULTS, ROOT, replace_section
 
 FILTERS = "--defences paper,evidence,graceful,length,duplicates"
 
-TUNED = "--rows 300 --seeds 1 --rate 1e-3 --epochs 4 --train"
+LORA = "--rows 300 --seeds 1 --train --methods lora --rate 5e-3 --epochs 6"
+FULL = "--rows 300 --seeds 1 --train --methods full --rate 5e-4 --epochs 4"
+"""Rates and epochs with which the backdoor works undefended. LoRA and all parameters have no rate in common that suits both."""
 
 STUDIES = {
     # Of the paper's four tasks; CoQA's files are not at hand here.
@@ -49,13 +51,19 @@ STUDIES = {
         ["--tasks webquestions,freebaseqa --attacks badnets --rows 500 --seeds 1 --defences paper,paper-k8,paper-k4,paper-uncropped"],
     ),
     "cost": ("What every filter costs", ["--tasks webquestions --attacks badnets --rows 300 --seeds 1 --slow"]),
-    "tuned": (
-        "After fine-tuning",
+    "tuned-lora": (
+        "After fine-tuning: LoRA",
         [
-            f"--tasks webquestions --attacks badnets --defences none,graceful,cleangen,paper,evidence {TUNED}",
-            f"--tasks webquestions --attacks cba --defences none,graceful,cleangen,paper,evidence {TUNED}",
-            f"--tasks webquestions --attacks badnets --defences none,graceful,cleangen,paper,evidence {TUNED} --full",
-            f"--tasks freebaseqa --attacks badnets --defences none,evidence {TUNED} --full",
+            f"--tasks webquestions --attacks badnets,cba --defences none,graceful,cleangen,paper,evidence {LORA}",
+            f"--tasks freebaseqa --attacks badnets --defences none,evidence {LORA}",
+            f"--tasks webquestions --attacks adaptive --defences none,evidence {LORA}",
+        ],
+    ),
+    "tuned-full": (
+        "After fine-tuning: all parameters",
+        [
+            f"--tasks webquestions --attacks badnets --defences none,graceful,cleangen,paper,evidence {FULL}",
+            f"--tasks freebaseqa --attacks badnets --defences none,evidence {FULL}",
         ],
     ),
 }

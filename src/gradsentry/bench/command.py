@@ -36,7 +36,9 @@ def bench(
     swept: Annotated[Listed, typer.Option(metavar="A,B", help="Attacks of the sweeps. Default: badnets.")] = None,
     slow: Annotated[bool, typer.Option("--slow", help="CUBE and ONION too.")] = False,
     train: Annotated[bool, typer.Option("--train", help="Fine-tune with and without a defence, and measure CACC and ASR.")] = False,
-    full: Annotated[bool, typer.Option("--full", help="With --train: all parameters too, not LoRA alone.")] = False,
+    methods: Annotated[
+        Listed, typer.Option(metavar="A,B", help="With --train: lora, full (all parameters). Default: lora; both with the preset paper.")
+    ] = None,
     rate: Annotated[float | None, typer.Option(help="Learning rate of the fine-tuning. Default: 2e-5, as published.")] = None,
     epochs: Annotated[int | None, typer.Option(help="Epochs of the fine-tuning. Default: 3, as published.")] = None,
     device: Annotated[str, typer.Option(help="auto, or a torch device.")] = "auto",
@@ -61,8 +63,8 @@ def bench(
     training = Training(**given).check()
     chosen = model if model is not None else PAPER_MODEL if everything else None
     subject = Subject(chosen, device, dtype, training)
-    methods = ["lora", "full"] if full or everything else ["lora"]
-    trials = trials_of(plan, methods) if train or everything else []
+    trained = _names(methods) or (("lora", "full") if everything else ("lora",))
+    trials = trials_of(plan, trained) if train or everything else []
     made = run_bench(plan, subject, out, data, trials, tell)
     if as_json:
         print(json.dumps(made.results, indent=2, ensure_ascii=False))

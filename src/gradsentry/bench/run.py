@@ -16,6 +16,7 @@ from gradsentry.bench.plots import draw
 from gradsentry.bench.results import Result, opened
 from gradsentry.bench.tables import document
 from gradsentry.bench.tasks import sample
+from gradsentry.bench.training import Training
 from gradsentry.bench.tuned import CLEANGEN, Trial, tuned
 from gradsentry.bench.tuned import DEFENCES as TUNED_DEFENCES
 from gradsentry.errors import UsageError
@@ -76,7 +77,13 @@ def configuration(subject: Subject) -> dict[str, Any]:
 
 
 def trials_of(plan: Plan, methods: Sequence[str]) -> list[Trial]:
-    """Fine-tuning of every task and attack of a plan, with each of its defences, or those that are usually compared there."""
+    """Fine-tuning of every task and attack of a plan, with each of its defences, or those that are usually compared there.
+
+    Raises:
+        UsageError: an unknown method.
+    """
+    for method in methods:
+        Training(method=method).check()  # pyright: ignore[reportArgumentType]
     return [
         Trial(task, attack, name, method, plan.ratio, plan.rows, 0)
         for task in plan.tasks
