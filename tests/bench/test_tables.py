@@ -26,6 +26,11 @@ def test_identification_has_the_mean_over_seeds_and_the_range() -> None:
     assert published[2:] == ["100 / 69.7-73.4", "88.5-89.7 / 93.9-94.6"]
 
 
+def test_the_papers_figures_stand_below_its_own_attacks_and_ratio_alone() -> None:
+    for other in ({"attack": "refusal"}, {"ratio": 0.05}, {"task": "dolly"}):
+        assert len(lines(identification([result(**other)]))) == 3
+
+
 def test_a_cell_that_was_not_measured_is_empty() -> None:
     some = [result(), result(attack="cba", defence="none")]
     assert [line[1:] for line in lines(identification(some))[2:4]] == [["badnets", "100.0 / 80.0", ""], ["cba", "", "100.0 / 80.0"]]

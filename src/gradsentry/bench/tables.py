@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from statistics import mean
 from typing import Any
 
+from gradsentry.bench.plan import PAPER_ATTACKS, USUAL
 from gradsentry.bench.results import Result
 
 PUBLISHED = {
@@ -56,7 +57,7 @@ def identification(results: Sequence[Result]) -> str:
         for attack in names([r for r in own if r["task"] == task], "attack"):
             cells = [[r for r in own if (r["task"], r["attack"], r["defence"]) == (task, attack, name)] for name in defences]
             lines.append([task, attack, *(_recall_f1(cell, usual) for cell in cells)])
-        if task in PUBLISHED:
+        if task in PUBLISHED and any(r["attack"] in PAPER_ATTACKS and r["ratio"] == USUAL for r in own if r["task"] == task):
             lines.append([task, "*published, 7B*", *(PUBLISHED[task].get(name, "") for name in defences)])
     return table(["task", "attack", *defences], lines)
 
