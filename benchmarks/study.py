@@ -20,7 +20,8 @@ FILTERS = "--defences paper,evidence,graceful,length,duplicates"
 
 LORA = "--rows 300 --seeds 1 --train --methods lora --rate 5e-3 --epochs 6"
 FULL = "--rows 300 --seeds 1 --train --methods full --rate 5e-4 --epochs 4"
-"""Rates and epochs with which the backdoor works undefended. LoRA and all parameters have no rate in common that suits both."""
+"""LoRA needs a high rate for a backdoor of 30 rows: of four epochs at 5e-4 the undefended ASR was 4 %, at 2e-3 46 %, at 5e-3 69 %
+(WebQuestions, BadNets, seed 0). All parameters would not stand that, so each method has a rate of its own, equal for all defences."""
 
 STUDIES = {
     # Of the paper's four tasks; CoQA's files are not at hand here.
