@@ -12,6 +12,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from gradsentry.bench.plots import draw
 from gradsentry.bench.results import Results, opened
 from gradsentry.bench.tables import document
 from report import RESULTS, ROOT, replace_section
@@ -82,7 +83,8 @@ def render(name: str, folder: Path) -> None:
     """The section of docs/benchmark.md."""
     title, calls = STUDIES[name]
     results: Results = opened(folder, None)
-    pictures = "".join(f"\n![{plot.stem}](../{plot.relative_to(ROOT)})\n" for plot in sorted(folder.glob("*.svg")))
+    plots = draw(list(results.found.values()), folder)
+    pictures = "".join(f"\n![{plot.stem}](../{plot.relative_to(ROOT)})\n" for plot in plots)
     lines = "\n".join(f"gradsentry bench --data DATA {options}" for options in calls)
     text = f"## {title}\n\nSmolLM2-135M-Instruct, dtype auto (bfloat16 here), seeds from 0. Made by\n\n```\n{lines}\n```\n\n"
     told = [{k: v for k, v in r.items() if k != "ms_a_row" or name == TIMED} for r in results.found.values()]

@@ -10,8 +10,8 @@ from gradsentry.bench import needs_bench
 from gradsentry.bench.results import Result
 from gradsentry.bench.tables import names
 
-SWEEPS = {"ratios": ("ratio", "poison ratio"), "volumes": ("rows", "rows")}
-"""Table -> the result's field that is swept, and what to call it."""
+SWEEPS = {"ratios": ("ratio", "poisoned rows, %", 100), "volumes": ("rows", "rows", 1)}
+"""Table -> the result's field that is swept, what to call it, and by how much it is multiplied there."""
 
 
 def draw(results: Sequence[Result], folder: Path) -> list[Path]:
@@ -21,17 +21,18 @@ def draw(results: Sequence[Result], folder: Path) -> list[Path]:
         UsageError: matplotlib is not installed.
     """
     made = []
-    for which, (swept, label) in SWEEPS.items():
+    for which, (swept, label, times) in SWEEPS.items():
         own = [r for r in results if r.get("table") == which]
         if own:
             needs_bench("drawing", "matplotlib")
-            made.append(_sweep(own, swept, label, folder / f"{which}.svg"))
+            made.append(_sweep(own, swept, label, times, folder / f"{which}.svg"))
     return made
 
 
-def _sweep(own: Sequence[Result], swept: str, label: str, path: Path) -> Path:
+def _sweep(own: Sequence[Result], swept: str, label: str, times: int, path: Path) -> Path:
     import matplotlib
     from matplotlib.figure import Figure
+    from matplotlib.ticker import FuncFormatter
 
     tasks, defences = names(own, "task"), names(own, "defence")
     with matplotlib.rc_context({"svg.hashsalt": "gradsentry", "font.size": 9}):  # the same results make the same file
@@ -42,9 +43,11 @@ def _sweep(own: Sequence[Result], swept: str, label: str, path: Path) -> Path:
                 some = [r for r in own if (r["task"], r["defence"]) == (task, name)]
                 steps = sorted({r[swept] for r in some})
                 f1 = [[100 * r["f1"] for r in some if r[swept] == step] for step in steps]
-                (line,) = panel.plot(steps, [mean(values) for values in f1], marker="o", markersize=3, label=name)
-                panel.fill_between(steps, [min(v) for v in f1], [max(v) for v in f1], color=line.get_color(), alpha=0.15, linewidth=0)
+                shown = [times * step for step in steps]
+                (line,) = panel.plot(shown, [mean(values) for values in f1], marker="o", markersize=3, label=name)
+                panel.fill_between(shown, [min(v) for v in f1], [max(v) for v in f1], color=line.get_color(), alpha=0.15, linewidth=0)
             panel.set(title=task, xlabel=label, xscale="log", ylim=(-3, 103))
+            panel.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
             panel.grid(alpha=0.3)
         panels[0].set_ylabel("F1, %")
         panels[-1].legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
