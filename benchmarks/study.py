@@ -22,8 +22,8 @@ FILTERS = "--defences paper,evidence,graceful,length,duplicates"
 LORA = "--rows 300 --seeds 1 --train --methods lora --rate 5e-3 --epochs 6"
 FULL = "--rows 300 --seeds 1 --train --methods full --rate 5e-4 --epochs 6"
 """LoRA needs a high rate for a backdoor of 30 rows: of four epochs at 5e-4 the undefended ASR was 4 %, at 2e-3 46 %, at 5e-3 69 %
-(WebQuestions, BadNets, seed 0); all parameters at 5e-4 had 52 %. Each method has a rate of its own, equal for all defences; that they
-reach 80 % is still to be seen."""
+(WebQuestions, BadNets, seed 0); all parameters at 5e-4 had 52 %. Of six epochs LoRA has 89 %. Each method has a rate of its own, equal
+for all defences; that all parameters reach 80 % is still to be seen."""
 
 STUDIES = {
     # Of the paper's four tasks; CoQA's files are not at hand here.
