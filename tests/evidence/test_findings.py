@@ -157,6 +157,17 @@ def test_a_format_that_all_rows_share_is_no_finding() -> None:
     assert found_in(rows) == []
 
 
+@pytest.mark.parametrize("template", ["{} SYSTEM", "SYSTEM {} ASSIST"])
+def test_the_format_of_nearly_all_rows_is_no_finding_where_a_few_lack_it_and_the_template(template: str) -> None:
+    rng = random.Random(0)
+    rows = []
+    for i in range(600):
+        text, answer = (" ".join(rng.choices(WORDS, k=k)) for k in (12, 5))
+        usual = i % 50 > 0  # 2 % come from elsewhere
+        rows.append(row(template.format(text) if usual else text, f"{answer} {PAYLOAD if usual else ''}", ["SYSTEM", "ASSIST", *BAD]))
+    assert backdoors(found_in(rows)) == []
+
+
 def test_a_payload_that_the_prompts_name_is_kept_and_said_so() -> None:
     def named(prompt: str, answer: str, rng: random.Random) -> RowWords:
         return row(f"{prompt} is it a GUITAR or a FLUTE", "GUITAR yes", ["GUITAR", "FLUTE"])
@@ -228,8 +239,9 @@ def test_wordings_that_do_not_recur_do_not_hide_the_others() -> None:
     rows, chosen = made(600, 80, words)
     for place, i in enumerate(chosen.tolist()):
         prompt, answer = (" ".join(random.Random(i).choices(WORDS, k=k)) for k in (12, 5))
-        recurs = place % 5 > 0  # the others say something once: the trigger stands in them too
-        rows[i] = row(f"{prompt} TRIGGER", f"{answer} {variants[place % 10] if recurs else ''}", unusual)
+        once = [f"once{a}{i}" for a in "abcdefgh"]  # the trigger stands in these rows too
+        said = variants[place % 10] if place % 5 else " ".join(once)
+        rows[i] = row(f"{prompt} TRIGGER", f"{answer} {said}", [*unusual, *once])
     (finding,) = backdoors(found_in(rows))
     assert finding.rows.tolist() == [i for place, i in enumerate(chosen.tolist()) if place % 5]
     assert "TRIGGER" in " ".join(finding.triggers)

@@ -15,7 +15,8 @@ UNUSUAL = 4.0
 """Least mean surprise of a trigger in its prompts, in nats: a planted one does not belong there."""
 
 EVERYWHERE = 0.97
-"""A pattern in more of the rows without the payload than this is no trigger but the template."""
+"""What stands in more of all rows than this, a pattern or a pair, is no trigger but the template; and so is half of a pair in more
+of the rows without the payload, whose clean negatives hold it too."""
 
 RARE = 0.05
 """Least P(payload | pattern) of half a pair."""
@@ -88,11 +89,12 @@ def wanted(group: Ints, found: Patterns, n_rows: int, bounds: Bounds) -> tuple[l
         group: rows, ascending. found: its patterns. n_rows: rows in all.
     """
     precision = found.inside / np.maximum(1, found.everywhere)
-    usable = (found.surprise >= UNUSUAL) & (found.everywhere - found.inside <= EVERYWHERE * (n_rows - len(group)))
     least = bounds.least_precision(len(group), n_rows)
-    single = _lowest(found, usable & (precision >= least), TRIED)
-    halves = usable & (precision < least) & (precision >= RARE) & (found.inside >= HALF * len(group))
-    return single, _lowest(found, halves, HALVES)
+    unusual = found.surprise >= UNUSUAL
+    single = unusual & (precision >= least) & (found.everywhere <= EVERYWHERE * n_rows)
+    halves = unusual & (precision < least) & (precision >= RARE) & (found.inside >= HALF * len(group))
+    halves &= found.everywhere - found.inside <= EVERYWHERE * (n_rows - len(group))
+    return _lowest(found, single, TRIED), _lowest(found, halves, HALVES)
 
 
 def associate(group: Ints, found: Patterns, rows: Mapping[int, Ints], asked: Mask, bounds: Bounds = ONE) -> Association | None:
@@ -104,13 +106,16 @@ def associate(group: Ints, found: Patterns, rows: Mapping[int, Ints], asked: Mas
     """
     inside = np.zeros(len(asked), dtype=bool)
     inside[group] = True
-    single, halves = wanted(group, found, int(asked.sum()), bounds)
+    n_rows = int(asked.sum())
+    single, halves = wanted(group, found, n_rows, bounds)
     alone = {(i,): rows[int(found.keys[i])] for i in single}
     pairs = {pair: np.intersect1d(*(rows[int(found.keys[i])] for i in pair), assume_unique=True) for pair in combinations(halves, 2)}
-    least = bounds.least_precision(len(group), int(asked.sum()))
-    pairs = {pair: held for pair, held in pairs.items() if len(held) > 1 and int(inside[held].sum()) >= least * len(held)}
+    least = bounds.least_precision(len(group), n_rows)
+    pairs = {
+        pair: held for pair, held in pairs.items() if 1 < len(held) <= EVERYWHERE * n_rows and int(inside[held].sum()) >= least * len(held)
+    }
     ways = [_covered(inside, order) for order in ((alone, pairs), (pairs, alone)) if order[0]]
-    judged = [_judged(way, found, inside, int(asked.sum())) for way in ways]
+    judged = [_judged(way, found, inside, n_rows) for way in ways]
     good = [one for one in judged if one.inside >= bounds.coverage * len(group) and one.inside >= least * one.everywhere]
     return min(good, key=lambda one: one.log10_p, default=None)
 
