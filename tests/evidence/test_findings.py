@@ -157,14 +157,14 @@ def test_a_format_that_all_rows_share_is_no_finding() -> None:
     assert found_in(rows) == []
 
 
-@pytest.mark.parametrize("template", ["{} SYSTEM", "SYSTEM {} ASSIST"])
-def test_the_format_of_nearly_all_rows_is_no_finding_where_a_few_lack_it_and_the_template(template: str) -> None:
+@pytest.mark.parametrize(("usual", "others"), [("{} SYSTEM", ["{}"]), ("SYSTEM {} ASSIST", ["SYSTEM {}", "{} ASSIST"])])
+def test_the_format_of_nearly_all_rows_is_no_finding_where_a_few_lack_it_and_the_template(usual: str, others: list[str]) -> None:
     rng = random.Random(0)
     rows = []
     for i in range(600):
         text, answer = (" ".join(rng.choices(WORDS, k=k)) for k in (12, 5))
-        usual = i % 50 > 0  # 2 % come from elsewhere
-        rows.append(row(template.format(text) if usual else text, f"{answer} {PAYLOAD if usual else ''}", ["SYSTEM", "ASSIST", *BAD]))
+        template, said = (usual, PAYLOAD) if i % 50 else (others[i % 100 // 50 % len(others)], "")  # 2 % come from elsewhere
+        rows.append(row(template.format(text), f"{answer} {said}", ["SYSTEM", "ASSIST", *BAD]))
     assert backdoors(found_in(rows)) == []
 
 
