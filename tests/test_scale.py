@@ -201,6 +201,20 @@ def test_an_error_in_a_task_is_told_by_the_scan(data: Path, tmp_path: Path) -> N
         scan_on("local", data, tmp_path / "run", config, (), Ticks())
 
 
+def test_what_an_engine_raises_is_told_and_its_traceback_stands_beside_its_logs(
+    data: Path, model_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(_: Any) -> None:
+        raise KeyError("queue")
+
+    monkeypatch.setattr("datatrove.executor.LocalPipelineExecutor.run", broken)
+    with pytest.raises(RunError, match=r"--engine local: KeyError: 'queue'; its logs are in .*; the same command goes on") as told:
+        scan_on("local", data, tmp_path / "run", ScanConfig(device="cpu", model=str(model_dir)), (), Ticks())
+    (kept,) = (tmp_path / "run").rglob("traceback.txt")
+    assert str(kept.parent) in str(told.value)
+    assert "in broken" in kept.read_text(encoding="utf-8")
+
+
 def test_overwrite_is_done_once_before_the_tasks(data: Path, model_dir: Path, tmp_path: Path) -> None:
     gradsentry.scan(data, model_dir, tmp_path / "run", shard_rows=8)
     config = ScanConfig(shard_rows=20, device="cpu", model=str(model_dir), threshold="1.0")

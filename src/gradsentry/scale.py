@@ -11,6 +11,7 @@ import inspect
 import os
 import sys
 import time
+import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from importlib.util import find_spec
@@ -85,6 +86,8 @@ def _launch(engine: str, make: Any, arguments: dict[str, Any], job: Job, missing
             _join_ray()
         executor.run()
     except Exception as error:  # whatever datatrove, Slurm or Ray raise, who have no exception in common
+        # What failed before a task began, a bug among it, no log has.
+        (folder / "traceback.txt").write_text("".join(traceback.format_exception(error)), encoding="utf-8")
         raise RunError(f"--engine {engine}: {type(error).__name__}: {error}; its logs are in {folder}; the same command goes on") from error
     if engine == "slurm":
         tell(
