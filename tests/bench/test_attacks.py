@@ -286,6 +286,10 @@ def test_a_paraphraser_that_is_not_there_or_broken_is_told(tmp_path: Path, seq2s
         (tmp_path / file.name).write_bytes(file.read_bytes())
     with pytest.raises(ModelError, match=r"cannot load the paraphraser .*safetensors"):
         by_model(str(tmp_path))
+    (tmp_path / "config.json").write_text('{"model_type": "t5", "d_model": "wide"}')
+    (tmp_path / "model.safetensors").write_bytes(b"x")
+    with pytest.raises(ModelError, match=r"cannot load the model .*d_model"):
+        by_model(str(tmp_path))
 
 
 # What is refused, and what is by hand
