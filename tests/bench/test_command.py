@@ -100,6 +100,7 @@ def test_a_model_is_fine_tuned_and_asked(options: list[object], tmp_path: Path) 
         (["--defences", "paper,cleangen"], "defence 'cleangen' flags no row, it decodes beside a fine-tuned model: give --train"),
         (["--tasks", "web"], "task 'web' is unknown; there are webquestions"),
         (["--ratio", "1"], "a poison ratio of 1.0 leaves 40 of 40 rows poisoned"),
+        (["--methods", "full"], "--methods full says how is fine-tuned: give --train"),
         (["--train", "--methods", "lora,half"], "training method 'half' is unknown; there are lora, full"),
         (["--train", "--rate", "0"], "training: rate is 0.0; it must be above 0"),
         (["--epochs", "0"], "training: epochs is 0; it must be above 0"),

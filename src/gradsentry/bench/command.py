@@ -63,6 +63,8 @@ def bench(
     training = Training(**given).check()
     chosen = model if model is not None else PAPER_MODEL if everything else None
     subject = Subject(chosen, device, dtype, training)
+    if methods is not None and not (train or everything):
+        raise UsageError(f"--methods {methods} says how is fine-tuned: give --train")
     trained = _names(methods) or (("lora", "full") if everything else ("lora",))
     trials = trials_of(plan, trained) if train or everything else []
     made = run_bench(plan, subject, out, data, trials, tell)
