@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,8 @@ from typing import Any
 import peft
 import pytest
 import torch
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
 from transformers import PreTrainedModel
 
 from gradsentry.bench import training as module
@@ -155,12 +158,34 @@ def test_long_and_broken_rows_do_not_stop_the_training(model_dir: Path) -> None:
 
 
 def test_padding_and_its_labels() -> None:
-    batch = module._collate([Encoded(0, [5, 6, 7], [-100, 6, 7]), Encoded(1, [8], [8])])
+    batch = module._collate([Encoded(0, [5, 6, 7], [-100, 6, 7]), Encoded(1, [8], [8])], fewer=False)
     assert {name: value.tolist() for name, value in batch.items()} == {
         "input_ids": [[5, 6, 7], [8, 0, 0]],
         "attention_mask": [[1, 1, 1], [1, 0, 0]],
         "labels": [[-100, 6, 7], [8, -100, -100]],
     }
+
+
+@settings(deadline=None)
+@given(
+    st.lists(st.tuples(st.integers(0, 6), st.integers(1, 4)), min_size=1, max_size=4),
+    st.sampled_from([name for name in MODELS if "logits_to_keep" in inspect.signature(made(name).forward).parameters]),
+)
+def test_the_loss_and_its_gradient_need_no_logits_of_prompts(lengths: list[tuple[int, int]], name: str) -> None:
+    rows = [Encoded(i, list(range(9, 9 + a + b)), [-100] * a + list(range(9 + a, 9 + a + b))) for i, (a, b) in enumerate(lengths)]
+    assume(any(a + b > 1 for a, b in lengths))  # a first token is predicted by nothing
+    model: Any = made(name).requires_grad_(True)
+    seen = []
+    for fewer in (False, True):
+        batch = module._collate(rows, fewer)
+        model.zero_grad()
+        loss = model(**batch).loss
+        loss.backward()
+        seen.append((loss.detach(), [p.grad.clone() for p in model.parameters() if p.grad is not None]))
+    (loss, gradients), (other, others) = seen
+    torch.testing.assert_close(loss, other)
+    torch.testing.assert_close(gradients, others)
+    assert batch["logits_to_keep"] == batch["labels"].shape[1] == max(a + b for a, b in lengths) - max(min(a for a, _ in lengths) - 1, 0)
 
 
 @pytest.mark.parametrize(

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 import tempfile
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Literal
 
 from gradsentry import encode
@@ -76,8 +78,9 @@ def train(model: str | None, rows: Sequence[Mapping[str, Any]], training: Traini
     if not samples:
         raise DataError(f"none of the {len(rows)} rows can be trained on; each needs a prompt and a completion that is not empty")
     where = loaded.model.device
+    fewer = "logits_to_keep" in inspect.signature(loaded.model.forward).parameters
     network: Any = _with_lora(loaded.model, training) if training.method == "lora" else loaded.model.requires_grad_(True)
-    _fit(network, samples, training)
+    _fit(network, samples, training, fewer)
     if training.method == "lora":
         network = network.merge_and_unload()
     network = network.to(where).eval().requires_grad_(False)
@@ -134,8 +137,8 @@ def _attention_layers(model: Any) -> list[str]:
     return [name for name in linear if any(name.startswith(f"{attention}.") for attention in inside)]
 
 
-def _fit(network: Any, samples: Sequence[Encoded], training: Training) -> None:
-    """Train in place with transformers' Trainer, which here writes, prints and reports nothing."""
+def _fit(network: Any, samples: Sequence[Encoded], training: Training, fewer: bool) -> None:
+    """Train in place with transformers' Trainer, which here writes, prints and reports nothing; `fewer` as of `_collate`."""
     import torch
     from transformers import PrinterCallback, Trainer, TrainingArguments
 
@@ -158,22 +161,28 @@ def _fit(network: Any, samples: Sequence[Encoded], training: Training) -> None:
             disable_tqdm=True,
         )
         arguments._n_gpu = min(arguments.n_gpu, 1)  # several GPUs would multiply the batch
-        trainer = Trainer(network, arguments, data_collator=_collate, train_dataset=list(samples))  # pyright: ignore[reportArgumentType]
+        trainer = Trainer(network, arguments, data_collator=partial(_collate, fewer=fewer), train_dataset=list(samples))  # pyright: ignore[reportArgumentType]
         trainer.remove_callback(PrinterCallback)  # it prints to stdout
         trainer.train()
 
 
-def _collate(samples: Sequence[Encoded]) -> dict[str, Any]:
-    """Rows beside each other, [B, S] each, padded on the right where no token of a causal model looks."""
+def _collate(samples: Sequence[Encoded], fewer: bool) -> dict[str, Any]:
+    """Rows beside each other, [B, S] each, padded on the right where no token of a causal model looks.
+
+    Args:
+        fewer: the model can be told that the loss needs the logits of the last tokens alone, from the first that predicts a
+            supervised one on: a prompt is most of a row, and the logits are most of the memory.
+    """
     import torch
     from torch.nn.utils.rnn import pad_sequence
 
     def padded(rows: Sequence[Sequence[int]], value: int) -> torch.Tensor:
         return pad_sequence([torch.tensor(row) for row in rows], batch_first=True, padding_value=value)
 
-    ids = [sample.input_ids for sample in samples]
-    return {
-        "input_ids": padded(ids, 0),
-        "attention_mask": padded([[1] * len(row) for row in ids], 0),
-        "labels": padded([sample.labels for sample in samples], encode.IGNORED),
-    }
+    ids, labels = [sample.input_ids for sample in samples], padded([sample.labels for sample in samples], encode.IGNORED)
+    found = {"input_ids": padded(ids, 0), "attention_mask": padded([[1] * len(row) for row in ids], 0), "labels": labels}
+    if not fewer:
+        return found
+    first = int((labels != encode.IGNORED).any(0).int().argmax())
+    last = labels.shape[1] - max(first - 1, 0)
+    return found | {"labels": labels[:, -last:], "logits_to_keep": last}
