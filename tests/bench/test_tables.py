@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from gradsentry.bench.tables import best, clean, cost, document, identification, sweep, tuned
 
 
@@ -21,9 +23,9 @@ def lines(text: str) -> list[list[str]]:
 def test_identification_has_the_mean_over_seeds_and_the_range() -> None:
     some = [result(f1=0.5, recall=0.9), result(f1=0.7, recall=1.0, seed=1), result(defence="graceful", f1=1.0, seed=0)]
     header, _, own, published = lines(identification(some))
-    assert header == ["task", "attack", "paper", "graceful"]
-    assert own == ["webquestions", "badnets", "95.0 / 60.0 (50-70)", "100.0 / 100.0"]
-    assert published[2:] == ["100 / 69.7-73.4", "88.5-89.7 / 93.9-94.6"]
+    assert header == ["task", "attack", "poison", "paper", "graceful"]
+    assert own == ["webquestions", "badnets", "10 %", "95.0 / 60.0 (50-70)", "100.0 / 100.0"]
+    assert published[3:] == ["100 / 69.7-73.4", "88.5-89.7 / 93.9-94.6"]
 
 
 def test_the_papers_figures_stand_below_its_own_attacks_and_ratio_alone() -> None:
@@ -33,19 +35,28 @@ def test_the_papers_figures_stand_below_its_own_attacks_and_ratio_alone() -> Non
 
 def test_a_cell_that_was_not_measured_is_empty() -> None:
     some = [result(), result(attack="cba", defence="none")]
-    assert [line[1:] for line in lines(identification(some))[2:4]] == [["badnets", "100.0 / 80.0", ""], ["cba", "", "100.0 / 80.0"]]
+    assert [line[1:] for line in lines(identification(some))[2:4]] == [
+        ["badnets", "10 %", "100.0 / 80.0", ""],
+        ["cba", "10 %", "", "100.0 / 80.0"],
+    ]
 
 
 def test_a_cell_of_another_number_of_rows_says_so() -> None:
     some = [result(rows=1000), result(defence="cube", rows=300)]
-    assert lines(identification(some))[2][2:] == ["100.0 / 80.0", "100.0 / 80.0, 300 rows"]
+    assert lines(identification(some))[2][3:] == ["100.0 / 80.0", "100.0 / 80.0, 300 rows"]
 
 
 def test_a_filter_with_a_score_has_what_its_best_threshold_reaches() -> None:
     some = [result(best_f1=0.6), result(best_f1=0.7, seed=1), result(attack="cba", best_f1=0.5), result(defence="graceful")]
     header, _, *body = lines(best(some))
-    assert header == ["task", "attack", "paper"]
-    assert body == [["webquestions", "badnets", "65.0"], ["webquestions", "cba", "50.0"]]
+    assert header == ["task", "attack", "poison", "paper"]
+    assert body == [["webquestions", "badnets", "10 %", "65.0"], ["webquestions", "cba", "10 %", "50.0"]]
+
+
+def test_sets_of_another_poison_ratio_have_a_line_of_their_own() -> None:
+    some = [result(f1=0.8, best_f1=0.9), result(f1=0.6, best_f1=0.7, ratio=0.05)]
+    assert [line[2:] for line in lines(identification(some))[2:4]] == [["10 %", "100.0 / 80.0"], ["5 %", "100.0 / 60.0"]]
+    assert [line[2:] for line in lines(best(some))[2:]] == [["10 %", "90.0"], ["5 %", "70.0"]]
 
 
 def test_clean_sets_have_the_share_that_is_kept_and_its_least() -> None:
@@ -60,9 +71,26 @@ def test_a_sweep_is_in_the_order_of_its_steps() -> None:
     assert [line[2:] for line in steps] == [["0.01", "10.0 (10)"], ["0.1", "20.0 (20)"], ["0.9", "30.0 (30)"]]
 
 
-def test_fine_tuned_models_have_both_figures() -> None:
-    some = [result("tuned", method="lora", cacc=0.5, asr=0.95), result("tuned", "none", method="lora", cacc=0.4, asr=1.0)]
-    assert lines(tuned(some))[2] == ["webquestions", "badnets", "lora", "50.0 / 95.0", "40.0 / 100.0"]
+def test_fine_tuned_models_have_both_figures_and_what_they_were_trained_on() -> None:
+    some = [
+        result("tuned", method="lora", cacc=0.5, asr=0.95, found=4, missed=6, passed=85),
+        result("tuned", "evidence", method="lora", cacc=0.4, asr=0.0, found=10, missed=0, passed=90),
+    ]
+    header, _, own, published = lines(tuned(some))
+    assert header == ["task", "attack", "rows", "poison", "training", "paper", "evidence"]
+    assert own == ["webquestions", "badnets", "100", "10 %", "lora", "50.0 / 95.0 (6 of 91)", "40.0 / 0.0 (0 of 90)"]
+    assert published == ["webquestions", "badnets", "", "", "*published, 7B*", "- / 0.0", ""]
+
+
+@pytest.mark.parametrize("other", [{"ratio": 0.05}, {"rows": 50}, {"seed": 1}, {"method": "full"}, {"task": "nq"}, {"attack": "cba"}])
+def test_trials_that_differ_have_lines_of_their_own(other: dict[str, Any]) -> None:
+    some = [result("tuned", method="lora", cacc=0.5, asr=0.95), result("tuned", cacc=0.4, asr=1.0, **{"method": "lora"} | other)]
+    assert len([line for line in lines(tuned(some))[2:] if "published" not in line[4]]) == 2
+
+
+def test_the_papers_attack_success_stands_below_its_own_cells_alone() -> None:
+    for other in ({"attack": "refusal"}, {"ratio": 0.05}, {"task": "dolly"}, {"defence": "evidence"}):
+        assert len(lines(tuned([result(**{"table": "tuned", "method": "lora", "cacc": 0.5, "asr": 0.0} | other)]))) == 3
 
 
 def test_the_cost_is_that_of_the_largest_measurement() -> None:

@@ -21,6 +21,9 @@ identification); GraCeFul's recall but for WebQuestions and CUBE's F1 are ranges
 PUBLISHED_KEPT = {"webquestions": "89.36", "freebaseqa": "99.94", "coqa": "99.94", "nq": "99.42"}
 """Per cent of the rows that the published rule keeps where nothing is poisoned (as above)."""
 
+PUBLISHED_ASR = "0.0"
+"""Per cent of the triggered prompts that get the payload from a model trained on what the published rule keeps, all 16 cells (as above)."""
+
 
 def document(results: Sequence[Result]) -> str:
     """All tables that the results have lines for."""
@@ -30,7 +33,7 @@ def document(results: Sequence[Result]) -> str:
         ("Nothing poisoned: per cent of the rows that are kept", clean(results)),
         ("Poison ratio: F1 in per cent", sweep(results, "ratios", lambda r: f"{100 * r['ratio']:g} %")),
         ("Number of rows: F1 in per cent", sweep(results, "volumes", lambda r: str(r["rows"]))),
-        ("After fine-tuning: clean accuracy / attack success in per cent", tuned(results)),
+        ("After fine-tuning: clean accuracy / attack success in per cent (poisoned of the rows trained on)", tuned(results)),
         ("Cost", cost(results)),
     ]
     return "\n\n".join(f"### {title}\n\n{text}" for title, text in sections if text) + "\n"
@@ -54,12 +57,18 @@ def identification(results: Sequence[Result]) -> str:
     defences = names(own, "defence")
     lines = []
     for task in names(own, "task"):
-        for attack in names([r for r in own if r["task"] == task], "attack"):
-            cells = [[r for r in own if (r["task"], r["attack"], r["defence"]) == (task, attack, name)] for name in defences]
-            lines.append([task, attack, *(_recall_f1(cell, usual) for cell in cells)])
-        if task in PUBLISHED and any(r["attack"] in PAPER_ATTACKS and r["ratio"] == USUAL for r in own if r["task"] == task):
-            lines.append([task, "*published, 7B*", *(PUBLISHED[task].get(name, "") for name in defences)])
-    return table(["task", "attack", *defences], lines)
+        of_task = [r for r in own if r["task"] == task]
+        for set_ in dict.fromkeys(map(_set, of_task)):
+            cells = [[r for r in of_task if _set(r) == set_ and r["defence"] == name] for name in defences]
+            lines.append([*set_, *(_recall_f1(cell, usual) for cell in cells)])
+        if task in PUBLISHED and any(r["attack"] in PAPER_ATTACKS and r["ratio"] == USUAL for r in of_task):
+            lines.append([task, "*published, 7B*", f"{100 * USUAL:g} %", *(PUBLISHED[task].get(name, "") for name in defences)])
+    return table(["task", "attack", "poison", *defences], lines)
+
+
+def _set(r: Result) -> tuple[str, str, str]:
+    """What the cells of one line have in common; they differ by seed and, if that was asked for, by size."""
+    return r["task"], r["attack"], f"{100 * r['ratio']:g} %"
 
 
 def _recall_f1(own: Sequence[Result], usual: int) -> str:
@@ -78,10 +87,10 @@ def best(results: Sequence[Result]) -> str:
     own = [r for r in results if r.get("table") == "identification" and "best_f1" in r]
     defences = names(own, "defence")
     lines = []
-    for task, attack in dict.fromkeys((r["task"], r["attack"]) for r in own):
-        f1 = [[100 * r["best_f1"] for r in own if (r["task"], r["attack"], r["defence"]) == (task, attack, name)] for name in defences]
-        lines.append([task, attack, *(f"{mean(some):.1f}" if some else "" for some in f1)])
-    return table(["task", "attack", *defences], lines)
+    for set_ in dict.fromkeys(map(_set, own)):
+        f1 = [[100 * r["best_f1"] for r in own if _set(r) == set_ and r["defence"] == name] for name in defences]
+        lines.append([*set_, *(f"{mean(some):.1f}" if some else "" for some in f1)])
+    return table(["task", "attack", "poison", *defences], lines)
 
 
 def clean(results: Sequence[Result]) -> str:
@@ -117,15 +126,29 @@ def sweep(results: Sequence[Result], which: str, step: Callable[[Result], str]) 
 
 
 def tuned(results: Sequence[Result]) -> str:
-    """Clean accuracy and attack success after fine-tuning."""
+    """Clean accuracy and attack success after fine-tuning, and what was trained on; the paper's below its own cells."""
     own = [r for r in results if r.get("table") == "tuned"]
     defences = names(own, "defence")
     lines = []
-    for task, attack, method in dict.fromkeys((r["task"], r["attack"], r["method"]) for r in own):
-        some = {r["defence"]: r for r in own if (r["task"], r["attack"], r["method"]) == (task, attack, method)}
-        told = (f"{100 * some[name]['cacc']:.1f} / {100 * some[name]['asr']:.1f}" if name in some else "" for name in defences)
-        lines.append([task, attack, method, *told])
-    return table(["task", "attack", "training", *defences], lines)
+    for trial in dict.fromkeys(map(_trial, own)):
+        some = {r["defence"]: r for r in own if _trial(r) == trial}
+        task, attack, rows, ratio, method, _ = trial
+        lines.append([task, attack, rows, f"{100 * ratio:g} %", method, *(_learnt(some.get(name)) for name in defences)])
+        if "paper" in some and task in PUBLISHED and attack in PAPER_ATTACKS and ratio == USUAL:
+            published = (f"- / {PUBLISHED_ASR}" if name == "paper" else "" for name in defences)
+            lines.append([task, attack, "", "", "*published, 7B*", *published])
+    return table(["task", "attack", "rows", "poison", "training", *defences], lines)
+
+
+def _trial(r: Result) -> tuple[Any, ...]:
+    return r["task"], r["attack"], r["rows"], r["ratio"], r["method"], r["seed"]
+
+
+def _learnt(r: Result | None) -> str:
+    """Both rates, and how many of the rows that the model was trained on are poisoned."""
+    if r is None:
+        return ""
+    return f"{100 * r['cacc']:.1f} / {100 * r['asr']:.1f} ({r['missed']} of {r['missed'] + r['passed']})"
 
 
 def cost(results: Sequence[Result]) -> str:
