@@ -25,7 +25,7 @@ FULL = f"{TRAINED} full --rate 3e-4 --epochs 10"
 """Each method and attack has a rate and epochs of its own, equal for all defences, so that the undefended backdoor works.
 
 ASR that was tried on WebQuestions, 300 rows, seed 0; no script repeats it. BadNets by LoRA, 4 epochs: 4 % at 5e-4, 46 at 2e-3, 69 at
-5e-3; 6 epochs at 5e-3: 89. CBA by LoRA, 6 epochs at 5e-3: 58; 92 after 4 of 10 (60 prompts). BadNets, all parameters: 52 at 5e-4
+5e-3; 6 epochs at 5e-3: 89. CBA by LoRA, 6 epochs at 5e-3: 58; 8 epochs: 81. BadNets, all parameters: 52 at 5e-4
 (4 epochs), 63 at 1e-3 (6), 77 at 2e-4 (7; 4 of 500 rows, too), 47 at 1e-4 (4 of 8). What fails there are answers that list for ever:
 the training answers of WebQuestions are lists."""
 
@@ -58,13 +58,18 @@ STUDIES = {
         [
             f"--tasks webquestions --attacks badnets --defences none,graceful,cleangen,paper,evidence {LORA}",
             f"--tasks webquestions --attacks cba --defences none,cleangen {LORA}",
-            f"--tasks webquestions --attacks adaptive --defences none,evidence {LORA}",
-            f"--tasks freebaseqa --attacks badnets --defences none,evidence {LORA}",
         ],
     ),
     "tuned-cba": (
         "After fine-tuning: LoRA, a trigger of two parts",
         [f"--tasks webquestions --attacks cba --defences none,graceful,cleangen,paper,evidence {TRAINED} lora --rate 5e-3 --epochs 8"],
+    ),
+    "tuned-others": (
+        "After fine-tuning: LoRA, another task, and an attack on the evidence",
+        [
+            f"--tasks freebaseqa --attacks badnets --defences none,evidence {LORA}",
+            f"--tasks webquestions --attacks adaptive --defences none,evidence {LORA}",
+        ],
     ),
     "tuned-full": (
         "After fine-tuning: all parameters",
