@@ -171,7 +171,7 @@ def _collate(samples: Sequence[Encoded], fewer: bool) -> dict[str, Any]:
 
     Args:
         fewer: the model can be told that the loss needs the logits of the last tokens alone, from the first that predicts a
-            supervised one on: a prompt is most of a row, and the logits are most of the memory.
+            supervised one on: a prompt is most of a row, and the logits of a token are V numbers.
     """
     import torch
     from torch.nn.utils.rnn import pad_sequence
