@@ -222,7 +222,8 @@ def write(results: list[dict[str, Any]], missing: int) -> None:
         f"more are named.{note}\nMade by `benchmarks/cells.py` and `benchmarks/evidence.py`; every cell is in "
         f"`benchmarks/results/evidence.json`. The rules were\nchosen on {', '.join(TUNED)}; the other sets are held out "
         "([but for the faults told of there](evidence.md)). Deciding on "
-        f"1,000 rows took {took[len(took) // 2]:.1f} s (median;\n{took[len(took) * 99 // 100]:.1f} s in 99 of 100, {took[-1]:.1f} s at most).\n\n"
+        f"1,000 rows took {took[len(took) // 2]:.1f} s (median;\n{took[len(took) * 99 // 100]:.1f} s in 99 of 100, "
+        f"{took[-1]:.1f} s at most).\n\n"
     )
     sections = [
         head + "Nothing poisoned: per cent of the rows flagged, mean over seeds (largest).\n\n" + clean_table(results),

@@ -26,8 +26,8 @@ FULL = f"{TRAINED} full --rate 3e-4 --epochs 10"
 
 ASR that was tried on WebQuestions, 300 rows, seed 0; no script repeats it. BadNets by LoRA, 4 epochs: 4 % at 5e-4, 46 at 2e-3, 69 at
 5e-3; 6 epochs at 5e-3: 89. CBA by LoRA, 6 epochs at 5e-3: 58; 8 epochs: 81. BadNets, all parameters: 52 at 5e-4 (4 epochs),
-63 at 1e-3 (6), 77 at 2e-4 (7; 4 of 500 rows, too), 47 at 1e-4 (4 of 8), 85 at 3e-4 (10). What fails there are answers that list for
-ever: the training answers of WebQuestions are lists."""
+63 at 1e-3 (6), 77 at 2e-4 (7; 4 of 500 rows, too), 47 at 1e-4 (4 of 8), 85 at 3e-4 (10). Of the 15 answers that failed
+at 3e-4 eleven are lists, as the training answers of WebQuestions are; at lower rates and early on most such lists do not end."""
 
 STUDIES = {
     # Of the paper's four tasks; CoQA's files are not at hand here.
