@@ -117,8 +117,11 @@ def test_lora_finds_the_attention_of_every_architecture(name: str) -> None:
 def test_one_full_step_is_adams_on_the_mean_of_the_supervised_tokens(base_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A first step of Adam moves each weight by the rate against the sign of its gradient, whatever the gradient's size."""
     monkeypatch.setattr(module, "pick_dtype", lambda name, device: torch.float32)
+    collate, seen = module._collate, []
+    monkeypatch.setattr(module, "_collate", lambda samples, fewer: seen.append(fewer) or collate(samples, fewer))
     rows = ROWS[:3]
     tuned = weights(train(str(base_dir), rows, Training("full", rate=1e-3, epochs=1, batch=3), "cpu"))
+    assert seen == [True]
     loaded = load_model(str(base_dir), dtype="float32", device="cpu")
     model: Any = loaded.model.requires_grad_(True)
     losses = []
