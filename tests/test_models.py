@@ -172,6 +172,7 @@ def test_a_broken_directory_is_one_error_with_its_name(changed: Callable[..., Pa
         load(folder)
     assert str(folder) in str(caught.value)
     assert "\n" not in str(caught.value)
+    assert "neither a directory here" not in str(caught.value)
 
 
 def test_weights_that_end_too_early_are_told(changed: Callable[..., Path], model_dir: Path) -> None:

@@ -209,7 +209,7 @@ def _why(label: str, error: Exception) -> str:
         return f"{label} brings its own code: read it, then say --trust-remote-code if you trust it"
     if "Unrecognized configuration class" in str(error) or "AutoModelForCausalLM" in cause:
         return f"{label} is no causal language model (it has no output projection to take a gradient of): {cause}"
-    if isinstance(error, OSError):
+    if isinstance(error, OSError) and not Path(label).exists():
         return (
             f"cannot load the model {label!r}: {cause} -- it is neither a directory here nor a Hub id that can be reached; "
             "give the directory that holds config.json, or check the id and the network"
