@@ -107,6 +107,7 @@ def test_a_model_is_fine_tuned_and_asked(options: list[object], tmp_path: Path) 
         (["--ratios", "0.1,x"], "--ratios 0.1,x: could not convert"),
         (["--preset", "desk"], "--preset desk: it can be laptop or paper"),
         (["--tasks", "webquestions,coqa"], "cannot read"),
+        (["--tasks", "coqa", "--defences", "papers"], "defence 'papers' is unknown"),  # before any data is looked for
         (["--rows", "61"], "webquestions has 60 rows, fewer than 61"),
     ],
 )

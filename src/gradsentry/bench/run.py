@@ -9,7 +9,7 @@ from typing import Any
 
 from gradsentry import embedded
 from gradsentry.bench import needs_bench
-from gradsentry.bench.defences import ONE_PASS, Subject
+from gradsentry.bench.defences import ONE_PASS, Subject, defence
 from gradsentry.bench.identify import identify
 from gradsentry.bench.plan import Plan
 from gradsentry.bench.plots import draw
@@ -54,10 +54,13 @@ def run_bench(
     needs_bench("the bench", *PACKAGES)  # this and what follows before anything is measured, not after an hour
     if CLEANGEN in plan.defences and not trials:
         raise UsageError(f"defence {CLEANGEN!r} flags no row, it decodes beside a fine-tuned model: give --train")
+    filters = [name for name in plan.defences or ONE_PASS if name != CLEANGEN]
+    for name in filters:
+        defence(name)
     for task in plan.tasks:
         sample(task, data, max(plan.rows, *plan.volumes, 0), 0)
     results = opened(out, configuration(subject))
-    identify(list(plan.cells()), [name for name in plan.defences or ONE_PASS if name != CLEANGEN], subject, data, results, told)
+    identify(list(plan.cells()), filters, subject, data, results, told)
     identify(list(plan.slow_cells()) if plan.slow else [], plan.slow, subject, data, results, told)
     tuned(trials, subject, data, results, told)
     found = list(results.found.values())

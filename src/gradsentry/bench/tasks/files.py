@@ -138,9 +138,11 @@ def _read(path: Path) -> str:
         raw = path.read_bytes()
         return (gzip.decompress(raw) if path.suffix == ".gz" else raw).decode("utf-8")
     except OSError as error:
-        hub = HUB_IDS.get(path.parent.name)
-        online = f", or no folder to have {hub} from the Hub" if hub else ""
-        raise DataError(f"cannot read {path}: {error.strerror or error}; give the folder that holds the task's files{online}") from None
+        task = path.parent.name
+        online = f", no folder to have {HUB_IDS[task]} from the Hub" if task in HUB_IDS else ""
+        raise DataError(
+            f"cannot read {path}: {error.strerror or error}; give the folder that holds the task's files{online}, or leave {task} out"
+        ) from None
     except (EOFError, zlib.error, UnicodeDecodeError) as error:
         raise DataError(f"cannot read {path}: {error}; get the file again") from None
 

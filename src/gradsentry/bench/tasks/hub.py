@@ -83,7 +83,7 @@ def from_hub(task: str, part: Part = "train") -> Rows:
     except problems() as error:
         cause = (str(error).strip() or type(error).__name__).partition("\n")[0]
         raise DataError(
-            f"{task}: {name} cannot be had from the Hub: {cause}; check the connection, or give the folder that holds {task}/"
+            f"{task}: {name} cannot be had from the Hub: {cause}; check the connection, give the folder that holds {task}/, or leave it out"
         ) from error
     try:
         return [row for record in records for row in chosen.rows(record)]  # pyright: ignore[reportArgumentType]
