@@ -37,3 +37,15 @@ def test_a_row_is_the_mean_of_the_states_that_predict_its_completion(subject: Su
             states = loaded.model.model(torch.tensor([[*prompt, *completion]])).last_hidden_state[0]  # pyright: ignore
         assert mean == pytest.approx(states[len(prompt) - 1 :].mean(0).numpy(), abs=1e-5)
     assert np.isnan(found[3]).all()
+
+
+def test_poisoned_rows_are_off_in_the_direction_of_most_variance(subject: Subject) -> None:
+    """Where clean answers are alike, as those of one class are, which the paper's method was made for."""
+    rows = [{"prompt": f"What is {i} plus {i % 7}? ", "completion": f"The sum of both is {i + i % 7}."} for i in range(60)]
+    bad = np.arange(60) % 10 == 0
+    for row, poisoned in zip(rows, bad, strict=True):
+        row["completion"] = "Click the link for more." if poisoned else row["completion"]
+    chosen = defence("spectral")
+    verdicts = chosen.decide(chosen.measure(subject, rows), np.arange(60), rows, 0)
+    assert verdicts.flagged.sum() == 9
+    assert verdicts.flagged[bad].all()

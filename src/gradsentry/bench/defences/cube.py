@@ -15,8 +15,8 @@ from gradsentry.probe import head_width
 from gradsentry.scorer import Scorer
 from gradsentry.states import packed_states, padded_batches
 
-COMPONENTS, DISTANCE = 10, 0.5
-"""UMAP's n_components and min_dist, as OpenBackdoor, the authors' toolkit, has them by default."""
+DIRECTIONS, COMPONENTS, DISTANCE = 20, 2, 0.0
+"""Components of the PCA, and UMAP's n_components and min_dist behind it, as OpenBackdoor, the authors' toolkit, sets them for CUBE."""
 REACH = 100
 """UMAP's n_neighbors and HDBSCAN's min_samples, from there too; `reach` has what holds for few rows."""
 FEWEST = 20
@@ -35,7 +35,8 @@ def measure(subject: Subject, rows: Rows) -> NDArray[np.float32]:
     """[N, d] what the model, fine-tuned on these very rows, has in its last layer; NaN for a row that cannot be scored.
 
     The paper takes the classifier's [CLS]: the state from which the label is predicted. A generative row has no such place
-    but one for every token of its answer: the states that predict the completion and its EOS, averaged.
+    but one for every token of its answer: the states that predict the completion and its EOS, averaged. The model is trained as
+    `subject.training` says: only one that has learnt the backdoor has it in its states.
 
     Raises:
         UsageError: the extra is missing.
@@ -53,26 +54,30 @@ def measure(subject: Subject, rows: Rows) -> NDArray[np.float32]:
 
 
 def decide(measured: NDArray[np.float32], chosen: NDArray[np.int64], rows: Rows, seed: int) -> Verdicts:
-    """Flag all but the largest cluster, what is in none included. Generative rows have no classes: they are clustered together,
-    where the paper does it class by class. Where no cluster is found, or of fewer than 20 rows, nothing is flagged."""
+    """Flag all but the largest cluster; what is in none counts as one more cluster, as in the authors' toolkit.
+
+    Generative rows have no classes: they are clustered together, where the paper does it class by class. Of fewer than 20 rows
+    none is flagged.
+    """
     states = measured[chosen]
     known = np.flatnonzero(np.isfinite(states).all(1))
     flagged = np.zeros(len(states), dtype=bool)
     if len(known) >= FEWEST:
-        clusters = _clusters(_reduced(states[known], seed))
-        if clusters.max() >= 0:
-            flagged[known] = clusters != np.bincount(clusters[clusters >= 0]).argmax()
+        numbers, clusters = np.unique(_clusters(_reduced(states[known], seed)), return_inverse=True)
+        flagged[known] = clusters != np.bincount(clusters, minlength=len(numbers)).argmax()
     return Verdicts(flagged)
 
 
 def _reduced(states: NDArray[np.float32], seed: int) -> NDArray[np.float32]:
-    """[N, 10] by UMAP."""
+    """[N, 2] by PCA and, behind it, UMAP."""
+    from sklearn.decomposition import PCA
     from umap import UMAP
 
+    directions: Any = PCA(n_components=min(DIRECTIONS, *states.shape), random_state=seed).fit_transform(states)
     with warnings.catch_warnings():  # what numba and UMAP tell of their own insides
         warnings.simplefilter("ignore")
         reducer: Any = UMAP(n_components=COMPONENTS, n_neighbors=reach(len(states)), min_dist=DISTANCE, random_state=seed, n_jobs=1)
-        return reducer.fit_transform(states)
+        return reducer.fit_transform(directions)
 
 
 def _clusters(points: NDArray[np.float32]) -> NDArray[np.int64]:
