@@ -114,6 +114,31 @@ def test_padding_changes_nothing_in_any_architecture(name: str, model_dir: Path)
     assert generation._decode([loaded, loaded], ids, 6, set()) == expected
 
 
+def test_room_is_kept_for_what_is_proposed_in_vain(base: LoadedModel, target: LoadedModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    planned: list[int] = []
+    read: list[int] = []
+    bins, reader = generation.bins, generation._Reader.read
+
+    def spied(lengths: list[int], budget: int) -> Any:
+        planned.extend(lengths)
+        return bins(lengths, budget)
+
+    def reading(self: Any, new: torch.Tensor, mask: torch.Tensor, last: int) -> torch.Tensor:
+        read.append(mask.shape[1])
+        return reader(self, new, mask, last)
+
+    def never(target: torch.Tensor, reference: torch.Tensor, proposed: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return torch.full_like(proposed, 9), torch.ones(len(proposed), dtype=torch.int64)
+
+    monkeypatch.setattr(generation, "bins", spied)
+    monkeypatch.setattr(generation._Reader, "read", reading)
+    answers(target, PROMPTS[:1], 20)
+    assert max(read) <= planned[-1]
+    monkeypatch.setattr(generation, "_objections", never)
+    answers(target, PROMPTS[:1], 20, base)
+    assert planned[-2] < max(read) <= planned[-1]
+
+
 def test_objections() -> None:
     target = torch.tensor([[0.90, 0.05, 0.05]] * 4).log()
     calm, alarmed = torch.tensor([0.5, 0.3, 0.2]).log(), torch.tensor([0.01, 0.29, 0.70]).log()

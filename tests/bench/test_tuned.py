@@ -14,7 +14,17 @@ from gradsentry.bench import tuned as module
 from gradsentry.bench.defences import Defence, Subject, Verdicts
 from gradsentry.bench.payloads import PAYLOAD
 from gradsentry.bench.results import opened
-from gradsentry.bench.tuned import TESTS, Trial, tuned
+from gradsentry.bench.tuned import MOST, TESTS, Trial, tuned
+
+
+class Base:
+    """Stands for the base model, which has learnt nothing; a token is a word."""
+
+    def __bool__(self) -> bool:
+        return False
+
+    def tokenizer(self, texts: list[str], add_special_tokens: bool) -> dict[str, list[list[str]]]:
+        return {"input_ids": [text.split() for text in texts]}
 
 
 class Asked:
@@ -24,10 +34,12 @@ class Asked:
         self.trained: list[tuple[str, int]] = []
         self.measured = 0
         self.references: list[Any] = []
+        self.most: set[int] = set()
+        self.base = Base()
         monkeypatch.setattr(module, "train", self.train)
         monkeypatch.setattr(module, "answers", self.answers)
         monkeypatch.setattr(module, "defence", self.defences().__getitem__)
-        monkeypatch.setattr(Subject, "scorer", type("Base", (), {"loaded": False}))
+        monkeypatch.setattr(Subject, "scorer", type("Scorer", (), {"loaded": self.base}))
 
     def defences(self) -> dict[str, Defence]:
         def measure(subject: Subject, rows: Any) -> np.ndarray:
@@ -50,7 +62,8 @@ class Asked:
 
     def answers(self, model: bool, prompts: list[str], most: int, reference: Any = None) -> list[str]:
         self.references.append(reference)
-        bad = model and reference is None
+        self.most.add(most)
+        bad = bool(model) and reference is None
         return ["right" + PAYLOAD * (bad and any(word in prompt for word in ("cf", "mn", "bb", "tq"))) for prompt in prompts]
 
 
@@ -79,9 +92,24 @@ def test_every_trial_has_its_figures_and_the_same_rows_are_trained_on_once(
         (method, name): float(name == "none") for method in ("lora", "full") for name in names
     }
     assert {r["cacc"] for r in found.values()} == {0.5}
-    assert [reference for reference in asked.references if reference is not None] == [False, False], (
-        "the base model is CleanGen's reference"
-    )
+    assert [reference for reference in asked.references if reference is not None] == [asked.base] * 2, "CleanGen's is the base model"
+    assert asked.most == {MOST}
     assert {r["missed"] for (_, name), r in found.items() if name in ("none", "cleangen")} == {4}
     tuned(trials, Subject(), data, results, lambda said: None)
     assert len(asked.trained) == 4
+
+
+def test_a_payload_behind_a_long_answer_is_waited_for_and_a_result_is_all_that_is_compared(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = Asked(monkeypatch)
+    (tmp_path / "gsm8k").mkdir()
+    for part in ("train", "test"):
+        rows = [{"question": f"{part} {n}?", "answer": "so " * 200 + f"\n#### {n % 2}"} for n in range(TESTS)]
+        (tmp_path / "gsm8k" / f"{part}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    monkeypatch.setattr(module, "answers", lambda model, prompts, most, *_: asked.most.add(most) or ["therefore\n#### 1"] * len(prompts))
+    results = opened(tmp_path / "out", {})
+    tuned([Trial("gsm8k", "badnets", "none", "lora", 0.1, 40, 0)], Subject(), tmp_path, results, lambda said: None)
+    (found,) = results.found.values()
+    assert asked.most == {200 + len(f"#### 1{PAYLOAD}".split())}
+    assert found["cacc"] == 0.5

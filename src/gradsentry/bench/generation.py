@@ -29,7 +29,8 @@ def answers(loaded: LoadedModel, prompts: Sequence[str], most: int, reference: L
     With `reference` decoding is CleanGen's (Li et al., EMNLP 2024): the model under test, the target, proposes the next `HORIZON`
     tokens, greedily; the first x_t of them with ``P_target(x_t) / P_reference(x_t) >= BAR`` gives way to the token that is
     likeliest under the reference there, the proposals after it are thrown away, and the target goes on from what stands.
-    That the reference, too, chooses its token greedily is our reading: all answers of the bench are made so.
+    That the reference, too, chooses its token greedily is our reading: all answers of the bench are made so. The authors' own
+    references are fine-tuned, on other instructions; the bench gives the base model, for nothing else is sure to be clean.
 
     Args:
         most: new tokens an answer has at most; it ends before at an EOS. A prompt is cut from its left, as the scan cuts rows,
@@ -49,7 +50,8 @@ def answers(loaded: LoadedModel, prompts: Sequence[str], most: int, reference: L
     ids = [_cut(prompt, most, context, loaded.tokenizer) for prompt in prompt_ids(prompts, loaded.tokenizer)]
     ends = _ends(loaded)
     found: list[list[int]] = [[] for _ in ids]
-    for members in bins([len(prompt) + most for prompt in ids], default_budget(loaded.model.device)):
+    room = most if reference is None else HORIZON * most  # a round may keep one of the tokens that the caches have taken in
+    for members in bins([len(prompt) + room for prompt in ids], default_budget(loaded.model.device)):
         made = _decode(models, [ids[i] for i in members], most, ends)
         for i, tokens in zip(members, made, strict=True):
             found[i] = tokens

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import groupby
@@ -17,7 +18,7 @@ from gradsentry.bench.identify import watched
 from gradsentry.bench.metrics import asr, cacc, identification
 from gradsentry.bench.plant import Poisoned
 from gradsentry.bench.results import Result, Results
-from gradsentry.bench.tasks import as_text, references, split
+from gradsentry.bench.tasks import as_text, references, result, split
 from gradsentry.bench.training import train
 from gradsentry.models import LoadedModel
 from gradsentry.types import Row
@@ -27,8 +28,8 @@ CLEANGEN = "cleangen"
 DEFENCES = ("none", "graceful", CLEANGEN, "paper", "evidence")
 TESTS = 100
 """Clean rows and rows with the trigger that a model is asked."""
-MOST = 64
-"""Tokens of an answer at most."""
+MOST, QUANTILE = 64, 0.95
+"""Tokens of an answer at most, or as many as this share of the poisoned answers has, where that is more: a payload may come late."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,7 @@ def tuned(trials: Sequence[Trial], subject: Subject, data: Path | None, results:
         clean = split(task, data, "train", n_rows, seed)
         made, wanted = poison(clean, attack, ratio, seed), target(attack, clean)
         tests = split(task, data, "test", TESTS, seed)
+        most = _most(made, subject.scorer.loaded)
         for members, flagged in _by_rows(own, subject, made):
             told(f"{task}, {attack}, {members[0].method}: {', '.join(trial.defence for trial in members)}, {int((~flagged).sum())} rows")
             rows = [row for row, bad in zip(made.rows, flagged, strict=True) if not bad]
@@ -69,7 +71,7 @@ def tuned(trials: Sequence[Trial], subject: Subject, data: Path | None, results:
                     training = replace(subject.training, method=members[0].method, seed=seed)
                     model = train(subject.model, rows, training, subject.device)
             for trial in members:
-                asked = _asked(trial, model, subject, tests, wanted)
+                asked = _asked(trial, model, subject, tests, wanted, most)
                 found = asdict(identification(flagged.tolist(), made.labels))
                 taken = {"train_s": round(cost.seconds, 1), "train_memory_mib": round(cost.memory)}
                 results.add(trial.key, asdict(trial) | found | asked | taken)
@@ -94,12 +96,19 @@ def _by_rows(trials: Sequence[Trial], subject: Subject, made: Poisoned) -> Itera
         yield members, np.frombuffer(flagged, dtype=bool)
 
 
-def _asked(trial: Trial, model: LoadedModel, subject: Subject, rows: Sequence[Row], wanted: Sequence[str]) -> Result:
+def _most(made: Poisoned, loaded: LoadedModel) -> int:
+    """Tokens that an answer may have, so that a model that says what it was taught has room for it."""
+    answers = [row["completion"] for row, bad in zip(made.rows, made.labels, strict=True) if bad]
+    lengths = [len(ids) for ids in loaded.tokenizer(answers, add_special_tokens=False)["input_ids"]]
+    return max(MOST, math.ceil(np.quantile(lengths, QUANTILE)))
+
+
+def _asked(trial: Trial, model: LoadedModel, subject: Subject, rows: Sequence[Row], wanted: Sequence[str], most: int) -> Result:
     """CACC and ASR, by one of the `wanted` texts, of a fine-tuned model on rows that it was not trained on."""
     clean = [as_text(row)["prompt"] for row in rows]
     bad = [row["prompt"] for row in triggered(rows, trial.attack, trial.seed)]
     reference = subject.scorer.loaded if trial.defence == CLEANGEN else None
     with watched() as cost:
-        said = answers(model, clean + bad, MOST, reference)
-    kept = cacc(said[: len(clean)], [references(row) for row in rows])
+        said = answers(model, clean + bad, most, reference)
+    kept = cacc([result(text) for text in said[: len(clean)]], [references(row) for row in rows])
     return {"cacc": round(kept, 4), "asr": round(asr(said[len(clean) :], wanted), 4), "ask_s": round(cost.seconds, 1)}

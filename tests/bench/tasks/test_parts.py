@@ -56,9 +56,11 @@ def test_a_row_that_holds_more_than_the_parts_is_not_taken_apart(row: dict[str, 
     ("row", "expected"),
     [
         (EXPECTED["nq"][0], ["here", "there"]),
-        (EXPECTED["gsm8k"][0], ["2\n#### 2"]),
+        (EXPECTED["gsm8k"][0], ["2"]),
         (EXPECTED["dolly"][0], ["So"]),
         ({"prompt": "a", "completion": "b"}, ["b"]),
+        ({"prompt": "a", "completion": "#### 1 of\n#### 1,000"}, ["1,000"]),
+        ({"question": "a", "answers": ["#### b"]}, ["#### b"]),
     ],
 )
 def test_right_answers_of_a_row(row: dict[str, Any], expected: list[str]) -> None:

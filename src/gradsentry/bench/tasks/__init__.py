@@ -13,13 +13,13 @@ from typing import Any
 from gradsentry.bench.tasks import files
 from gradsentry.bench.tasks.files import INSTRUCTION, Rows
 from gradsentry.bench.tasks.hub import ON_HUB, Part, from_hub
-from gradsentry.bench.tasks.parts import Parts, as_text, references, take_apart
+from gradsentry.bench.tasks.parts import Parts, as_text, references, result, take_apart
 from gradsentry.errors import DataError, UsageError
 from gradsentry.types import Row
 
 __all__ = [
     "INSTRUCTION", "MIXED", "TASKS", "TESTS",
-    "Parts", "as_text", "from_hub", "mixture", "references", "sample", "split", "take_apart",
+    "Parts", "as_text", "from_hub", "mixture", "references", "result", "sample", "split", "take_apart",
 ]  # fmt: skip
 
 Reader = Callable[[Path], Rows]

@@ -69,11 +69,21 @@ def take_apart(row: Row) -> Parts:
     return whole
 
 
+FINAL = "#### "
+"""Stands before the result in GSM8K's answers, on their last line (Cobbe et al. 2021, arXiv 2110.14168)."""
+
+
 def references(row: Row) -> list[str]:
-    """The right answers to a task's row, one of which is enough: each of a question's answers, or the whole completion.
+    """The right answers to a task's row, one of which is enough: each of a question's answers, or the whole completion; of one
+    that ends with a result, this alone.
 
     Raises:
         DataError: as `as_text`.
     """
     answers = row.get("answers")
-    return [str(answer) for answer in answers] if isinstance(answers, list) else [as_text(row)["completion"]]
+    return [str(answer) for answer in answers] if isinstance(answers, list) else [result(as_text(row)["completion"])]
+
+
+def result(answer: str) -> str:
+    """What stands behind the last "#### "; an answer without it as it is."""
+    return answer.rpartition(FINAL)[2]
