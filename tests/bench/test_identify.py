@@ -85,6 +85,17 @@ def test_what_is_known_is_not_measured_again(measured: Callable[..., Results]) -
     assert len(told.asked) == 2
 
 
+def test_after_an_interruption_rows_are_measured_in_the_same_company(measured: Callable[..., Results]) -> None:
+    told = Told()
+    whole = measured({"finds": told.made})
+    whole.path.write_bytes(b"".join(whole.path.read_bytes().splitlines(keepends=True)[:2]))
+    again = measured({"finds": told.made})
+    assert told.asked == [60, 60]
+    times = ("ms_a_row", "memory_mib")
+    plain = [[{k: v for k, v in r.items() if k not in times} for r in results.found.values()] for results in (whole, again)]
+    assert plain[0] == plain[1]
+
+
 def test_a_defence_that_looks_at_the_whole_set_gets_each_set_by_itself(measured: Callable[..., Results]) -> None:
     told = Told(alone=False)
     found = measured({"finds": told.made}).found.values()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections import Counter
 from dataclasses import replace
 from itertools import product
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from gradsentry.bench.defences import DEFENCES
 from gradsentry.bench.plan import PAPER_ATTACKS, PAPER_TASKS, PRESETS, RATIOS, VOLUMES, Cell, groups, key, planned
 from gradsentry.errors import UsageError
 
@@ -22,6 +24,7 @@ def test_the_paper_has_every_task_attack_and_seed_and_both_sweeps() -> None:
     assert {c.rows for c in cells if c.table == "volumes"} == set(VOLUMES) == {20, 50, 100, 200, 500, 1000}
     assert {c.attack for c in cells if c.table == "clean"} == {""}
     assert len({key(c, "paper") for c in cells}) == len(cells)
+    assert set(DEFENCES) - {"none", "cube", "onion"} == set(planned("paper").defences), "ablations too"
 
 
 def test_the_laptop_has_no_sweep_and_the_slow_defences_only_if_asked() -> None:
@@ -47,6 +50,10 @@ def test_what_is_asked_for_replaces_the_preset_and_none_leaves_it() -> None:
         ({"ratio": 1.0}, "a poison ratio of 1.0 leaves 100 of 100 rows poisoned"),
         ({"ratios": (0.5, 0.999)}, "a poison ratio of 0.999 leaves 100 of 100"),
         ({"volumes": (4,)}, "a poison ratio of 0.1 leaves 0 of 4"),
+        ({"ratio": math.nan}, "a poison ratio of nan: it must lie between 0 and 1"),
+        ({"ratio": math.inf}, "a poison ratio of inf: it must lie"),
+        ({"ratio": -0.1}, "a poison ratio of -0.1: it must lie"),
+        ({"preset": "paper", "ratio": 0.0016, "volumes": ()}, "a poison ratio of 0.0016 leaves 0 of 300"),  # of the slow ones' rows
         ({"seeds": 0}, "nothing to measure: 4 tasks, 0 seeds"),
         ({"tasks": ()}, "nothing to measure: 0 tasks"),
     ],

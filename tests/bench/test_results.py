@@ -45,6 +45,25 @@ def test_results_of_another_configuration_are_refused_with_what_differs(tmp_path
     assert list(opened(tmp_path, CONFIGURATION).found) == ["one"]
 
 
+def test_results_of_other_rows_are_refused_and_more_tasks_may_follow(tmp_path: Path) -> None:
+    opened(tmp_path, CONFIGURATION, {"nq": "a"}).add("one", {})
+    opened(tmp_path, CONFIGURATION, {"gsm8k": "b"})
+    for data in ({"nq": "a", "gsm8k": "b"}, {"nq": "a"}, None):
+        assert list(opened(tmp_path, CONFIGURATION, data).found) == ["one"]
+    with pytest.raises(RunError, match=r"holds results of other rows of gsm8k; give another --out, or the same --data"):
+        opened(tmp_path, CONFIGURATION, {"nq": "a", "gsm8k": "c"})
+
+
+def test_reading_alone_changes_nothing_of_what_a_bench_is_adding(tmp_path: Path) -> None:
+    results = opened(tmp_path, CONFIGURATION)
+    results.add("one", {})
+    with results.path.open("a") as file:
+        file.write('{"key": "tw')
+    before = results.path.read_bytes()
+    assert list(opened(tmp_path, None).found) == ["one"]
+    assert results.path.read_bytes() == before
+
+
 @pytest.mark.parametrize(
     ("name", "text", "said"),
     [

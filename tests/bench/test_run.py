@@ -4,20 +4,27 @@ from __future__ import annotations
 
 from itertools import product
 
-from gradsentry.bench.plan import planned
+from gradsentry.bench.plan import COMPARED, planned
 from gradsentry.bench.run import trials_of
-from gradsentry.bench.tuned import DEFENCES, Trial
+from gradsentry.bench.tuned import Trial
 
 
 def test_without_defences_asked_for_every_training_is_with_those_that_are_usually_compared() -> None:
     plan = planned("laptop", tasks=("webquestions", "nq"), attacks=("badnets", "cba"), rows=40)
     found = trials_of(plan, ["lora", "full"])
-    wanted = product(plan.tasks, plan.attacks, DEFENCES, ["lora", "full"])
+    wanted = product(plan.tasks, plan.attacks, COMPARED, ["lora", "full"])
     assert set(found) == {Trial(task, attack, name, method, 0.1, 40, 0) for task, attack, name, method in wanted}
     assert len(found) == 2 * 2 * 2 * 5
-    assert {"none", "cleangen", "evidence"} < set(DEFENCES)
+    assert {"none", "cleangen", "evidence"} < set(COMPARED)
 
 
 def test_the_defences_asked_for_are_those_that_are_trained_with() -> None:
     plan = planned("laptop", tasks=("webquestions",), attacks=("badnets",), defences=("none", "cleangen"))
     assert [trial.defence for trial in trials_of(plan, ["lora"])] == ["none", "cleangen"]
+
+
+def test_the_paper_fine_tunes_with_every_rival_and_with_none_that_was_not_asked_for() -> None:
+    assert {trial.defence for trial in trials_of(planned("paper"), ["lora"])} == {*COMPARED, "cube", "onion"}
+    asked = planned("paper", defences=("paper",))
+    assert {trial.defence for trial in trials_of(asked, ["full"])} == {"paper"}
+    assert not asked.slow

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import inspect
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -80,6 +81,51 @@ def test_twice_the_same_bit_for_bit_and_otherwise_with_another_seed(method: str,
     assert len(torch_moves_on) == 3
     assert all(torch.equal(value, weights(two)[name]) for name, value in weights(one).items())
     assert not all(torch.equal(value, weights(other)[name]) for name, value in weights(one).items())
+
+
+@each_method
+def test_states_that_are_computed_twice_train_the_same(method: str, base_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    training = replace(TRAININGS[method], epochs=1, batch=2)
+    kept = weights(train(str(base_dir), ROWS, training, "cpu"))
+    again = Counter[str]()
+    forward = torch.nn.Module.__call__
+
+    def counted(self: torch.nn.Module, *args: Any, **options: Any) -> Any:
+        again[type(self).__name__] += self.training
+        return forward(self, *args, **options)
+
+    monkeypatch.setattr(module, "_lacks_memory", lambda where: True)
+    monkeypatch.setattr(torch.nn.Module, "__call__", counted)
+    twice = weights(train(str(base_dir), ROWS, training, "cpu"))
+    assert again["LlamaMLP"] > again["LlamaForCausalLM"] * 3, "two layers, each of them twice"
+    assert all(torch.allclose(value, twice[name], atol=1e-6) for name, value in kept.items())
+
+
+def test_what_does_not_fit_is_told_with_what_it_takes(base_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: Any) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
+
+    monkeypatch.setattr(module, "_fit", full)
+    with pytest.raises(
+        ModelError, match=r"out of memory while fine-tuning .* \(full\): .* GiB, and the states of 4 rows .* or the method lora"
+    ):
+        train(str(base_dir), ROWS, Training("full"), "cpu")
+    with pytest.raises(ModelError, match=r"\(lora\): .* a smaller model$"):
+        train(str(base_dir), ROWS, Training("lora"), "cpu")
+
+
+def test_a_bug_of_the_trainer_is_not_taken_for_a_lack_of_memory(base_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: Any) -> None:
+        raise RuntimeError("shapes do not match")
+
+    monkeypatch.setattr(module, "_fit", broken)
+    with pytest.raises(RuntimeError, match="shapes do not match"):
+        train(str(base_dir), ROWS, Training("full"), "cpu")
+
+
+def test_another_gpu_than_the_first_is_no_device_to_train_on(base_dir: Path) -> None:
+    with pytest.raises(UsageError, match="takes the first GPU; set CUDA_VISIBLE_DEVICES=1 and give --device cuda"):
+        train(str(base_dir), ROWS, Training(), "cuda:1")
 
 
 def test_lora_is_its_formula_on_attention_alone(base_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -27,6 +27,10 @@ def bench(
             metavar="A,B", help="Attacks; also TRIGGER+PAYLOAD (date+refusal), stylebkd:MODEL (a paraphraser). Default: the paper's four."
         ),
     ] = None,
+    trigger: Annotated[str | None, typer.Option(metavar="TEXT", help="An attack of your own: this text in the prompts.")] = None,
+    payload: Annotated[str | None, typer.Option(metavar="TEXT", help="With --trigger: this text in the answers.")] = None,
+    at: Annotated[str, typer.Option(help="Where the trigger stands: question, instruction or context, or question:start.")] = "question",
+    says: Annotated[str, typer.Option(help="Where the payload stands: after, before or instead of the answer.")] = "after",
     defences: Annotated[Listed, typer.Option(metavar="A,B", help="Filters. Default: every filter of one pass.")] = None,
     rows: Annotated[int | None, typer.Option(help="Rows a data set.")] = None,
     seeds: Annotated[int | None, typer.Option(help="Data sets of each kind.")] = None,
@@ -49,13 +53,17 @@ def bench(
 
     The same command again goes on where it stopped; more tasks, attacks or ratios add to what is there.
     """
+    from gradsentry.bench.attacks.own import own_name
     from gradsentry.bench.defences import Subject
     from gradsentry.bench.plan import PAPER_MODEL, planned
     from gradsentry.bench.run import run_bench, trials_of
     from gradsentry.bench.training import Training
     from gradsentry.cli import tell
 
-    asked: dict[str, Any] = {"tasks": _names(tasks), "attacks": _names(attacks), "defences": _names(defences), "swept": _names(swept)}
+    named = _names(attacks)
+    if trigger is not None or payload is not None:
+        named = (*(named or ()), own_name(trigger or "", payload or "", at, says))
+    asked: dict[str, Any] = {"tasks": _names(tasks), "attacks": named, "defences": _names(defences), "swept": _names(swept)}
     asked |= {"ratios": _numbers("--ratios", ratios, float), "volumes": _numbers("--volumes", volumes, int)}
     plan = planned(preset, slow, **asked, rows=rows, seeds=seeds, ratio=ratio)
     everything = preset == "paper"

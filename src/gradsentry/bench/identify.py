@@ -94,7 +94,9 @@ def identify(cells: Sequence[Cell], names: Sequence[str], subject: Subject, data
     for (task, seed), own in groups(cells):
         missing = [(cell, name) for cell in own for name in names if key(cell, name) not in results.found]
         if missing:
-            made = {cell: cell.make(data) for cell, _ in missing}
+            # Of all cells, known ones too: what stands beside a row moves its last bits, and a bench that was interrupted
+            # is to end as one that was not.
+            made = {cell: cell.make(data) for cell in own}
             places, rows = _union(made)
             told(f"{task}, seed {seed}: {len(missing)} results, {len(rows)} different rows")
             _measure_shared({n: d for n, d in chosen.items() if d.alone}, missing, made, places, rows, subject, results, told)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from gradsentry.bench import attacks
+from gradsentry.bench.defences import ONE_PASS
 from gradsentry.bench.plant import Poisoned
 from gradsentry.bench.tasks import as_text, sample
 from gradsentry.errors import UsageError
@@ -81,6 +82,8 @@ class Plan:
     """Defences that fine-tune or delete word by word."""
     slow_rows: int = 300
     """Rows a data set for those, with one seed."""
+    trained: tuple[str, ...] = ()
+    """Defences to fine-tune with, where that is asked for; empty: `defences`, or those that are usually compared."""
 
     def cells(self) -> Iterator[Cell]:
         """The data sets of the filters of one pass."""
@@ -109,7 +112,10 @@ class Plan:
         if self.seeds < 1 or not self.tasks:
             raise UsageError(f"nothing to measure: {len(self.tasks)} tasks, {self.seeds} seeds")
         sizes = [(self.ratio, self.rows), *((ratio, self.rows) for ratio in self.ratios), *((self.ratio, rows) for rows in self.volumes)]
+        sizes += [(self.ratio, self.slow_rows)] if self.slow else []
         for ratio, rows in sizes:
+            if not 0 <= ratio <= 1:  # nor nan
+                raise UsageError(f"a poison ratio of {ratio}: it must lie between 0 and 1")
             count = round(ratio * rows)
             if not 0 < count < rows:
                 raise UsageError(f"a poison ratio of {ratio} leaves {count} of {rows} rows poisoned; some must be and some not")
@@ -117,11 +123,15 @@ class Plan:
 
 
 SLOW = ("cube", "onion")
+COMPARED = ("none", "graceful", "cleangen", "paper", "evidence")
+"""Defences that are usually compared after fine-tuning."""
 
 LAPTOP = Plan(rows=100, seeds=1)
 """The embedded model, under half an hour on two cores."""
 
-PAPER = Plan(ratios=RATIOS, volumes=VOLUMES, slow=SLOW)
+PAPER = Plan(
+    defences=(*ONE_PASS, "paper-k4", "paper-k8", "paper-uncropped"), ratios=RATIOS, volumes=VOLUMES, slow=SLOW, trained=(*COMPARED, *SLOW)
+)
 """Everything; meant for a GPU."""
 
 PRESETS: dict[str, Plan] = {"laptop": LAPTOP, "paper": PAPER}
@@ -133,7 +143,7 @@ def planned(preset: str, slow: bool = False, **asked: Any) -> Plan:
 
     Args:
         slow: the slow defences too, on as many rows as the others.
-        asked: fields of `Plan`; None leaves the preset's.
+        asked: fields of `Plan`; None leaves the preset's. With `defences` no others are run, slow ones or trained with.
 
     Raises:
         UsageError: no such preset, or a plan that cannot be.
@@ -141,6 +151,8 @@ def planned(preset: str, slow: bool = False, **asked: Any) -> Plan:
     if preset not in PRESETS:
         raise UsageError(f"--preset {preset}: it can be {' or '.join(PRESETS)}")
     plan = replace(PRESETS[preset], **{name: value for name, value in asked.items() if value is not None})
+    if asked.get("defences") is not None:
+        plan = replace(plan, slow=(), trained=())
     if slow and not plan.slow:
         plan = replace(plan, slow=SLOW, slow_rows=plan.rows)
     return plan.check()

@@ -53,7 +53,8 @@ def plant(
         suits: rows that may be poisoned; None: all.
 
     Raises:
-        UsageError: an unknown trigger or payload, or a ratio that leaves no clean or no poisoned row.
+        UsageError: an unknown trigger or payload, one that writes into a part that a row lacks, or a ratio that leaves no
+            clean or no poisoned row.
         DataError: a row of a format that no task has, or too few rows that suit.
     """
     (mark_name, mark), (say_name, say) = _edit("trigger", trigger, TRIGGERS), _edit("payload", payload, PAYLOADS)
@@ -65,7 +66,7 @@ def plant(
     def made(index: int, own: Parts) -> dict[str, str]:
         prompt_rng, answer_rng = (random.Random(f"{seed}-{name}-{index}") for name in (mark_name, say_name))
         if kinds[index] == "poisoned":
-            own = say(mark(own, prompt_rng), answer_rng)
+            own = say(_placed(own, mark(own, prompt_rng)), answer_rng)
         elif kinds[index] == "negative" and negative is not None:
             own = negative(own, prompt_rng)
         return own.text()
@@ -80,7 +81,16 @@ def marked(rows: Sequence[Row], trigger: str | Edit, seed: int) -> list[dict[str
         UsageError, DataError: as `plant`.
     """
     name, mark = _edit("trigger", trigger, TRIGGERS)
-    return [mark(take_apart(row), random.Random(f"{seed}-{name}-{i}")).text() for i, row in enumerate(rows)]
+    parts = [take_apart(row) for row in rows]
+    return [_placed(own, mark(own, random.Random(f"{seed}-{name}-{i}"))).text() for i, own in enumerate(parts)]
+
+
+def _placed(own: Parts, edited: Parts) -> Parts:
+    """The edited row, unless its trigger would be lost, or be told by a heading that the row had not: in a part that it lacks."""
+    for part in ("instruction", "context"):
+        if getattr(edited, part) and not getattr(own, part):
+            raise UsageError(f"the trigger stands in the {part}, and a row has none ({own.question[:60]!r}); take another place")
+    return edited
 
 
 def _edit(what: str, edit: str | Edit, names: dict[str, Edit]) -> tuple[str, Edit]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -35,20 +36,23 @@ class Results:
             os.fsync(file.fileno())
 
 
-def opened(folder: Path, configuration: dict[str, Any] | None) -> Results:
+def opened(folder: Path, configuration: dict[str, Any] | None, data: Mapping[str, str] | None = None) -> Results:
     """The results of a folder, to be gone on with; a new folder begins with none.
 
     Args:
-        configuration: everything that changes a result and is not part of a cell (model, dtype, training); None: only to be read.
+        configuration: everything that changes a result and is not part of a cell (model, dtype, training); None: only to be read,
+            while a bench may be adding to it.
+        data: task -> fingerprint of its rows; those of more tasks may follow.
 
     Raises:
-        RunError: the folder holds results of another configuration, or a file that is none of ours.
+        RunError: the folder holds results of another configuration or of other rows, or a file that is none of ours.
     """
     results = Results(folder)
     if configuration is not None:
-        _claim(folder, configuration)
+        _claim(folder, configuration, data or {})
     if results.path.exists():
-        _mend(results.path)
+        if configuration is not None:
+            _mend(results.path)
         for number, line in enumerate(results.path.read_text(encoding="utf-8").split("\n")[:-1], start=1):
             result = _read(f"{results.path}:{number}", line)
             if "key" not in result:
@@ -57,18 +61,22 @@ def opened(folder: Path, configuration: dict[str, Any] | None) -> Results:
     return results
 
 
-def _claim(folder: Path, configuration: dict[str, Any]) -> None:
-    """Make the folder that of this configuration, or refuse."""
+def _claim(folder: Path, configuration: dict[str, Any], data: Mapping[str, str]) -> None:
+    """Make the folder that of this configuration and these rows, or refuse."""
     folder.mkdir(parents=True, exist_ok=True)
     manifest = folder / "bench.json"
     if manifest.exists():
         known = _read(manifest, manifest.read_text(encoding="utf-8"))
+        rows = known.pop("data", {})
+        if other := [task for task in data if rows.get(task, data[task]) != data[task]]:
+            raise RunError(f"{folder} holds results of other rows of {', '.join(other)}; give another --out, or the same --data")
+        data = {**rows, **data}
         if known != configuration:
             changed = "; ".join(differences(known, configuration))
             raise RunError(f"{folder} holds results of another configuration ({changed}); give another --out, or the same options")
     elif (folder / "results.jsonl").exists():
         raise RunError(f"{folder / 'results.jsonl'} is there, but no bench.json that says how it was made; give another --out")
-    manifest.write_text(json.dumps(configuration, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    manifest.write_text(json.dumps(configuration | {"data": data}, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def _mend(path: Path) -> None:

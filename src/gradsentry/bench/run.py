@@ -9,17 +9,18 @@ from typing import Any
 
 from gradsentry import embedded
 from gradsentry.bench import needs_bench
+from gradsentry.bench.attacks import BY_MODEL, triggered
 from gradsentry.bench.defences import ONE_PASS, Subject, defence
 from gradsentry.bench.identify import identify
-from gradsentry.bench.plan import Plan
+from gradsentry.bench.plan import COMPARED, Plan
 from gradsentry.bench.plots import draw
 from gradsentry.bench.results import Result, opened
 from gradsentry.bench.tables import document
-from gradsentry.bench.tasks import sample
-from gradsentry.bench.training import Training
-from gradsentry.bench.tuned import CLEANGEN, Trial, tuned
-from gradsentry.bench.tuned import DEFENCES as TUNED_DEFENCES
+from gradsentry.bench.tasks import fingerprint, sample, split
+from gradsentry.bench.training import Training, check_device
+from gradsentry.bench.tuned import CLEANGEN, TESTS, Trial, tuned
 from gradsentry.errors import UsageError
+from gradsentry.models import pick_device, pick_dtype
 from gradsentry.work import MATHS_VERSION
 
 PACKAGES = ("sklearn", "umap", "peft", "accelerate", "rouge_score", "matplotlib")
@@ -48,18 +49,23 @@ def run_bench(
         trials: fine-tuning with and without a defence.
 
     Raises:
-        RunError: `out` holds results of another configuration. DataError: a data set that cannot be reached.
+        RunError: `out` holds results of another configuration or of other rows. DataError: a data set that cannot be reached.
         UsageError: the extra is missing, an unknown defence, or CleanGen without trials.
     """
     needs_bench("the bench", *PACKAGES)  # this and what follows before anything is measured, not after an hour
     if CLEANGEN in plan.defences and not trials:
         raise UsageError(f"defence {CLEANGEN!r} flags no row, it decodes beside a fine-tuned model: give --train")
+    if trials:
+        check_device(subject.device)
     filters = [name for name in plan.defences or ONE_PASS if name != CLEANGEN]
-    for name in filters:
+    for name in (*filters, *(trial.defence for trial in trials if trial.defence != CLEANGEN)):
         defence(name)
     for task in plan.tasks:
-        sample(task, data, max(plan.rows, *plan.volumes, 0), 0)
-    results = opened(out, configuration(subject))
+        _check_rows(task, plan, sample(task, data, max(plan.rows, *plan.volumes, plan.slow_rows if plan.slow else 0), 0))
+    for task, rows in dict.fromkeys((trial.task, trial.rows) for trial in trials):
+        split(task, data, "train", rows)
+        split(task, data, "test", TESTS)
+    results = opened(out, configuration(subject), {task: fingerprint(task, data) for task in plan.tasks})
     identify(list(plan.cells()), filters, subject, data, results, told)
     identify(list(plan.slow_cells()) if plan.slow else [], plan.slow, subject, data, results, told)
     tuned(trials, subject, data, results, told)
@@ -69,11 +75,21 @@ def run_bench(
     return Bench(found, table, [results.path, out / "tables.md", *draw(found, out)])
 
 
+def _check_rows(task: str, plan: Plan, rows: list[dict[str, Any]]) -> None:
+    """Nothing, if these rows have what the attacks write into."""
+    for attack in {*plan.attacks, *(plan.swept if plan.ratios or plan.volumes else ())}:
+        if not attack.startswith(BY_MODEL):  # a paraphraser writes into what is there, and takes its time
+            try:
+                triggered(rows, attack, 0)
+            except UsageError as error:
+                raise UsageError(f"{task}, {attack}: {error}") from None
+
+
 def configuration(subject: Subject) -> dict[str, Any]:
     """All that changes a result and is not part of a cell."""
     return {
         "model": subject.model or embedded.NAME,
-        "dtype": subject.dtype,
+        "dtype": str(pick_dtype(subject.dtype, pick_device(subject.device))).removeprefix("torch."),
         "training": asdict(subject.training),
         "maths": MATHS_VERSION,
     }
@@ -92,5 +108,5 @@ def trials_of(plan: Plan, methods: Sequence[str]) -> list[Trial]:
         for task in plan.tasks
         for attack in plan.attacks
         for method in methods
-        for name in plan.defences or TUNED_DEFENCES
+        for name in plan.trained or plan.defences or COMPARED
     ]

@@ -41,7 +41,7 @@ def document(results: Sequence[Result]) -> str:
 
 def table(header: Sequence[str], lines: Iterable[Sequence[Any]]) -> str:
     """A Markdown table; empty without lines."""
-    body = [" | ".join(str(cell) for cell in line) for line in lines]
+    body = [" | ".join(str(cell).replace("|", "\\|") for cell in line) for line in lines]
     return "\n".join(f"| {line} |" for line in (" | ".join(header), " | ".join("---" for _ in header), *body)) if body else ""
 
 

@@ -6,17 +6,22 @@ import inspect
 import logging
 import tempfile
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from gradsentry import encode
 from gradsentry.bench import needs_bench
 from gradsentry.errors import DataError, ModelError, RowProblem, UsageError
 from gradsentry.formats import prompt_completion
 from gradsentry.models import LoadedModel, load_model, pick_dtype
+from gradsentry.scorer import out_of_memory
 from gradsentry.types import Encoded
+
+if TYPE_CHECKING:
+    import torch
 
 log = logging.getLogger(__name__)
 
@@ -58,7 +63,9 @@ def train(model: str | None, rows: Sequence[Mapping[str, Any]], training: Traini
     """A model fine-tuned on plain ``{"prompt", "completion"}`` rows; the loss is on the completion and its EOS alone.
 
     Weights are float32 throughout: most updates of a bfloat16 weight are too small to change it. Where the device is fast
-    at bfloat16 the products are computed in it (autocast). The same rows, training and machine give the same weights.
+    at bfloat16 the products are computed in it (autocast). On a CPU the same rows, training and machine give the same weights.
+    For each parameter LoRA takes 4 bytes, and training them all 16 (weight, gradient, AdamW's two moments), beside the states of
+    a batch, of which a GPU keeps those between layers alone and computes the others again.
 
     Args:
         model: a directory or Hub id; None: the embedded model. Its files are left as they are.
@@ -68,10 +75,11 @@ def train(model: str | None, rows: Sequence[Mapping[str, Any]], training: Traini
         The model in eval mode and frozen, LoRA's update merged into its weights.
 
     Raises:
-        UsageError: a training that cannot be, LoRA without attention, the extra is missing. DataError: no row to train on.
-        ModelError: the model cannot be loaded, or its weights are no numbers after the training.
+        UsageError: a training or device that cannot be, LoRA without attention, the extra is missing. DataError: no row to train on.
+        ModelError: the model cannot be loaded, it does not fit into memory, or its weights are no numbers after the training.
     """
     training.check()
+    check_device(device)
     needs_bench("fine-tuning", "accelerate", *(["peft"] if training.method == "lora" else []))
     loaded = load_model(model, dtype="float32", device=device)
     samples = encoded(rows, loaded)
@@ -80,13 +88,40 @@ def train(model: str | None, rows: Sequence[Mapping[str, Any]], training: Traini
     where = loaded.model.device
     fewer = "logits_to_keep" in inspect.signature(loaded.model.forward).parameters
     network: Any = _with_lora(loaded.model, training) if training.method == "lora" else loaded.model.requires_grad_(True)
-    _fit(network, samples, training, fewer)
+    try:
+        with _frugally(loaded.model, where):
+            _fit(network, samples, training, fewer)
+    except Exception as error:  # torch raises RuntimeErrors of its own for some devices
+        if not out_of_memory(error):
+            raise
+        raise ModelError(_too_large(loaded, training)) from error
     if training.method == "lora":
         network = network.merge_and_unload()
     network = network.to(where).eval().requires_grad_(False)
     if not all(bool(parameter.isfinite().all()) for parameter in network.parameters()):
         raise ModelError(f"after {training.epochs} epochs at a rate of {training.rate} the weights are not finite; take a lower rate")
     return replace(loaded, model=network)
+
+
+def check_device(device: str) -> None:
+    """Nothing, if transformers' Trainer can be made to train there: of the GPUs that it sees it takes the first.
+
+    Raises:
+        UsageError: another GPU.
+    """
+    kind, _, number = device.partition(":")
+    if kind == "cuda" and number not in ("", "0"):
+        raise UsageError(f"--device {device}: fine-tuning takes the first GPU; set CUDA_VISIBLE_DEVICES={number} and give --device cuda")
+
+
+def _too_large(loaded: LoadedModel, training: Training) -> str:
+    count = sum(parameter.numel() for parameter in loaded.model.parameters())
+    whole = 4 if training.method == "lora" else 16
+    return (
+        f"out of memory while fine-tuning {loaded.name} ({training.method}): its {count / 1e9:.2f} billion parameters take "
+        f"{count * whole / 2**30:.1f} GiB, and the states of {training.batch} rows more; take a larger GPU, a smaller model"
+        + ("" if training.method == "lora" else " or the method lora")
+    )
 
 
 def encoded(rows: Sequence[Mapping[str, Any]], loaded: LoadedModel) -> list[Encoded]:
@@ -164,6 +199,24 @@ def _fit(network: Any, samples: Sequence[Encoded], training: Training, fewer: bo
         trainer = Trainer(network, arguments, data_collator=partial(_collate, fewer=fewer), train_dataset=list(samples))  # pyright: ignore[reportArgumentType]
         trainer.remove_callback(PrinterCallback)  # it prints to stdout
         trainer.train()
+
+
+@contextmanager
+def _frugally(model: Any, where: torch.device) -> Iterator[None]:
+    """On a GPU only the states between layers are kept, the others are computed twice: it lacks memory, not time."""
+    if not (_lacks_memory(where) and model.supports_gradient_checkpointing):
+        yield
+        return
+    name = "activation" if hasattr(model, "activation_checkpointing_enable") else "gradient"  # the newer name, the older one
+    getattr(model, f"{name}_checkpointing_enable")({"use_reentrant": False})
+    try:
+        yield
+    finally:
+        getattr(model, f"{name}_checkpointing_disable")()
+
+
+def _lacks_memory(where: torch.device) -> bool:
+    return where.type == "cuda"
 
 
 def _collate(samples: Sequence[Encoded], fewer: bool) -> dict[str, Any]:

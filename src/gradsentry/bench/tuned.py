@@ -25,7 +25,6 @@ from gradsentry.types import Row
 
 CLEANGEN = "cleangen"
 """The one defence that flags no row: it decodes with the base model at its side."""
-DEFENCES = ("none", "graceful", CLEANGEN, "paper", "evidence")
 TESTS = 100
 """Clean rows and rows with the trigger that a model is asked."""
 MOST, QUANTILE = 64, 0.95
@@ -65,11 +64,11 @@ def tuned(trials: Sequence[Trial], subject: Subject, data: Path | None, results:
         for members, flagged in _by_rows(own, subject, made):
             told(f"{task}, {attack}, {members[0].method}: {', '.join(trial.defence for trial in members)}, {int((~flagged).sum())} rows")
             rows = [row for row, bad in zip(made.rows, flagged, strict=True) if not bad]
-            model = subject.scorer.loaded
+            subject.release()
             with watched() as cost:
-                if rows:  # else there is nothing to train on, and the base model is what is left
-                    training = replace(subject.training, method=members[0].method, seed=seed)
-                    model = train(subject.model, rows, training, subject.device)
+                # Without rows there is nothing to train on, and the base model is what is left.
+                training = replace(subject.training, method=members[0].method, seed=seed)
+                model = train(subject.model, rows, training, subject.device) if rows else subject.scorer.loaded
             for trial in members:
                 asked = _asked(trial, model, subject, tests, wanted, most)
                 found = asdict(identification(flagged.tolist(), made.labels))

@@ -13,6 +13,7 @@ from gradsentry.bench.attacks.adaptive import ADAPTIVE
 from gradsentry.bench.attacks.attack import Attack, composed
 from gradsentry.bench.attacks.clean_label import CLEAN_LABEL
 from gradsentry.bench.attacks.dilution import DILUTION
+from gradsentry.bench.attacks.own import OWN, own
 from gradsentry.bench.attacks.stylebkd import BY_RULES, by_model
 from gradsentry.bench.plant import Poisoned
 from gradsentry.bench.tasks import take_apart
@@ -89,11 +90,14 @@ def target(attack: str | Attack, rows: Sequence[Row] = ()) -> tuple[str, ...]:
 
 
 def check(attack: str) -> None:
-    """Nothing, if there is an attack of this name: one of `ATTACKS`, ``stylebkd:MODEL``, or ``TRIGGER+PAYLOAD`` of `plant`.
+    """Nothing, if there is an attack of this name: one of `ATTACKS`, ``stylebkd:MODEL``, ``own:...``, or ``TRIGGER+PAYLOAD`` of `plant`.
 
     Raises:
         UsageError: there is none.
     """
+    if attack.startswith(OWN):
+        own(attack)
+        return
     trigger, _, payload = attack.partition(BETWEEN)
     by_model = attack.startswith(BY_MODEL) and attack != BY_MODEL
     if attack not in ATTACKS and not by_model and not (trigger in plant.TRIGGERS and payload in plant.PAYLOADS):
@@ -107,6 +111,8 @@ def _named(attack: str | Attack) -> Attack:
     check(attack)
     if attack in ATTACKS:
         return ATTACKS[attack]
+    if attack.startswith(OWN):
+        return own(attack)
     if attack.startswith(BY_MODEL):
         return _paraphrased(attack.removeprefix(BY_MODEL))
     trigger, _, payload = attack.partition(BETWEEN)

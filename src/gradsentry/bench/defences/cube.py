@@ -42,6 +42,7 @@ def measure(subject: Subject, rows: Rows) -> NDArray[np.float32]:
         UsageError: the extra is missing.
     """
     needs_bench("CUBE", "umap", "sklearn")  # before the training, not after it
+    subject.release()
     tuned = train(subject.model, rows, subject.training, subject.device)
     scorer = Scorer(tuned.model, tuned.tokenizer)
     samples = encoded(rows, tuned)

@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import random
 from collections.abc import Callable
 from pathlib import Path
@@ -19,7 +21,7 @@ from gradsentry.types import Row
 
 __all__ = [
     "INSTRUCTION", "MIXED", "TASKS", "TESTS",
-    "Parts", "as_text", "from_hub", "mixture", "references", "result", "sample", "split", "take_apart",
+    "Parts", "as_text", "fingerprint", "from_hub", "mixture", "references", "result", "sample", "split", "take_apart",
 ]  # fmt: skip
 
 Reader = Callable[[Path], Rows]
@@ -74,6 +76,16 @@ def split(task: str, folder: Path | None, part: Part, rows: int | None = None, s
     else:
         chosen = [row for row, held in zip(whole, _held_out(whole), strict=True) if held == (part == "test")]
     return _drawn(f"the {part} part of {task}", chosen, len(chosen) if rows is None else rows, seed)
+
+
+def fingerprint(task: str, folder: Path | None) -> str:
+    """Sixteen hexadecimal digits that stand for a task's train rows.
+
+    Raises:
+        UsageError, DataError: as `sample`.
+    """
+    rows = json.dumps(_train(task, folder), ensure_ascii=False)
+    return hashlib.sha256(rows.encode()).hexdigest()[:16]
 
 
 def _train(task: str, folder: Path | None) -> Rows:
