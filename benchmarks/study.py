@@ -19,6 +19,9 @@ from report import RESULTS, ROOT, replace_section
 
 FILTERS = "--defences paper,evidence,graceful,length,duplicates"
 
+CUBE = "--rate 5e-3 --epochs 4"
+"""How the model is trained that CUBE looks at: 69 % ASR; from 300 rows one of this size learns next to nothing at the published 2e-5."""
+
 TRAINED = "--rows 300 --seeds 1 --train --methods"
 LORA = f"{TRAINED} lora --rate 5e-3 --epochs 6"
 FULL = f"{TRAINED} full --rate 3e-4 --epochs 10"
@@ -32,7 +35,7 @@ at 3e-4 eleven are lists, as the training answers of WebQuestions are; at lower 
 STUDIES = {
     # Of the paper's four tasks; CoQA's files are not at hand here.
     "identification": ("Attacks and filters", ["--tasks webquestions,freebaseqa,nq --rows 1000 --seeds 3"]),
-    "slow": ("CUBE and ONION", ["--tasks webquestions,freebaseqa,nq --rows 300 --seeds 1 --defences cube,onion"]),
+    "slow": ("CUBE and ONION", [f"--tasks webquestions,freebaseqa,nq --rows 300 --seeds 1 --defences cube,onion {CUBE}"]),
     "beyond": (
         "Attacks beyond the paper, and long answers",
         [
@@ -52,12 +55,11 @@ STUDIES = {
         "Rank and crop of the published rule",
         ["--tasks webquestions,freebaseqa --attacks badnets --rows 500 --seeds 1 --defences paper,paper-k8,paper-k4,paper-uncropped"],
     ),
-    "cost": ("What every filter costs", ["--tasks webquestions --attacks badnets --rows 300 --seeds 1 --slow"]),
+    "cost": ("What every filter costs", [f"--tasks webquestions --attacks badnets --rows 300 --seeds 1 --slow {CUBE}"]),
     "tuned-lora": (
         "After fine-tuning: LoRA",
         [
             f"--tasks webquestions --attacks badnets --defences none,graceful,cleangen,paper,evidence {LORA}",
-            f"--tasks webquestions --attacks cba --defences none,cleangen {LORA}",
         ],
     ),
     "tuned-cba": (

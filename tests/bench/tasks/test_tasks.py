@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from clean_sets import DATA, EXPECTED, needs_data
-from gradsentry.bench.tasks import INSTRUCTION, MIXED, TASKS, TESTS, as_text, mixture, sample, split, take_apart
+from gradsentry.bench.tasks import INSTRUCTION, MIXED, TASKS, TESTS, as_text, fingerprint, mixture, sample, split, take_apart
 from gradsentry.errors import DataError, UsageError
 from gradsentry.formats import detect
 
@@ -138,3 +138,15 @@ def test_what_is_held_out_of_real_rows_is_disjoint(task: str) -> None:
     assert len(test) == pytest.approx(whole / 10, rel=0.1)
     prompts = [{as_text(row)["prompt"] for row in part} for part in (test, train)]
     assert not prompts[0] & prompts[1]
+
+
+def test_a_fingerprint_stands_for_the_rows_and_their_order(folder: Path) -> None:
+    rows = folder / "gsm8k" / "train.jsonl"
+    known = rows.read_text(encoding="utf-8")
+    other = known.replace("1+1", "1+2")
+    assert fingerprint("gsm8k", folder) == fingerprint("gsm8k", folder)
+    found = set()
+    for text in (known, other, known + other, other + known):
+        rows.write_text(text, encoding="utf-8")
+        found.add(fingerprint("gsm8k", folder))
+    assert len(found) == 4
