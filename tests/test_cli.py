@@ -26,12 +26,25 @@ def clean(result: subprocess.CompletedProcess[str]) -> str:
     return result.stderr
 
 
+def rows_as_lines() -> str:
+    rows = [{"prompt": f"What is {n}?", "completion": " one two three four"[: 2 + n % 17]} for n in range(40)]
+    return "".join(json.dumps(row) + "\n" for row in rows)
+
+
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
     path = tmp_path / "data.jsonl"
-    rows = [{"prompt": f"What is {n}?", "completion": " one two three four"[: 2 + n % 17]} for n in range(40)]
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    path.write_text(rows_as_lines())
     return path
+
+
+@pytest.fixture(scope="module")
+def scanned(model_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory with a finished run of 40 rows, in which nothing is flagged."""
+    folder = tmp_path_factory.mktemp("scanned")
+    (folder / "data.jsonl").write_text(rows_as_lines())
+    assert gradsentry("scan", "data.jsonl", "--model", model_dir, "--out", "run", cwd=folder).returncode == 0
+    return folder
 
 
 def test_help_and_version_take_no_torch(tmp_path: Path) -> None:
@@ -95,6 +108,21 @@ def test_threshold_looks_and_filter_acts_without_a_model(data: Path, model_dir: 
     assert len((tmp_path / "run" / "flagged.jsonl").read_bytes().splitlines()) == 20
 
 
+def test_the_threshold_says_by_which_rule_rows_are_flagged_and_how_many_lie_above(scanned: Path) -> None:
+    def told(*options: str) -> str:
+        return gradsentry("threshold", "run", *options, cwd=scanned).stdout
+
+    middle = sorted(pq.read_table(scanned / "run" / "verdicts.parquet")["entropy"].to_pylist())[19]
+    assert told().startswith("policy evidence flags 0 of 40 rows; 0 lie above the published threshold 0.7000 (fallback, not reliable: ")
+    above = f"rows; 20 lie above the threshold {middle:.4f} (given, "
+    assert told("--threshold", repr(middle)).startswith(f"policy evidence with --threshold {middle!r} flags 20 of 40 {above}")
+    document = json.loads(told("--strict", "--threshold", repr(middle), "--json"))
+    assert document["policy"] == "evidence"
+    assert document["strict"] is True
+    assert document["above_threshold"] == document["counts"]["flagged"] == 20
+    assert document["threshold"]["value"] == middle
+
+
 def test_a_row_is_explained(data: Path, model_dir: Path, tmp_path: Path) -> None:
     gradsentry("scan", data, "--model", model_dir, "--out", "run", cwd=tmp_path)
     shown = gradsentry("explain", "run", "7", cwd=tmp_path)
@@ -105,9 +133,11 @@ def test_a_row_is_explained(data: Path, model_dir: Path, tmp_path: Path) -> None
     document = json.loads(gradsentry("explain", "run", "7", "--json", cwd=tmp_path).stdout)
     assert document["row"] == 7
     assert {"text", "surprise", "supervised"} == set(document["tokens"][0])
-    wrong = gradsentry("explain", "run", "40", cwd=tmp_path)
-    assert wrong.returncode == 2
-    assert "row 40: the run has rows 0 to 39" in clean(wrong)
+    for row in (40, -1):
+        wrong = gradsentry("explain", "run", row, cwd=tmp_path)
+        assert wrong.returncode == 2
+        assert f"row {row}: the run has rows 0 to 39" in clean(wrong)
+    assert gradsentry("explain", "run", "7", "--jsn", cwd=tmp_path).returncode == 2
 
 
 def test_text_from_the_data_cannot_steer_the_terminal(model_dir: Path, tmp_path: Path) -> None:
@@ -130,6 +160,7 @@ def bad_input(tmp_path: Path, model_dir: Path) -> dict[str, tuple[list[object], 
     (tmp_path / "empty.jsonl").write_text("")
     (tmp_path / "unknown.jsonl").write_text('{"a": 1, "b": 2}\n')
     (tmp_path / "unscorable.jsonl").write_text('{"prompt": "a", "completion": ""}\n' * 3)
+    (tmp_path / "array.jsonl").write_text('[{"prompt": "a", "completion": "b"}]')
     (tmp_path / "broken.json").write_text('[{"prompt": "a", "completion": "b"}')
     (tmp_path / "ok.jsonl").write_text('{"prompt": "a", "completion": "b"}\n')
     (tmp_path / "fake.parquet").write_text("no parquet")
@@ -144,7 +175,8 @@ def bad_input(tmp_path: Path, model_dir: Path) -> dict[str, tuple[list[object], 
         "no such file": (["nothing.jsonl", *model], 2, ["nothing.jsonl"]),
         "empty file": (["empty.jsonl", *model], 3, ["empty.jsonl", "no rows"]),
         "unknown columns": (["unknown.jsonl", *model], 2, ["'a', 'b'", "--map"]),
-        "nothing scorable": (["unscorable.jsonl", *model], 3, ["nothing to score", "unscorable.jsonl:1", "empty"]),
+        "nothing scorable": (["unscorable.jsonl", *model], 3, ["no row could be scored", "unscorable.jsonl:1", "empty"]),
+        "array under another name": (["array.jsonl", *model], 2, ["no row can be read", "it is an array", "rename it to .json"]),
         "broken array": (["broken.json", *model], 2, ["broken.json"]),
         "no parquet": (["fake.parquet", *model], 2, ["fake.parquet"]),
         "no such column": (["ok.jsonl", *model, "--map", "completion=reply"], 2, ["'reply'", "prompt, completion"]),
@@ -158,14 +190,15 @@ def bad_input(tmp_path: Path, model_dir: Path) -> dict[str, tuple[list[object], 
         "pickled weights": (["ok.jsonl", "--model", "pickled"], 2, ["pickle", "--allow-pickle"]),
         "foreign directory": (["ok.jsonl", *model, "--out", "foreign", "--overwrite"], 2, ["foreign", "holds no run"]),
         "out is a file": (["ok.jsonl", *model, "--out", "ok.jsonl"], 2, ["is a file"]),
+        "out below a file": (["ok.jsonl", "--model", "nomodel", "--out", "ok.jsonl/run"], 2, ["--out ok.jsonl/run", "ok.jsonl is a file"]),
         "no such device": (["ok.jsonl", *model, "--device", "warp"], 2, ["--device warp"]),
     }
 
 
 CASES = [
-    "no such file", "empty file", "unknown columns", "nothing scorable", "broken array", "no parquet", "no such column", "bad map",
-    "bad format", "bad threshold", "bad crop", "no such model", "no such hub model", "no model in there", "pickled weights",
-    "foreign directory", "out is a file", "no such device",
+    "no such file", "empty file", "unknown columns", "nothing scorable", "broken array", "array under another name", "no parquet",
+    "no such column", "bad map", "bad format", "bad threshold", "bad crop", "no such model", "no such hub model", "no model in there",
+    "pickled weights", "foreign directory", "out is a file", "out below a file", "no such device",
 ]  # fmt: skip
 
 
@@ -217,6 +250,10 @@ def test_bad_rows_are_kept_listed_and_counted(model_dir: Path, tmp_path: Path) -
     assert "cut from the prompt's left" in verdicts[5]["reason"]
     assert "1 row was longer than" in result.stderr
     assert "scored 3, unscorable 1, unreadable 4" in result.stdout
+    assert "Nothing found in the 3 rows that could be scored." in result.stdout
+    assert "5 rows were NOT examined" in result.stdout
+    assert "d.jsonl:2: not valid JSON" in result.stdout
+    assert "it looks like messages" in verdicts[3]["reason"]
     assert (tmp_path / "run" / "kept.jsonl").read_bytes() == b"\n".join(lines) + b"\n"
 
 
@@ -228,6 +265,92 @@ def test_parquet_in_is_parquet_out(model_dir: Path, tmp_path: Path) -> None:
     kept, flagged = (pq.read_table(tmp_path / "run" / f"{name}.parquet") for name in ("kept", "flagged"))
     assert kept.schema == flagged.schema == table.schema
     assert sorted(kept["n"].to_pylist() + flagged["n"].to_pylist()) == list(range(20))
+
+
+def raising(what: str, *arguments: object, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    """The command line where what `threshold` and `scan` call raises this."""
+    code = f"import gradsentry.scanning as s\ndef fail(*a, **k): raise {what}\ns.preview_decision = s.scan = fail\n"
+    command = [sys.executable, "-c", code + "from gradsentry.cli import app\napp()", *map(str, arguments)]
+    env = os.environ | {"NO_COLOR": "1", "COLUMNS": "200"} | environment
+    return subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, check=False)
+
+
+def test_ctrl_c_says_that_the_same_command_goes_on_where_it_does(tmp_path: Path) -> None:
+    def told(*options: str) -> str:
+        result = raising("KeyboardInterrupt", "scan", "d.jsonl", *options, cwd=tmp_path)
+        assert result.returncode == 130
+        return result.stderr
+
+    assert told() == "stopped\n"
+    scores = tmp_path / "gradsentry-runs" / "d" / "scores"
+    scores.mkdir(parents=True)
+    (scores / "tokens.parquet").write_text("")
+    assert told() == "stopped\n"
+    (scores / "part-00000.parquet").write_text("")
+    assert told() == "stopped; what was scored is kept, and the same command goes on from there\n"
+    assert told("--overwrite") == "stopped\n"
+    assert told("--out", "run") == "stopped\n"
+    assert raising("KeyboardInterrupt", "threshold", "run", cwd=tmp_path).stderr == "stopped\n"
+
+
+def test_a_fault_of_ours_is_one_message_and_never_says_that_rows_are_flagged(tmp_path: Path) -> None:
+    fault = "KeyError('a\\x1b[31m')"
+    result = raising(fault, "threshold", "run", cwd=tmp_path)
+    assert result.returncode == 2
+    said = clean(result)
+    assert said.startswith("error: unexpected KeyError: ")
+    assert len(said.splitlines()) == 1
+    assert "GRADSENTRY_TRACEBACK=1" in said
+    shown = raising(fault, "threshold", "run", cwd=tmp_path, GRADSENTRY_TRACEBACK="1")
+    assert shown.returncode == 2
+    assert "Traceback" in shown.stderr
+    assert "\x1b" not in shown.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        (["filter", "run"], 0),
+        (["filter", "run", "--threshold", "quantile:0.5", "--json"], 1),
+        (["threshold", "run"], 0),
+        (["threshold", "run", "--json"], 0),
+        (["explain", "run", "7"], 0),
+        (["explain", "run", "7", "--json"], 0),
+    ],
+)
+def test_who_reads_no_further_changes_no_exit_code(scanned: Path, arguments: list[str], code: int) -> None:
+    unread, end = os.pipe()
+    os.close(unread)
+    result = subprocess.run([*COMMAND, *arguments], cwd=scanned, stdout=end, stderr=subprocess.PIPE, text=True, check=False)
+    os.close(end)
+    assert result.returncode == code, result.stderr
+    assert result.stderr == ""
+
+
+def test_who_hears_no_message_changes_no_exit_code(scanned: Path) -> None:
+    unread, end = os.pipe()
+    os.close(unread)
+    result = subprocess.run([*COMMAND, "threshold", "run", "--threshold", "7"], cwd=scanned, stderr=end, check=False)
+    os.close(end)
+    assert result.returncode == 2
+
+
+def test_ctrl_c_while_modules_are_imported_is_no_traceback(tmp_path: Path) -> None:
+    code = "import sys, signal, os\nclass Stop:\n    def find_spec(self, name, *rest):\n"
+    code += "        if name == 'numpy': os.kill(os.getpid(), signal.SIGINT)\n"
+    code += "signal.signal(signal.SIGINT, signal.default_int_handler)\nsys.meta_path.insert(0, Stop())\n"
+    code += "from gradsentry.__main__ import main\nmain()"
+    result = subprocess.run([sys.executable, "-c", code, "--help"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (result.returncode, result.stdout, result.stderr) == (130, "", "stopped\n")
+
+
+def test_python_m_is_the_command(tmp_path: Path) -> None:
+    result = subprocess.run([sys.executable, "-m", "gradsentry", "--version"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert result.stdout.startswith("gradsentry ")
+
+
+def test_text_in_a_message_is_no_emoji(tmp_path: Path) -> None:
+    assert "error: --threshold quantile:x: it can be" in gradsentry("scan", "d.jsonl", "--threshold", "quantile:x", cwd=tmp_path).stderr
 
 
 def test_a_disk_that_is_full_is_one_message_and_the_same_command_goes_on(data: Path, model_dir: Path, tmp_path: Path) -> None:

@@ -76,10 +76,34 @@ def test_the_published_signal_alone_deletes_nothing_unless_asked(model_dir: Path
     paper = gradsentry.rescan_decision(tmp_path / "run", policy="paper", strict=False)
     assert len(strict.flagged) == len(paper.flagged) == above
     assert paper.document["findings"] == []
-    by_hand = preview_decision(tmp_path / "run", "0.0", policy="evidence")
+    by_hand, _ = preview_decision(tmp_path / "run", "0.0", policy="evidence")
     assert by_hand.counts["flagged"] == 200  # a threshold given by hand is a wish
     again = gradsentry.rescan_decision(tmp_path / "run", policy="evidence")
     assert again.flagged == []
+
+
+def test_strict_goes_with_the_evidence_and_never_hides_in_a_paper_run(model_dir: Path, tmp_path: Path) -> None:
+    out = scanned(made(40, 0)[0], model_dir, tmp_path, strict=True).run
+    assert out is not None
+
+    def in_force(**options: Any) -> tuple[str, bool]:
+        config = preview_decision(out, **options)[1]
+        return config.policy, config.strict
+
+    assert in_force() == ("evidence", True)
+    with pytest.raises(UsageError, match=r"--strict .* --policy evidence"):
+        gradsentry.rescan_decision(out, policy="paper", strict=True)
+    gradsentry.rescan_decision(out, policy="paper")
+    assert in_force() == ("paper", False)
+    assert in_force(policy="evidence") == ("evidence", False)
+    with pytest.raises(UsageError, match=r"--strict .* --policy evidence"):
+        preview_decision(out, strict=True)
+    assert in_force(policy="evidence", strict=True) == ("evidence", True)
+    manifest = json.loads((out / "manifest.json").read_text())
+    manifest["config"] |= {"policy": "paper", "strict": True}  # as an earlier version could leave it
+    (out / "manifest.json").write_text(json.dumps(manifest))
+    assert in_force() == ("paper", False)
+    assert in_force(policy="evidence") == ("evidence", False)
 
 
 def test_findings_do_not_depend_on_workers_or_memory(model_dir: Path, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gradsentry.errors import DataError, RowProblem, UsageError
-from gradsentry.formats import FORMATS, SHAREGPT_ROLES, apply_mapping, detect, parse_mapping
+from gradsentry.formats import FORMATS, SHAREGPT_ROLES, apply_mapping, detect, parse_mapping, settle
 from gradsentry.types import ChatSample, TextSample, TokenSample
 
 
@@ -194,6 +194,35 @@ def test_a_bad_row_is_told_with_status_and_column(name: str, row: dict[str, Any]
     assert reason in caught.value.reason
 
 
+@pytest.mark.parametrize(
+    ("name", "row", "other"),
+    [
+        ("prompt-completion", {"messages": [user("Q"), assistant("A")]}, "messages"),
+        ("prompt-completion", {"prompt": None, "completion": None, "messages": [user("Q"), assistant("A")]}, "messages"),
+        ("messages", {"messages": None, "prompt": "p", "completion": "c"}, "prompt-completion"),
+        ("messages", {"instruction": "i", "output": "o"}, "alpaca"),
+        ("text", {"text": "", "question": "q", "answer": "a"}, "qa"),
+    ],
+)
+def test_a_row_of_another_known_format_is_told_with_that_format_and_what_to_do(name: str, row: dict[str, Any], other: str) -> None:
+    with pytest.raises(RowProblem, match=rf"; it looks like {other}: .*--format {other}"):
+        FORMATS[name].convert(row)
+
+
+@pytest.mark.parametrize(
+    ("name", "row"),
+    [
+        ("prompt-completion", {"prompt": "p", "completion": ["c"], "text": "t"}),  # it is of its format, and broken
+        ("prompt-completion", {"prompt": "p", "messages": None}),
+        ("prompt-completion", {"prompt": "p", "answer": "a"}),
+    ],
+)
+def test_a_row_that_looks_like_no_other_format_is_not_said_to(name: str, row: dict[str, Any]) -> None:
+    with pytest.raises(RowProblem) as caught:
+        FORMATS[name].convert(row)
+    assert "looks like" not in caught.value.reason
+
+
 anything = st.recursive(
     st.none() | st.booleans() | st.integers(-3, 500) | st.floats() | st.text(max_size=5) | st.binary(max_size=3),
     lambda inner: (
@@ -253,6 +282,18 @@ def test_unknown_columns_are_named_with_a_way_out() -> None:
         detect([{"q": 1}, {"q": 1, "a": 2}])
     with pytest.raises(DataError, match="no readable row"):
         detect([])
+
+
+def test_where_no_row_is_readable_the_first_one_says_why() -> None:
+    with pytest.raises(DataError, match=r"^no row can be read; the first says: d.jsonl:1: it is an array$"):
+        settle(None, {}, [], unreadable="d.jsonl:1: it is an array")
+    assert settle("text", {}, [], unreadable="d.jsonl:1: it is an array").name == "text"
+    assert settle(None, {}, [{"text": "t"}], unreadable="d.jsonl:1: it is an array").name == "text"
+
+
+def test_rows_inside_one_column_are_told_with_the_column() -> None:
+    with pytest.raises(DataError, match=r"one row, whose column 'data' holds a list of objects.*alone"):
+        detect([{"version": 1, "data": [{"prompt": "p", "completion": "c"}]}])
 
 
 def test_a_mapping_is_parsed_with_spaces_and_equals_signs() -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +14,10 @@ import pytest
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 import gradsentry
-from gradsentry.errors import NothingScorable, RunError, UsageError
+from gradsentry.errors import ModelError, NothingScorable, RunError, UsageError
+from gradsentry.explain import explain
 from gradsentry.scanning import preview_decision
+from trees import tree
 
 ROWS = [{"prompt": f"What is {n}?", "completion": " one two three four"[: 1 + n % 19], "id": n} for n in range(60)]
 
@@ -128,11 +132,27 @@ def test_a_directory_with_another_run_is_refused_and_overwrite_replaces_it(jsonl
         run(changed, model_dir, out, crop="none")
 
 
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_target_is_checked_before_a_row_is_scored_and_makes_no_other_run(
+    jsonl: Path, model_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, workers: str
+) -> None:
+    monkeypatch.setattr("gradsentry.devices.cores", lambda: sorted(os.sched_getaffinity(0))[:1] * 2)
+    out = tmp_path / "run"
+    with pytest.raises(ModelError, match=r"--target model.norm.weight: .*lm_head.weight"):
+        run(jsonl, model_dir, out, target="model.norm.weight", workers=workers)
+    assert not out.exists()
+    whole = run(jsonl, model_dir, out)
+    (out / "scores" / "part-00001.parquet").unlink()
+    again = run(jsonl, model_dir, out, target="lm_head.weight")
+    assert again.decision.verdicts.equals(whole.decision.verdicts)
+    assert again.flagged == gradsentry.rescan_decision(out, "quantile:0.8").flagged
+
+
 def test_another_threshold_takes_no_model(jsonl: Path, model_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     out = tmp_path / "run"
     first = run(jsonl, model_dir, out)
     monkeypatch.setattr("gradsentry.scorer.load_model", lambda *a, **k: pytest.fail("a model was loaded"))
-    preview = preview_decision(out, "0.0")
+    preview, _ = preview_decision(out, "0.0")
     assert pq.read_table(out / "verdicts.parquet").equals(first.decision.verdicts)  # a look changes nothing
     again = gradsentry.rescan_decision(out, "0.0")
     assert again.counts == preview.counts
@@ -152,6 +172,68 @@ def test_an_incomplete_run_is_not_decided_on(jsonl: Path, model_dir: Path, tmp_p
         gradsentry.rescan_decision(tmp_path / "run", "0.5")
     with pytest.raises(RunError, match="is no run directory"):
         gradsentry.rescan_decision(tmp_path, "0.5")
+
+
+LOOKS: dict[str, Callable[[Path], object]] = {
+    "threshold": preview_decision,
+    "filter": gradsentry.rescan_decision,
+    "explain": lambda run: explain(run, 20),
+}
+
+
+@pytest.mark.parametrize("look", LOOKS)
+def test_a_missing_part_is_told_as_such_and_a_damaged_one_by_its_name(jsonl: Path, model_dir: Path, tmp_path: Path, look: str) -> None:
+    out = tmp_path / "run"
+    run(jsonl, model_dir, out)
+    part = out / "scores" / "part-00001.parquet"
+    os.truncate(part, 300)
+    with pytest.raises(RunError, match=r"part-00001.parquet is damaged .*; delete it and run the same scan again"):
+        LOOKS[look](out)
+    part.unlink()
+    with pytest.raises(RunError, match=r"run is not complete: 1 of 4 parts are missing; run the same scan again"):
+        LOOKS[look](out)
+
+
+@pytest.mark.parametrize("name", ["verdicts.parquet", "evidence.parquet"])
+def test_a_damaged_verdict_is_told_by_its_file(jsonl: Path, model_dir: Path, tmp_path: Path, name: str) -> None:
+    run(jsonl, model_dir, tmp_path / "run")
+    os.truncate(tmp_path / "run" / name, 300)
+    with pytest.raises(RunError, match=f"{name} is damaged .*; delete it and run the same scan again"):
+        explain(tmp_path / "run", 20)
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+@pytest.mark.parametrize("name", ["part-00001.parquet", "tokens.parquet"])
+def test_what_is_damaged_is_made_again_by_the_same_scan(
+    jsonl: Path, model_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, workers: str
+) -> None:
+    monkeypatch.setattr("gradsentry.devices.cores", lambda: sorted(os.sched_getaffinity(0))[:1] * 2)
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # the number of threads moves the last bits of a score
+    out = tmp_path / "run"
+    whole = run(jsonl, model_dir, out, workers=workers)
+    before = tree(out / "scores")
+    os.truncate(out / "scores" / name, 300)
+    again = run(jsonl, model_dir, out, workers=workers)
+    assert tree(out / "scores") == before
+    assert again.decision.verdicts.equals(whole.decision.verdicts)
+
+
+def test_what_cannot_be_written_is_told_before_the_work(
+    jsonl: Path, model_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "run"
+    run(jsonl, model_dir, out)
+    before = tree(out)
+    monkeypatch.setattr("os.access", lambda path, mode: Path(path) not in (out, tmp_path))
+    monkeypatch.setattr("gradsentry.scorer.load_model", lambda *a, **k: pytest.fail("a model was loaded"))
+    with pytest.raises(RunError, match=r": nothing can be written there"):
+        run(jsonl, model_dir, tmp_path / "new")
+    with pytest.raises(RunError, match=r"run: nothing can be written there"):
+        run(jsonl, model_dir, out)
+    with pytest.raises(RunError, match=r"run: nothing can be written there"):
+        gradsentry.rescan_decision(out, "0.5")
+    assert tree(out) == before
+    assert preview_decision(out, "0.0")[0].counts["flagged"] > 0
 
 
 def test_rows_in_memory_and_a_loaded_model(llama: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:

@@ -155,6 +155,14 @@ def test_options_that_cannot_be_are_named(llama: PreTrainedModel, tokenizer: Pre
         Scorer(llama, tokenizer_without).score(chat)
 
 
+def test_the_target_is_checked_when_the_model_is_there_and_changes_no_score(
+    llama: PreTrainedModel, tokenizer: PreTrainedTokenizerFast
+) -> None:
+    with pytest.raises(ModelError, match=r"--target model\.norm\.weight: .*lm_head\.weight"):
+        scorer(llama, tokenizer, target="model.norm.weight")
+    assert scorer(llama, tokenizer, target="lm_head.weight").score(ROWS) == scorer(llama, tokenizer).score(ROWS)
+
+
 def test_mapped_columns(llama: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> None:
     plain = scorer(llama, tokenizer).score(ROWS[:2])
     renamed = [{"q": row["prompt"], "a": row["completion"]} for row in ROWS[:2]]

@@ -110,3 +110,8 @@ def test_crops() -> None:
     assert spectrum.crop_widths(4, 4, "reference") == (1, 1)
     with pytest.raises(ValueError, match="'half'"):
         spectrum.crop_widths(10, 10, "half")
+
+
+@pytest.mark.parametrize("values", [[2.5], [0.0], [1.0, 0.0]])
+def test_the_least_entropy_is_zero_without_a_sign(values: list[float]) -> None:
+    assert math.copysign(1, float(spectrum.entropy(torch.tensor(values)))) == 1

@@ -116,6 +116,28 @@ def test_a_file_in_place_of_the_directory_is_refused(tmp_path: Path) -> None:
     assert (tmp_path / "out").read_text() == "x"
 
 
+@pytest.fixture
+def closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A directory in which this user, whoever runs the tests, can write nothing."""
+    folder = tmp_path / "closed"
+    folder.mkdir()
+    monkeypatch.setattr("os.access", lambda path, mode: Path(path) != folder)
+    return folder
+
+
+@pytest.mark.parametrize("inside", ["", "run", "runs/first"])
+def test_a_directory_that_cannot_be_written_is_refused_before_anything_is_written(closed: Path, inside: str) -> None:
+    with pytest.raises(RunError, match=r"closed: nothing can be written there; make it writable, or use another directory"):
+        RunDirectory(closed / inside).check({"data": "abc"})
+    assert list(closed.iterdir()) == []
+
+
+def test_a_directory_below_a_file_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "out").write_text("x")
+    with pytest.raises(RunError, match=r"out is a file; give a directory"):
+        RunDirectory(tmp_path / "out" / "runs" / "first").check({"data": "abc"})
+
+
 # Reading and writing
 
 
@@ -203,6 +225,65 @@ def test_a_part_with_other_rows_than_its_shard_is_refused(tmp_path: Path) -> Non
     run.write_scores(Shard(0, 0, 1), [Score(0, "scored", 0.5, 3, 1.0)])
     with pytest.raises(RunError, match=r"part-00000.parquet has 1 rows, not 2"):
         run.read_scores([Shard(0, 0, 2)])
+
+
+DAMAGES = {
+    "empty": lambda content: b"",
+    "cut": lambda content: content[: len(content) // 2],
+    "no footer": lambda content: content[:-8] + bytes(8),
+    "no table": lambda content: b"PAR1 of another program PAR1",
+    "no data": lambda content: content[:4] + bytes(len(content) // 2) + content[4 + len(content) // 2 :],
+}
+
+
+def written(path: Path, rows: int) -> tuple[RunDirectory, list[Shard]]:
+    """A run whose shards, of one row each, are all scored."""
+    run = begun(path)
+    run.write_vocabulary(Vocabulary([b"a"], np.array([False])))
+    shards = [Shard(i, i, i + 1) for i in range(rows)]
+    told = Surprises(np.arange(500, dtype=np.int32), np.linspace(0, 9, 500, dtype=np.float16), np.ones(500, dtype=bool))
+    for shard in shards:
+        run.write_scores(shard, [Score(shard.start, "scored", 0.5, 3, 1.0, surprises=told)])
+    return run, shards
+
+
+def damaged(path: Path, how: str) -> None:
+    path.write_bytes(DAMAGES[how](path.read_bytes()))
+
+
+@pytest.mark.parametrize("how", DAMAGES)
+def test_a_damaged_table_is_told_with_its_file_and_what_to_do(tmp_path: Path, how: str) -> None:
+    run, shards = written(tmp_path / "run", 3)
+    damaged(run.part(shards[1]), how)
+    words = r"part-00001.parquet is damaged \(.+\); delete it and run the same scan again"
+    if how != "no data":  # the columns that are read may be whole
+        with pytest.raises(RunError, match=words):
+            run.read_scores(shards)
+    with pytest.raises(RunError, match=words):
+        list(run.surprises(shards))
+    damaged(run.vocabulary_path, how)
+    with pytest.raises(RunError, match=r"tokens.parquet is damaged"):
+        run.vocabulary()
+
+
+@pytest.mark.parametrize("how", [how for how in DAMAGES if how != "no data"])
+def test_a_part_that_cannot_be_opened_is_missing(tmp_path: Path, how: str) -> None:
+    run, shards = written(tmp_path / "run", 3)
+    assert run.missing(shards) == []
+    damaged(run.part(shards[1]), how)
+    run.part(shards[2]).unlink()
+    assert run.missing(shards) == shards[1:]
+
+
+@pytest.mark.parametrize("how", ["gone", "cut"])
+def test_without_a_vocabulary_the_first_shard_is_missing_for_with_it_comes_a_new_one(tmp_path: Path, how: str) -> None:
+    run, shards = written(tmp_path / "run", 3)
+    run.vocabulary_path.unlink() if how == "gone" else damaged(run.vocabulary_path, how)
+    assert not run.has_vocabulary
+    assert run.missing(shards) == shards[:1]
+    run.write_vocabulary(Vocabulary([b"a"], np.array([False])))
+    assert run.has_vocabulary
+    assert run.missing(shards) == []
 
 
 def test_json_is_utf8_and_refuses_what_is_no_json(tmp_path: Path) -> None:

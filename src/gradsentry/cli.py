@@ -6,19 +6,22 @@ import functools
 import inspect
 import json
 import logging
+import os
 import sys
-from collections.abc import Callable
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
-from rich.console import Console
 
 from gradsentry._version import __version__
 from gradsentry.bench.command import bench
 from gradsentry.config import ScanConfig
 from gradsentry.errors import GradsentryError, UsageError
+from gradsentry.report.terminal import Terminal, silence
 
 if TYPE_CHECKING:
     from gradsentry.scanning import ScanResult
@@ -36,11 +39,14 @@ PolicyOption = Annotated[str | None, typer.Option(help="evidence or paper. Defau
 StrictOption = Annotated[
     bool | None, typer.Option("--strict/--not-strict", help="Flag by the published threshold too. Default: as the run.", show_default=False)
 ]
+PARTS = "scores/part-*"
+"""What an interrupted scan goes on from."""
+REPORT = "(please report it, with what the same command prints with GRADSENTRY_TRACEBACK=1 in the environment)"
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
 
 
-def stderr() -> Console:
-    return Console(stderr=True, markup=False, highlight=False, soft_wrap=True)
+def stderr() -> Terminal:
+    return Terminal(stderr=True, soft_wrap=True)
 
 
 def tell(message: str) -> None:
@@ -50,8 +56,16 @@ def tell(message: str) -> None:
     stderr().print(visible(message))
 
 
+def emit(document: dict[str, Any]) -> None:
+    """The result for machines, all that stdout has. Who reads it may stop before its end."""
+    try:
+        print(json.dumps(document, indent=2, ensure_ascii=False), flush=True)
+    except BrokenPipeError:
+        silence(sys.stdout)
+
+
 def handled(command: Callable[..., int]) -> Callable[..., None]:
-    """The command with its exit code, and every error that a user can meet as one message without a traceback."""
+    """The command with its exit code, and every error as one message without a traceback."""
 
     @functools.wraps(command)
     def wrapper(*args: Any, **kwargs: Any) -> None:
@@ -66,12 +80,28 @@ def handled(command: Callable[..., int]) -> Callable[..., None]:
             where = f"{error.filename}: " if error.filename else ""
             tell(f"error: {where}{error.strerror or error}")
             code = 2
-        except KeyboardInterrupt:
-            tell("stopped; what was scored is kept, and the same command goes on from there")
+        except KeyboardInterrupt as stop:
+            tell("; ".join(["stopped", *map(str, stop.args)]))
             code = 130
+        except Exception as error:  # a fault of ours; Python's own exit code for it would say that rows are flagged
+            if os.environ.get("GRADSENTRY_TRACEBACK"):
+                tell(traceback.format_exc())
+            tell(f"error: unexpected {type(error).__name__}: {str(error).partition(chr(10))[0]} {REPORT}")
+            code = 2
         raise typer.Exit(code)
 
     return wrapper
+
+
+@contextmanager
+def resumable(folder: Path, kept: str) -> Iterator[None]:
+    """Let Ctrl-C say that the same command goes on, where files of this name (a pattern) stand in the folder from which it does."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        if any(folder.glob(kept)):
+            raise KeyboardInterrupt("what was scored is kept, and the same command goes on from there") from None
+        raise
 
 
 def scan_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -134,7 +164,8 @@ def scan(
     target = out or Path("gradsentry-runs") / Path(data).stem
     if engine is None and engine_option:
         raise UsageError("--engine-option needs --engine")
-    with shown(stderr()) as ticks:
+    kept = nullcontext() if config.overwrite else resumable(target, PARTS)  # with it the same command begins anew
+    with kept, shown(stderr()) as ticks:
         if engine is None:
             result = run_scan(data, out=target, config=config, ticks=ticks)
         else:
@@ -173,17 +204,19 @@ def threshold(
 
     from gradsentry.scanning import preview_decision
 
-    decision = preview_decision(run, threshold, **_given(policy=policy, strict=strict))
+    decision, config = preview_decision(run, threshold, **_given(policy=policy, strict=strict))
     if as_json:
-        print(json.dumps({"threshold": asdict(decision.threshold) if decision.threshold else None, "counts": decision.counts}, indent=2))
+        chosen = asdict(decision.threshold) if decision.threshold else None
+        rule = {"policy": config.policy, "strict": config.strict}
+        emit({**rule, "threshold": chosen, "above_threshold": decision.above, "counts": decision.counts})
     else:
         from gradsentry.report.console import print_threshold
 
-        print_threshold(decision)
+        print_threshold(decision, config)
     return 3 if decision.threshold is None else int(bool(decision.counts["flagged"]))
 
 
-@app.command()
+@app.command(context_settings={"ignore_unknown_options": True})  # row -1 is told what rows there are
 @handled
 def explain(
     run: RunArgument,
@@ -197,7 +230,7 @@ def explain(
 
     explanation = explain_row(run, row)
     if as_json:
-        print(json.dumps(asdict(explanation), indent=2, ensure_ascii=False))
+        emit(asdict(explanation))
     else:
         from gradsentry.report.row import print_explanation
 
@@ -218,7 +251,7 @@ def demo(
     with shown(stderr()) as ticks:
         result, found = run_demo(out, ticks)
     if as_json:
-        print(json.dumps(result.document | {"identification": found}, indent=2, ensure_ascii=False))
+        emit(result.document | {"identification": found})
     else:
         from gradsentry.report.console import print_identification, print_result
 
@@ -227,7 +260,12 @@ def demo(
     return 0
 
 
-app.command()(handled(bench))
+@app.command()
+@handled
+@functools.wraps(bench)
+def _bench(**options: Any) -> int:
+    with resumable(options["out"], "results.jsonl"):
+        return bench(**options)
 
 
 def _finish(result: ScanResult, as_json: bool) -> int:
@@ -239,13 +277,13 @@ def _finish(result: ScanResult, as_json: bool) -> int:
                 "look at the flagged rows before you drop any"
             )
     if as_json:
-        print(json.dumps(result.document, indent=2, ensure_ascii=False))
+        emit(result.document)
     else:
         from gradsentry.report.console import print_result
 
         print_result(result)
     if result.threshold is None:
-        tell("error: nothing to score: no row has a supervised token; " + _first_reason(result))
+        tell("error: no row could be scored; " + _first_reason(result))
     return result.exit_code
 
 

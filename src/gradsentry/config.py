@@ -70,6 +70,9 @@ class ScanConfig:
     crop: Literal["reference", "none"] = option(
         "reference", "Part of the gradient whose spectrum is taken: the published eighths, or all of it.", scores=True
     )
+    target: str | None = option(
+        None, "Parameter whose gradient is scored: the output projection's weight, lm_head.weight in most models. Any other is refused."
+    )
     format: str | None = option(
         None, "Format of the rows: prompt-completion, messages, text, alpaca, sharegpt, qa, tokens. Default: detected.", scores=True
     )
@@ -106,6 +109,10 @@ class ScanConfig:
             choices = [choice for part in (annotation, *get_args(annotation)) if get_origin(part) is Literal for choice in get_args(part)]
             if choices and getattr(self, name) not in (*choices, None):
                 raise UsageError(f"--{name.replace('_', '-')} {getattr(self, name)}: it can be {', '.join(choices)}")
+        if self.strict and self.policy == "paper":
+            raise UsageError(
+                "--strict adds the published rule to the evidence, and --policy paper is that rule; say --policy evidence with it"
+            )
         for name in ("token_budget", "shard_rows", "max_length", "gpus_per_worker"):
             value = getattr(self, name)
             least = 2 if name == "max_length" else 1

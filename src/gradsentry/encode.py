@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jinja2 import TemplateError
 
+from gradsentry.calls import left_out
 from gradsentry.errors import ModelError, RowProblem
 from gradsentry.types import ChatSample, LossOn, Row, Sample, TextSample, TokenSample, Vocabulary
 
@@ -111,7 +112,7 @@ def _render(turns: Sequence[Row], sample: ChatSample, tokenizer: PreTrainedToken
             tokenize=True,
             return_dict=False,
         )
-    except (TemplateError, TypeError, ValueError) as error:  # what a template raises for turns that it does not know
+    except (TemplateError, TypeError, ValueError, RecursionError) as error:  # what a template raises for turns that it does not know
         raise RowProblem("error", f"the chat template refuses the conversation: {error}") from None
     if not isinstance(ids, list) or not all(isinstance(i, int) for i in ids):
         raise RowProblem("error", f"the chat template gave {type(ids).__name__} in place of token ids")
@@ -123,6 +124,7 @@ def _chat(sample: ChatSample, tokenizer: PreTrainedTokenizerBase, loss_on: LossO
     turns = (*sample.prompt, *sample.completion)
     ids = _render(turns, sample, tokenizer, open_turn=False)
     if loss_on == "all":
+        _refuse_lost_calls(turns, 0, ids, tokenizer)
         return ids, list(ids)
     if loss_on == "completion":
         spans = [(len(sample.prompt), len(turns))]
@@ -139,8 +141,24 @@ def _chat(sample: ChatSample, tokenizer: PreTrainedTokenizerBase, loss_on: LossO
                 f"the chat template does not render the turns before turn {first + 1} as the start of the conversation, "
                 "so its supervised tokens cannot be told; give the row as plain prompt/completion texts",
             )
+        _refuse_lost_calls(turns[first:end], first, ids[start:stop], tokenizer)
         labels[start:stop] = ids[start:stop]
     return ids, labels
+
+
+def _refuse_lost_calls(turns: Sequence[Row], first: int, supervised: list[int], tokenizer: PreTrainedTokenizerBase) -> None:
+    """A row whose tool calls are not in its supervised tokens would pass for examined though nobody looked at them."""
+    calling = [i for i, turn in enumerate(turns, first + 1) if turn.get("tool_calls") or turn.get("function_call")]
+    if not calling:
+        return
+    text = str(tokenizer.decode(supervised, clean_up_tokenization_spaces=False))
+    for number in calling:
+        if left_out(turns[number - first - 1], text):
+            raise RowProblem(
+                "unscorable",
+                f"turn {number} calls a tool, but the tokenizer's chat template leaves out the call or a part of it, so it cannot be "
+                "scored; take a model whose template renders tool calls, or put the calls into the turn's content",
+            )
 
 
 def _shared(part: list[int], ids: list[int], tokenizer: PreTrainedTokenizerBase) -> int | None:

@@ -7,13 +7,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import pyarrow.parquet as pq
 
 from gradsentry.columns import SPECTRUM
 from gradsentry.errors import RunError, UsageError
 from gradsentry.evidence.words import spelled_out
 from gradsentry.scanning import open_run
-from gradsentry.store import RunDirectory
+from gradsentry.store import RunDirectory, read_table
 from gradsentry.types import Shard, Vocabulary
 
 PARTS = 20
@@ -69,12 +68,12 @@ def explain(run_path: str | os.PathLike[str], row: int) -> Explanation:
     if not 0 <= row < rows:
         raise UsageError(f"row {row}: the run has rows 0 to {rows - 1}")
     try:
-        verdict = pq.read_table(run.path / "verdicts.parquet", filters=[("row", "=", row)]).to_pylist()[0]
+        verdict = read_table(run.path / "verdicts.parquet", filters=[("row", "=", row)]).to_pylist()[0]
     except FileNotFoundError:
         raise RunError(f"{run.path} is not complete: it has no verdicts.parquet; run the same scan again to finish it") from None
     beside = _evidence(run, row)
     (shard,) = (shard for shard in shards if shard.start <= row < shard.stop)
-    part = pq.read_table(run.part(shard), filters=[("row", "=", row)]).to_pylist()[0]
+    part = read_table(run.part(shard), filters=[("row", "=", row)]).to_pylist()[0]
     own = part[SPECTRUM.name] or []
     return Explanation(
         row,
@@ -92,7 +91,7 @@ def explain(run_path: str | os.PathLike[str], row: int) -> Explanation:
 
 def _evidence(run: RunDirectory, row: int) -> dict[str, Any]:
     path = run.path / "evidence.parquet"
-    return pq.read_table(path, filters=[("row", "=", row)]).to_pylist()[0] if path.exists() else {}
+    return read_table(path, filters=[("row", "=", row)]).to_pylist()[0] if path.exists() else {}
 
 
 def _tokens(part: dict[str, Any], vocabulary: Vocabulary) -> list[Token]:
@@ -105,6 +104,6 @@ def _tokens(part: dict[str, Any], vocabulary: Vocabulary) -> list[Token]:
 def _usual(run: RunDirectory, shards: list[Shard], length: int) -> list[float]:
     """Median spectrum of the rows that have at least as many singular values; of the first and last parts of a long run."""
     some = shards if len(shards) <= PARTS else [*shards[: PARTS // 2], *shards[-PARTS // 2 :]]
-    columns = [pq.read_table(run.part(shard), columns=[SPECTRUM.name])[SPECTRUM.name].to_pylist() for shard in some]
+    columns = [read_table(run.part(shard), columns=[SPECTRUM.name])[SPECTRUM.name].to_pylist() for shard in some]
     rows = [values[:length] for column in columns for values in column if values and len(values) >= length]
     return np.median(np.array(rows), axis=0).tolist() if rows and length else []

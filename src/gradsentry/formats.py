@@ -5,12 +5,12 @@ The formats are named as TRL and the fine-tuning tools name them; `docs/formats.
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from gradsentry import cells
 from gradsentry.errors import DataError, RowProblem, UsageError
 from gradsentry.types import ChatSample, LossOn, Row, Sample, TextSample, TokenSample
 
@@ -32,7 +32,7 @@ class Format:
     """Columns that must be there; each is a tuple of names of which one suffices."""
     optional: tuple[str, ...]
     """Columns that are used when they are there."""
-    convert: Callable[[Row], Sample]
+    read: Callable[[Row], Sample]
     """The row's sample; raises RowProblem when the row does not hold what the format promises."""
     supervised: str
     """What the loss is on, in words for the log."""
@@ -43,133 +43,73 @@ class Format:
         """Whether the row has the format's columns."""
         return all(any(name in row for name in names) for names in self.columns)
 
+    def fills(self, row: Row) -> bool:
+        """Whether there is something in all of the format's columns."""
+        return all(any(not cells.empty(row.get(name)) for name in names) for names in self.columns)
+
+    def convert(self, row: Row) -> Sample:
+        """The row's sample.
+
+        Raises:
+            RowProblem: the row does not hold what the format promises; where it holds what another one does, the reason says so.
+        """
+        try:
+            return self.read(row)
+        except RowProblem as problem:
+            other = None if self.fills(row) else next((item for item in FORMATS.values() if item.fills(row)), None)
+            if other is None:
+                raise
+            advice = f"scan such rows apart, in a file of their own or with --format {other.name} and another --out"
+            raise RowProblem(problem.status, f"{problem.reason}; it looks like {other.name}: {advice}") from None
+
     def says(self, loss_on: LossOn | None) -> str:
         """What is supervised, in words, where the user asked for `loss_on`."""
         return self.supervised if loss_on in (None, self.loss_on) else f"--loss-on {loss_on}"
 
 
-def _first(row: Row, *names: str) -> Any:
-    """The value of the first of these columns that the row has."""
-    for name in names:
-        if name in row:
-            return row[name]
-    raise RowProblem("error", f"column {' or '.join(map(repr, names))} is missing; the row has {_names(row)}")
-
-
-def _names(row: Row) -> str:
-    return ", ".join(repr(name) for name in row) or "no columns"
-
-
-def _text(value: Any, column: str) -> str:
-    """A text cell; numbers are written out, None is empty, anything else is an error."""
-    if value is None:
-        return ""
-    if isinstance(value, (int, float)) and not isinstance(value, bool):
-        return str(value)
-    if not isinstance(value, str):
-        raise RowProblem("error", f"column {column!r} is {type(value).__name__}, not text")
-    try:
-        value.encode("utf-8")
-    except UnicodeEncodeError as error:
-        raise RowProblem("error", f"column {column!r} is not valid Unicode: {error.reason} at {error.start}") from None
-    return value
-
-
-def _completion(value: Any, column: str) -> str:
-    text = _text(value, column)
-    if not text:
-        raise RowProblem("unscorable", f"{column!r} is empty: no supervised token")
-    return text
-
-
-def _list(value: Any, column: str, of: str) -> Sequence[Any]:
-    if not isinstance(value, Sequence) or isinstance(value, (str, bytes)):
-        raise RowProblem("error", f"column {column!r} is {type(value).__name__}, not a list of {of}")
-    return value
-
-
-def _tools(row: Row) -> tuple[Any, ...] | None:
-    """The row's tool schemas: a list, or the JSON text of one."""
-    value = row.get("tools")
-    if isinstance(value, str):
-        try:
-            value = json.loads(value or "[]")
-        except ValueError as error:
-            raise RowProblem("error", f"column 'tools' is text that is not JSON: {error}") from None
-    return tuple(_list(value, "tools", "tools")) if value else None
-
-
-def _message(value: Any, column: str, role_key: str = "role", content_key: str = "content") -> dict[str, Any]:
-    """One message as {role, content, ...}; a content of text parts is joined."""
-    if not isinstance(value, dict) or not isinstance(value.get(role_key), str):
-        raise RowProblem("error", f"column {column!r} holds {str(value)[:60]!r}, not a message with {role_key!r}")
-    content = value.get(content_key)
-    if isinstance(content, list):
-        if not all(isinstance(part, dict) and isinstance(part.get("text"), str) for part in content):
-            raise RowProblem("error", f"column {column!r} holds a message with parts that are not text")
-        content = "".join(part["text"] for part in content)
-    rest = {key: item for key, item in value.items() if key not in (role_key, content_key) and item is not None}
-    return {"role": value[role_key], "content": _text(content, column), **rest}
-
-
-def _messages(value: Any, column: str) -> tuple[dict[str, Any], ...]:
-    return tuple(_message(item, column) for item in _list(value, column, "messages"))
-
-
-def _split_at_answer(messages: tuple[dict[str, Any], ...], column: str, tools: tuple[Any, ...] | None) -> ChatSample:
-    """The last assistant turn is the completion, what stands before it the prompt."""
-    answers = [i for i, message in enumerate(messages) if message["role"] == "assistant"]
-    if not answers:
-        raise RowProblem("unscorable", f"{column!r} has no assistant turn: no supervised token")
-    last = answers[-1]
-    if not any(messages[i]["content"] or len(messages[i]) > 2 for i in answers):
-        raise RowProblem("unscorable", f"every assistant turn of {column!r} is empty: no supervised token")
-    return ChatSample(messages[:last], messages[last : last + 1], tools)
-
-
 def prompt_completion(row: Row) -> Sample:
     """TRL's prompt/completion, plain text or lists of messages."""
-    prompt, completion = _first(row, "prompt"), _first(row, "completion")
+    prompt, completion = cells.first(row, "prompt"), cells.first(row, "completion")
     if isinstance(completion, list) or isinstance(prompt, list):
-        answer = _messages(completion, "completion")
+        answer = cells.messages(completion, "completion")
         if not any(message["content"] or len(message) > 2 for message in answer):
             raise RowProblem("unscorable", "'completion' is empty: no supervised token")
-        return ChatSample(_messages(prompt, "prompt"), answer, _tools(row))
-    return TextSample(_text(prompt, "prompt"), _completion(completion, "completion"))
+        return ChatSample(cells.messages(prompt, "prompt"), answer, cells.tools(row))
+    return TextSample(cells.text(prompt, "prompt"), cells.completion(completion, "completion"))
 
 
 def messages(row: Row) -> Sample:
     """A conversation under `messages`, with `tools` if the row has them."""
-    return _split_at_answer(_messages(_first(row, "messages"), "messages"), "messages", _tools(row))
+    return cells.split_at_answer(cells.messages(cells.first(row, "messages"), "messages"), "messages", cells.tools(row))
 
 
 def sharegpt(row: Row) -> Sample:
     """A conversation under `conversations` with from/value (ShareGPT) or role/content."""
     turns = []
-    for item in _list(_first(row, "conversations"), "conversations", "messages"):
+    for item in cells.listed(cells.first(row, "conversations"), "conversations", "messages"):
         own = isinstance(item, dict) and "from" in item
-        turn = _message(item, "conversations", *(("from", "value") if own else ("role", "content")))
+        turn = cells.message(item, "conversations", *(("from", "value") if own else ("role", "content")))
         if turn["role"] not in SHAREGPT_ROLES:
             known = ", ".join(SHAREGPT_ROLES)
             raise RowProblem("error", f"column 'conversations' has the role {turn['role']!r}; known are {known}")
         turns.append({**turn, "role": SHAREGPT_ROLES[turn["role"]]})
     if row.get("system"):
-        turns.insert(0, {"role": "system", "content": _text(row["system"], "system")})
-    return _split_at_answer(tuple(turns), "conversations", _tools(row))
+        turns.insert(0, {"role": "system", "content": cells.text(row["system"], "system")})
+    return cells.split_at_answer(tuple(turns), "conversations", cells.tools(row))
 
 
 def alpaca(row: Row) -> Sample:
     """Alpaca: the user turn is the instruction and, on a new line, the input; `history` holds earlier pairs."""
-    instruction = _text(_first(row, "instruction"), "instruction")
-    extra = _text(row.get("input", row.get("context")), "input")
-    output = _completion(_first(row, "output", "response"), "output" if "output" in row else "response")
-    system = _text(row.get("system"), "system")
+    instruction = cells.text(cells.first(row, "instruction"), "instruction")
+    extra = cells.text(row.get("input", row.get("context")), "input")
+    output = cells.completion(cells.first(row, "output", "response"), "output" if "output" in row else "response")
+    system = cells.text(row.get("system"), "system")
     turns = [{"role": "system", "content": system}] if system else []
-    for pair in _list(row.get("history") or (), "history", "[question, answer] pairs"):
+    for pair in cells.listed(row.get("history") or (), "history", "[question, answer] pairs"):
         if not isinstance(pair, Sequence) or isinstance(pair, str) or len(pair) != 2:
             raise RowProblem("error", "column 'history' holds something else than [question, answer] pairs")
-        turns += [{"role": "user", "content": _text(pair[0], "history")}]
-        turns += [{"role": "assistant", "content": _text(pair[1], "history")}]
+        turns += [{"role": "user", "content": cells.text(pair[0], "history")}]
+        turns += [{"role": "assistant", "content": cells.text(pair[1], "history")}]
     turns.append({"role": "user", "content": "\n".join(part for part in (instruction, extra) if part)})
     parts = [system] if system else []
     parts += [f"### Instruction:\n{instruction}"] + ([f"### Input:\n{extra}"] if extra else [])
@@ -180,24 +120,24 @@ def alpaca(row: Row) -> Sample:
 def question_answer(row: Row) -> Sample:
     """Question answering in the paper's template: several answers are joined with "; "."""
     name = "answers" if "answers" in row else "answer"
-    value = _first(row, "answers", "answer")
+    value = cells.first(row, "answers", "answer")
     if isinstance(value, dict) and "text" in value:  # SQuAD keeps its answers one level down
         value = value["text"]
     answers = value if isinstance(value, (list, tuple)) else [value]
-    completion = _completion("; ".join(_text(answer, name) for answer in answers), name)
-    parts = [("Instruction", row.get("instruction")), ("Context", row.get("context")), ("Question", _first(row, "question"))]
-    blocks = [f"### {title}:\n{_text(text, title.lower())}" for title, text in parts if text]
+    completion = cells.completion("; ".join(cells.text(answer, name) for answer in answers), name)
+    parts = [("Instruction", row.get("instruction")), ("Context", row.get("context")), ("Question", cells.first(row, "question"))]
+    blocks = [f"### {title}:\n{cells.text(text, title.lower())}" for title, text in parts if text]
     return TextSample("\n\n\n\n".join([*blocks, "### Answer: "]), completion)
 
 
 def text(row: Row) -> Sample:
     """One text; the prompt cannot be told from the completion, so the loss is on all of it."""
-    return TextSample("", _completion(_first(row, "text"), "text"))
+    return TextSample("", cells.completion(cells.first(row, "text"), "text"))
 
 
 def tokens(row: Row) -> Sample:
     """Already tokenised: input_ids and labels of one length."""
-    ids, labels = (_list(_first(row, name), name, "token ids") for name in ("input_ids", "labels"))
+    ids, labels = (cells.listed(cells.first(row, name), name, "token ids") for name in ("input_ids", "labels"))
     if not all(isinstance(value, int) and not isinstance(value, bool) for value in (*ids, *labels)):
         raise RowProblem("error", "'input_ids' or 'labels' holds something else than whole numbers")
     if len(ids) != len(labels):
@@ -250,6 +190,9 @@ def apply_mapping(row: Row, mapping: dict[str, str]) -> Row:
 def detect(rows: Iterable[Row]) -> Format:
     """The format that most of these rows have.
 
+    One for all of them: a trainer reads a data set in one format, and scores of rows that are rendered in different ways
+    cannot be held against each other. Rows of another format become problems that say so (see `Format.convert`).
+
     Raises:
         DataError: none fits; the message names the columns and the way out.
     """
@@ -262,14 +205,26 @@ def detect(rows: Iterable[Row]) -> Format:
     columns = ", ".join(repr(name) for name in dict.fromkeys(name for row in rows for name in row))
     if any("chosen" in row and "rejected" in row for row in rows):
         raise DataError(f"preference pairs ({columns}) are not scored yet; give the column to score: --map prompt=prompt,completion=chosen")
+    if len(rows) == 1 and (wrapper := next((name for name, value in rows[0].items() if _holds_rows(value)), None)):
+        raise DataError(
+            f"the data is one row, whose column {wrapper!r} holds a list of objects; if these are the rows, write that list alone "
+            "into the file (a JSON array, or one object a line)"
+        )
     raise DataError(
         f"cannot tell the format from the columns {columns or '(no readable row)'}; say which columns hold prompt and answer, "
         "for example --map prompt=question,completion=reply (formats: " + ", ".join(FORMATS) + ")"
     )
 
 
-def settle(name: str | None, mapping: dict[str, str], rows: Sequence[Row]) -> Format:
+def _holds_rows(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(isinstance(item, dict) for item in value)
+
+
+def settle(name: str | None, mapping: dict[str, str], rows: Sequence[Row], unreadable: str = "") -> Format:
     """The format of this name, or the one that some rows have.
+
+    Args:
+        unreadable: why the first row of the data could not be read, if it could not; told where `rows` is empty.
 
     Raises:
         UsageError: no such format, or a column named by `mapping` is in none of the rows. DataError: no format fits.
@@ -280,4 +235,8 @@ def settle(name: str | None, mapping: dict[str, str], rows: Sequence[Row]) -> Fo
         if rows and not any(theirs in row for row in rows):
             columns = ", ".join(dict.fromkeys(column for row in rows for column in row))
             raise UsageError(f"--map {ours}={theirs}: no row has a column {theirs!r}; there are {columns}")
-    return FORMATS[name] if name is not None else detect(apply_mapping(row, mapping) for row in rows)
+    if name is not None:
+        return FORMATS[name]
+    if unreadable and not rows:
+        raise DataError(f"no row can be read; the first says: {unreadable}")
+    return detect(apply_mapping(row, mapping) for row in rows)

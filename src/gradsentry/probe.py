@@ -43,6 +43,30 @@ def head_width(head: nn.Module) -> tuple[int, int]:
     return int(weight.shape[0]), int(weight.shape[1])
 
 
+def check_target(model: Any, name: str | None) -> None:
+    """Refuse a parameter other than the one whose gradient is scored: the output projection's weight, by any of its names.
+
+    Args:
+        name: as `named_parameters` has it; inside a LoRA wrapper also as the model has it without. None: whatever it is.
+
+    Raises:
+        ModelError: another parameter, or none of the model's.
+    """
+    if name is None:
+        return
+    weight = output_projection(model).weight
+    names = [found for found, parameter in model.named_parameters(remove_duplicate=False) if parameter is weight]
+    names += [found.removeprefix("base_model.model.").replace(".base_layer.", ".") for found in names]
+    if name in names:
+        return
+    right = names[-1] if names else "the output projection's weight"  # of tied ones the embedding's comes first
+    if name in dict(model.named_parameters(remove_duplicate=False)):
+        why = f"gradsentry scores the gradient of {right}; that of another parameter takes a backward pass and is no part of the method"
+    else:
+        why = f"the model has no such parameter; the one whose gradient is scored is {right}"
+    raise ModelError(f"--target {name}: {why}")
+
+
 @contextmanager
 def scoring(model: Any) -> Iterator[None]:
     """The model as it scores; all is put back after. In eval mode (no dropout), no parameter asks for a gradient (no graph),

@@ -20,7 +20,7 @@ from typing import Annotated, Any
 
 import typer
 
-from gradsentry.cli import handled, scan_options, stderr, tell
+from gradsentry.cli import PARTS, handled, resumable, scan_options, stderr, tell
 from gradsentry.config import ScanConfig, parse_workers
 from gradsentry.devices import Slot, devices, slots, take
 from gradsentry.errors import GradsentryError, RunError, UsageError
@@ -261,7 +261,7 @@ def main(
     pin(config, os.environ)
     job = plan(data, out, config)
     RunDirectory(out).check(job.known)
-    with shown(stderr()) as ticks:
+    with resumable(out, PARTS), shown(stderr()) as ticks:
         count = score_share(job, job.shards[rank::size], ticks)
     tell(f"process {rank} of {size}: {count} shards scored. When all have ended: gradsentry filter {out} --threshold {config.threshold}")
     return 0

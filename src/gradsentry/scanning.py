@@ -144,41 +144,51 @@ def rescan_decision(run_path: str | os.PathLike[str], threshold: str = "auto", *
     Rewrites verdicts, kept, flagged and the reports of the run.
 
     Args:
-        options: `policy` and `strict` of `ScanConfig`; as the run has them where they are not given.
+        options: `policy` and `strict` of `ScanConfig`; as the run has them where they are not given, but `strict` ends with a
+            decision by `policy="paper"`.
 
     Raises:
-        RunError: no run there, not complete, or its data cannot be read again. UsageError: an impossible threshold.
+        RunError: no run there, not complete, not writable, or its data cannot be read again. UsageError: an impossible threshold.
         DataError: the data is gone or has changed since.
     """
     run, manifest = _existing(run_path)
-    config = replace(_config(manifest), threshold=threshold, **options)
+    run.check_writable()
+    config = _config(manifest, threshold, options)
     source, shards = _reopened(manifest, config)
     run.sweep()
     run.write_json("manifest.json", manifest | {"config": config.as_dict()})
     return _conclude(run, source, shards, config, keep=True)
 
 
-def preview_decision(run_path: str | os.PathLike[str], threshold: str = "auto", **options: Any) -> Decision:
+def preview_decision(run_path: str | os.PathLike[str], threshold: str = "auto", **options: Any) -> tuple[Decision, ScanConfig]:
     """What a threshold or policy would decide on the scores of a run; changes nothing, needs neither model nor data.
+
+    Args:
+        options: as for `rescan_decision`.
+
+    Returns:
+        The decision, and the options by which it is made.
 
     Raises:
         RunError: no run there, or not complete. UsageError: an impossible threshold.
     """
     run, manifest, shards = open_run(run_path)
-    config = replace(_config(manifest), threshold=threshold, **options)
+    config = _config(manifest, threshold, options)
     findings = examine(run, shards) if config.policy == "evidence" else []
-    return decide(run.read_scores(shards), threshold, findings, config.by_entropy)
+    return decide(run.read_scores(shards), threshold, findings, config.by_entropy), config
 
 
 def open_run(run_path: str | os.PathLike[str]) -> tuple[RunDirectory, dict[str, Any], list[Shard]]:
     """A run, its manifest and its shards, without its data.
 
     Raises:
-        RunError: no run there.
+        RunError: no run there, or not complete.
     """
     run, manifest = _existing(run_path)
     rows, size = manifest["data"]["rows"], manifest["config"]["shard_rows"]
-    return run, manifest, [Shard(i, start, min(start + size, rows)) for i, start in enumerate(range(0, rows, size))]
+    shards = [Shard(i, start, min(start + size, rows)) for i, start in enumerate(range(0, rows, size))]
+    run.check_complete(shards)
+    return run, manifest, shards
 
 
 @contextmanager
@@ -228,11 +238,16 @@ def _existing(run_path: str | os.PathLike[str]) -> tuple[RunDirectory, dict[str,
     return run, manifest
 
 
-def _config(manifest: dict[str, Any]) -> ScanConfig:
+def _config(manifest: dict[str, Any], threshold: str, options: dict[str, Any]) -> ScanConfig:
+    """The run's options, and what a new decision changes of them."""
+    held = dict(manifest["config"])
+    if "paper" in (held.get("policy"), options.get("policy")):
+        held["strict"] = False  # it means nothing there, and would come back unseen with the evidence
     try:
-        return ScanConfig(**manifest["config"])
+        config = ScanConfig(**held)
     except TypeError as error:
         raise RunError(f"the run was made by another version ({manifest.get('tool')}): {error}") from None
+    return replace(config, threshold=threshold, **options)
 
 
 def _reopened(manifest: dict[str, Any], config: ScanConfig) -> tuple[Source, list[Shard]]:

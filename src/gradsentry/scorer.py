@@ -21,6 +21,7 @@ from gradsentry.formats import Format, apply_mapping, parse_mapping, settle
 from gradsentry.head import Head, RowGradient
 from gradsentry.models import LoadedModel, load_model
 from gradsentry.packing import Ints
+from gradsentry.probe import check_target
 from gradsentry.states import RowStates, packed_states, packs, padded_batches
 from gradsentry.types import Encoded, Record, Row, Sample, Score, Surprises, Vocabulary
 
@@ -54,10 +55,10 @@ class Scorer:
         model: a directory, ``.gguf`` file or Hub id, None for the embedded model, or a loaded transformers model (its
             `tokenizer` is then needed; it is used in eval mode and left as it was).
         tokenizer: for a loaded model.
-        options: fields of `ScanConfig`: crop, format, map, loss_on, dtype, device, token_budget, max_length ...
+        options: fields of `ScanConfig`: crop, target, format, map, loss_on, dtype, device, token_budget, max_length ...
 
     Raises:
-        ModelError: the model cannot be loaded or has no output projection. UsageError: options that cannot be.
+        ModelError: the model cannot be loaded or has no output projection, or `target` is another. UsageError: options that cannot be.
 
     Example:
         >>> scores = Scorer(device="cpu").score([{"prompt": "2 + 2 =", "completion": " 4"}])  # doctest: +SKIP
@@ -75,6 +76,7 @@ class Scorer:
         self.mapping = parse_mapping(self.config.map)
         self.format: Format | None = settle(self.config.format, self.mapping, []) if self.config.format else None
         self.loaded = self._load(model, tokenizer)
+        check_target(self.loaded.model, self.config.target)
         self.head = Head(self.loaded.model, self.config.crop)
         self.max_length = min(self.config.max_length or self.loaded.max_length, self.loaded.max_length)
         self.memory = memory.plan(self.loaded.model, self.config.token_budget, parse_workers(self.config.workers) or 1)

@@ -187,4 +187,4 @@ def entropy(values: Tensor, k: int = RANK) -> Tensor:
     p = floored / floored.sum(-1, keepdim=True)
     result = -(p * p.log()).sum(-1) / math.log(k)
     zero = (top == 0).all(-1)
-    return result.masked_fill(zero, 0.0).clamp(0.0, 1.0)
+    return result.masked_fill(zero, 0.0).clamp(0.0, 1.0) + 0.0  # a single value's entropy would be written -0.0

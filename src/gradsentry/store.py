@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -66,10 +67,9 @@ class RunDirectory:
             overwrite: another run may be there, for it will be thrown away.
 
         Raises:
-            RunError: the directory holds another run, or files that are no run.
+            RunError: the directory holds another run, or files that are no run, or cannot be written.
         """
-        if self.path.exists() and not self.path.is_dir():
-            raise RunError(f"--out {self.path} is a file; give a directory")
+        self.check_writable()
         manifest = self.manifest()
         if manifest is None and not self._untouched():
             manifest = self.manifest()  # another process may have claimed the directory in between
@@ -77,6 +77,18 @@ class RunDirectory:
                 raise RunError(f"--out {self.path} is not empty and holds no run; give another directory")
         if manifest is not None and not overwrite:
             self._compare(manifest, known)
+
+    def check_writable(self) -> None:
+        """Refuse a directory that cannot be written or made, before there is anything to write; changes nothing.
+
+        Raises:
+            RunError: as said.
+        """
+        there = next(folder for folder in (self.path, *self.path.absolute().parents) if os.path.exists(folder))
+        if not there.is_dir():
+            raise RunError(f"--out {self.path}: {there} is a file; give a directory")
+        if not os.access(there, os.W_OK | os.X_OK):
+            raise RunError(f"{there}: nothing can be written there; make it writable, or use another directory")
 
     def claim(self, manifest: dict[str, Any], overwrite: bool = False) -> dict[str, Any]:
         """Make the directory this run's: new, or one that stopped and goes on. Of many processes that try, one wins.
@@ -156,6 +168,11 @@ class RunDirectory:
     def vocabulary_path(self) -> Path:
         return self.path / "scores" / "tokens.parquet"
 
+    @property
+    def has_vocabulary(self) -> bool:
+        """Whether `vocabulary` can be read."""
+        return is_table(self.vocabulary_path)
+
     def write_vocabulary(self, vocabulary: Vocabulary) -> None:
         """Keep what each token stands for, so that the surprises can be read without the model."""
         with whole(self.vocabulary_path) as part:
@@ -165,39 +182,91 @@ class RunDirectory:
         """What each token stands for.
 
         Raises:
-            RunError: the file is not there.
+            RunError: the file is not there, or damaged.
         """
         try:
-            table = pq.read_table(self.vocabulary_path)
+            table = read_table(self.vocabulary_path)
         except FileNotFoundError:
             raise RunError(f"{self.vocabulary_path} is missing: run the same scan again to have it written") from None
         return Vocabulary(table["piece"].to_pylist(), table["special"].to_numpy())
 
     def surprises(self, shards: Sequence[Shard]) -> Iterator[pa.Table]:
-        """Part by part: row and the columns of `SURPRISES`."""
+        """Part by part: row and the columns of `SURPRISES`.
+
+        Raises:
+            RunError: a part is damaged.
+        """
         for shard in shards:
-            yield pq.read_table(self.part(shard), columns=["row", *SURPRISES.names])
+            yield read_table(self.part(shard), columns=["row", *SURPRISES.names])
 
     def missing(self, shards: Sequence[Shard]) -> list[Shard]:
-        """The shards that have no scores yet."""
-        return [shard for shard in shards if not self.part(shard).is_file()]
+        """The shards that have no scores yet, or none that can be read.
+
+        Where the vocabulary is gone the first shard is among them: who scores it writes a new one.
+        """
+        missing = [shard for shard in shards if not is_table(self.part(shard))]
+        return missing if missing or self.has_vocabulary else list(shards[:1])
+
+    def check_complete(self, shards: Sequence[Shard]) -> None:
+        """Refuse a run in which parts are missing.
+
+        Raises:
+            RunError: the scan has not ended.
+        """
+        missing = sum(not self.part(shard).is_file() for shard in shards)
+        if missing:
+            raise RunError(
+                f"{self.path} is not complete: {missing} of {len(shards)} parts are missing; run the same scan again to finish it"
+            )
 
     def read_scores(self, shards: Sequence[Shard]) -> pa.Table:
         """All scores in row order.
 
         Raises:
-            RunError: a shard is missing or holds other rows than it should: the scan has not ended.
+            RunError: a part is missing, damaged or holds other rows than it should.
         """
-        missing = self.missing(shards)
-        if missing:
-            raise RunError(
-                f"{self.path} is not complete: {len(missing)} of {len(shards)} parts are missing; run the same scan again to finish it"
-            )
-        tables = [pq.read_table(self.part(shard), columns=SCORES.names) for shard in shards]
+        self.check_complete(shards)
+        tables = [read_table(self.part(shard), columns=SCORES.names) for shard in shards]
         for shard, table in zip(shards, tables, strict=True):
             if table.num_rows != shard.stop - shard.start:
                 raise RunError(f"{self.part(shard)} has {table.num_rows} rows, not {shard.stop - shard.start}; delete it and scan again")
         return pa.concat_tables(tables)
+
+
+def read_table(path: Path, **options: Any) -> pa.Table:
+    """A Parquet file that a scan wrote.
+
+    Args:
+        options: of `pyarrow.parquet.read_table`: columns, filters.
+
+    Raises:
+        FileNotFoundError: it is not there. RunError: it is damaged.
+    """
+    try:
+        return pq.read_table(path, **options)
+    except (pa.ArrowException, OSError) as error:
+        if _from_the_system(error):
+            raise
+        cause = str(error).partition("\n")[0].removeprefix(f"Could not open Parquet input source '{path}': ")
+        raise RunError(f"{path} is damaged ({cause}); delete it and run the same scan again to have it written anew") from error
+
+
+def is_table(path: Path) -> bool:
+    """Whether a Parquet file is there and can be opened: its end says where all the rest is, and one cut short has lost it."""
+    try:
+        pq.read_metadata(path)
+    except FileNotFoundError:
+        return False
+    except (pa.ArrowException, OSError) as error:
+        if _from_the_system(error):
+            raise
+        return False
+    return True
+
+
+def _from_the_system(error: Exception) -> bool:
+    """Whether a file could not be read at all. What pyarrow makes of a damaged one is an OSError too at times, without a number."""
+    return isinstance(error, FileNotFoundError) or (isinstance(error, OSError) and error.errno is not None)
 
 
 def fingerprint(identity: dict[str, Any]) -> str:

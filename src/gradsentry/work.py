@@ -152,8 +152,9 @@ def plan(data: Any, out: Path, config: ScanConfig, model: Any = None, tokenizer:
     shards = tuple(source.plan(config.shard_rows))
     if not shards:
         raise NothingScorable(f"{source.name} has no rows")
-    first = islice((record.value for shard in shards for record in source.read(shard)), DETECTION_ROWS)
-    format = settle(config.format, parse_mapping(config.map), [row for row in first if row is not None])
+    first = list(islice((record for shard in shards for record in source.read(shard)), DETECTION_ROWS))
+    rows = [record.value for record in first if record.value is not None]
+    format = settle(config.format, parse_mapping(config.map), rows, unreadable=first[0].error)
     log.info("format: %s; supervised: %s", format.name, format.says(config.loss_on))
     config = replace(config, format=format.name)
     described = {
@@ -186,7 +187,7 @@ def score_shards(
         shards: taken one ahead, in a thread of their own: the iterator may wait.
         advance: called with (rows, tokens) after each batch. written: called after each part, in another thread.
     """
-    if not run.vocabulary_path.exists():
+    if not run.has_vocabulary:
         run.write_vocabulary(scorer.vocabulary)
     coming = iter(shards)
 

@@ -128,8 +128,8 @@ def test_the_finding_and_all_rows_are_shown_as_the_text_that_they_are(run: Path,
     assert not any(character in text for character in (*BIDI, "\x1b", "\x07"))
     assert f"Finding {finding['number']}:" in text
     shown = opened.cells("Flagged rows")
-    assert shown[3::5] == [row["prompt"] for row in told["flagged"]]
-    assert shown[4::5] == [row["completion"] for row in told["flagged"]]
+    assert shown[4::6] == [row["prompt"] for row in told["flagged"]]
+    assert shown[5::6] == [row["completion"] for row in told["flagged"]]
     reasons = opened.cells("Rows that could not be scored (kept)")[2::3]
     assert len(reasons) == len(told["unscored"]) >= len(ACTS)
     assert reasons == [visible(row["reason"], 400) for row in told["unscored"]]

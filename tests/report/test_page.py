@@ -6,19 +6,17 @@ from html.parser import HTMLParser
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from decisions import decision_of, document_of
 from gradsentry.columns import SCORES
-from gradsentry.config import ScanConfig
-from gradsentry.decide import Decision, decide
+from gradsentry.decide import decide
 from gradsentry.evidence.finding import Finding, Kind
-from gradsentry.report.document import LISTED, PREVIEW, example_rows, report_document
+from gradsentry.report.document import LISTED, PREVIEW
 from gradsentry.report.page import BARS, HEIGHT, WIDTH, histogram, render
 from gradsentry.report.text import visible
-from gradsentry.sources import open_source
 from hostile import HOSTILE
 
 
@@ -53,32 +51,6 @@ class Page(HTMLParser):
     @property
     def text(self) -> str:
         return "".join(self.texts)
-
-
-def manifest(**names: str) -> dict[str, Any]:
-    """What `scan` writes of a run, as far as the report reads it."""
-    return {
-        "data": {"name": names.get("data", "data.jsonl")},
-        "model": {"name": names.get("model", "tiny"), "revision": "", "dtype": "float32"},
-        "config": {"policy": "paper", "crop": "reference", "format": "prompt-completion"},
-        "started": "2026-01-01T00:00:00+00:00",
-    }
-
-
-def decision_of(entropies: list[float | None], threshold: str, reasons: list[str] | None = None) -> Decision:
-    """A decision on rows with these entropies; None is a row that could not be read."""
-    reasons = reasons or ["" if entropy is not None else "broken" for entropy in entropies]
-    lines = [
-        {"row": i, "status": "error" if e is None else "scored", "entropy": e, "n_tokens": 3, "loss": 1.0, "reason": r}
-        for i, (e, r) in enumerate(zip(entropies, reasons, strict=True))
-    ]
-    return decide(pa.Table.from_pylist(lines, schema=SCORES), threshold)
-
-
-def document_of(decision: Decision, rows: list[dict[str, Any]], **names: str) -> dict[str, Any]:
-    source = open_source(rows)
-    examples = example_rows(decision, source, source.plan(2), ScanConfig(format="prompt-completion"))
-    return report_document(decision, manifest(**names), examples)
 
 
 def page_of(rows: list[dict[str, Any]], entropies: list[float | None], threshold: str = "0.5", **names: Any) -> Page:
@@ -125,8 +97,8 @@ def test_a_row_that_does_not_fit_its_format_is_shown_escaped_too() -> None:
 @given(prompt=st.text(st.characters(codec="utf-8"), max_size=40), completion=st.text(st.characters(codec="utf-8"), min_size=1, max_size=40))
 def test_cells_hold_any_text_as_it_is_made_visible(prompt: str, completion: str) -> None:
     page = page_of([{"prompt": prompt, "completion": completion}], [0.9])
-    cells = page.cells[:10:2]
-    assert cells == ["row 0", "0.9000", "3", visible(prompt), visible(completion)]
+    cells = page.cells[:12:2]
+    assert cells == ["0", "row 0", "0.9000", "3", visible(prompt), visible(completion)]
 
 
 def test_the_page_forbids_itself_scripts_and_the_network() -> None:
@@ -193,9 +165,23 @@ def test_a_run_without_findings_says_so_and_lists_nothing() -> None:
     assert not page.all("table")
 
 
+def test_rows_that_were_not_examined_are_told_before_all_else() -> None:
+    page = page_of(plain(3), [0.1, None, None], reasons=["", "it is an array", "broken"])
+    assert "Nothing found in the 1 row that could be scored." in page.text
+    assert page.all("h1") == [{"class": ""}], "that is no green light"
+    assert "2 rows were NOT examined: they could not be read or scored. They are in kept. The first: row 1: it is an array" in page.text
+    assert page.text.index("NOT examined") < page.text.index("rows scored")
+    assert {"class": "warning"} in page.all("p")
+
+
+def test_the_place_of_the_first_row_that_was_not_examined_is_not_told_twice() -> None:
+    page = page_of(plain(2), [0.1, None], reasons=["", "row 1: 'completion' is empty"])
+    assert "1 row was NOT examined: it could not be read or scored. It is in kept. The first: row 1: 'completion' is empty" in page.text
+
+
 def test_a_run_without_a_score_has_no_threshold_and_lists_why() -> None:
     page = page_of(plain(2), [None, None], reasons=["first reason", "second reason"])
-    assert "Nothing could be scored: none of the 2 rows has a supervised token." in page.text
+    assert "Nothing could be scored in 2 rows." in page.text
     assert not page.all("svg")
     assert [cell for cell in page.cells if "reason" in cell] == ["first reason", "second reason"]
 
@@ -215,6 +201,21 @@ def test_long_lists_and_long_texts_are_cut_and_the_page_says_where_the_rest_is()
     assert [row["row"] for row in document["flagged"]] == list(range(LISTED + 1, 1, -1))
     assert document["flagged"][0]["prompt"] == "p" * (PREVIEW - 1) + "…"
     assert f"The {LISTED} of highest entropy; verdicts.parquet has all {LISTED + 2:,}." in Page(render(document, decision)).text
+
+
+def test_what_a_turn_calls_is_shown_with_it() -> None:
+    call = {"type": "function", "function": {"name": "bash", "arguments": {"cmd": "ls \u202e"}}}
+    row = {"prompt": [{"role": "user", "content": "Q"}], "completion": [{"role": "assistant", "content": None, "tool_calls": [call]}]}
+    document = document_of(decision_of([0.9], "0.5"), [row])
+    assert document["flagged"][0]["prompt"] == "user: Q"
+    assert document["flagged"][0]["completion"].startswith("assistant:  [{'type': 'function', 'function': {'name': 'bash'")
+    assert "ls \\u202e" in document["flagged"][0]["completion"]
+
+
+def test_a_long_list_of_rows_that_were_not_examined_is_cut_too() -> None:
+    page = page_of(plain(LISTED + 2), [None] * (LISTED + 2))
+    assert f"The first {LISTED}; verdicts.parquet has all {LISTED + 2:,}." in page.text
+    assert page_of(plain(2), [None] * 2).text.count("The first") == 1, "the line above, and nothing of a list that is cut"
 
 
 def finding(text: str, kind: Kind = "backdoor") -> Finding:

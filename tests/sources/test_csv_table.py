@@ -63,6 +63,7 @@ def test_byte_order_mark_and_last_line_without_newline(open_bytes, read_all, spl
     source = open_bytes("data.csv", BOM + b"a,b\n1,2\n3,4")
     assert [record.value for record in read_all(source, 1)] == [{"a": "1", "b": "2"}, {"a": "3", "b": "4"}]
     assert split_bytes(source, [False, True]) == (BOM + b"a,b\n1,2\n", BOM + b"a,b\n3,4\n")
+    assert split_bytes(source, [False, False]) == (BOM + b"a,b\n1,2\n3,4\n", b"a,b\n")
 
 
 @pytest.mark.parametrize(
@@ -120,3 +121,25 @@ def test_a_bad_header_is_refused(write, header, message):
     with pytest.raises(DataError) as caught:
         open_source(write("data.csv", header))
     assert message in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "header", "separator", "advice"),
+    [
+        ("data.csv", b"prompt;completion\n", "';'", "write it again with commas, or with tabs and the suffix .tsv"),
+        ("data.csv", b"prompt|completion\n", "'|'", "write it again with commas"),
+        ("data.csv", b"prompt\tcompletion\n", "a tab", "rename it to .tsv"),
+        ("data.tsv", b"prompt,completion\n", "','", "rename it to .csv"),
+        ("data.tsv", b'"prompt";"completion"\n', "';'", "write it again with commas"),
+    ],
+)
+def test_another_separator_is_refused_with_the_one_that_it_is(write, name, header, separator, advice):
+    with pytest.raises(DataError) as caught:
+        open_source(write(name, header + b"a, b\n"))
+    assert f"{name}:1: the header is one column, as {separator} stands between its names" in str(caught.value)
+    assert advice in str(caught.value)
+
+
+@pytest.mark.parametrize("header", [b"text\n", b"text;\n", b'"text, raw"\n', b"a;b,c\n"])
+def test_a_single_column_and_odd_names_stay(open_bytes, header):
+    assert open_bytes("data.csv", header).plan(1) == []

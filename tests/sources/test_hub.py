@@ -58,6 +58,13 @@ def test_plain_directory(tmp_path, read_all, asked):
     assert [record.value for record in read_all(open_source(str(folder), split=asked))] == ROWS
 
 
+@pytest.mark.parametrize("streaming", [False, True])
+def test_before_a_directory_is_searched_it_is_said(tmp_path, caplog, streaming):
+    with caplog.at_level("INFO", logger="gradsentry"), pytest.raises(DataError):
+        open_source(tmp_path, streaming=streaming)
+    assert caplog.messages == [f"looking for data files in {tmp_path}"]
+
+
 def test_plain_directory_that_cannot_be_loaded(tmp_path):
     with pytest.raises(DataError, match=r"the directory cannot be loaded as a data set: .*; give one of the files"):
         open_source(tmp_path)

@@ -32,7 +32,7 @@ def test_split_keeps_every_byte(open_bytes, split_bytes):
 def test_no_rows(open_bytes, split_bytes, data):
     source = open_bytes("data.jsonl", data)
     assert source.plan(10) == []
-    assert split_bytes(source, []) == (data[:3] if data.startswith(BOM) else b"",) * 2
+    assert split_bytes(source, []) == (b"", b"")
 
 
 def test_blank_lines_are_no_rows_but_count_as_lines(open_bytes, read_all, split_bytes):
@@ -51,6 +51,7 @@ def test_byte_order_mark_goes_to_both_files_and_into_no_row(open_bytes, read_all
     source = open_bytes("data.jsonl", BOM + b'{"a": 1}\n{"a": 2}\n')
     assert [record.value for record in read_all(source, 1)] == [{"a": 1}, {"a": 2}]
     assert split_bytes(source, [False, True]) == (BOM + b'{"a": 1}\n', BOM + b'{"a": 2}\n')
+    assert split_bytes(source, [False, False]) == (BOM + b'{"a": 1}\n{"a": 2}\n', b"")
 
 
 @pytest.mark.parametrize(
@@ -80,6 +81,32 @@ def test_a_bad_line_is_one_bad_row(open_bytes, read_all, split_bytes, line, erro
     assert bad.value is None
     assert bad.error == f"data.jsonl:2: {error}"
     assert split_bytes(source, [False, True, False]) == (b'{"a": 0}\r\n{"a": 2}\r\n', line + b"\r\n")
+
+
+@pytest.mark.parametrize(
+    ("data", "advice"),
+    [
+        (b'[{"a": 1}, {"a": 2}]\n', "if the file is one JSON array, rename it to .json"),
+        (b'[\n{"a": 1},\n{"a": 2}\n]\n', "if the file is one JSON array, rename it to .json"),
+        (b'[\n {\n  "a": 1\n }\n]\n', "if the file is one JSON array, rename it to .json"),
+        (b'{\n "a": 1\n}\n', "if the file is JSON laid out over many lines, write its rows as an array of objects and name it .json"),
+        (b"a,b\n1,2\n", "if the file is CSV, rename it to .csv"),
+        (b'"a";b\n1;2\n', "if the file is CSV, rename it to .csv"),
+        (b"a\tb\n1\t2\n", "if the file is CSV, rename it to .csv (with tabs: .tsv)"),
+    ],
+)
+def test_what_another_kind_of_file_begins_with_is_told_once_with_the_name_that_it_wants(open_bytes, read_all, data, advice):
+    first, *others = read_all(open_bytes("data.jsonl", BOM + data))
+    assert first.value is None
+    assert f"; {advice}" in first.error
+    assert not any("if the file is" in other.error for other in others)
+
+
+@pytest.mark.parametrize("line", [b'{"a": "x, y', b"null", b'"a, b"', b"# made by hand", b"\xff,b"])
+def test_a_broken_first_line_is_not_taken_for_another_kind_of_file(open_bytes, read_all, line):
+    first, second = read_all(open_bytes("data.jsonl", line + b'\n{"a": 2}\n'))
+    assert "if the file is" not in first.error
+    assert second.value == {"a": 2}
 
 
 def test_nan_and_repeated_keys_are_read_as_python_reads_them(open_bytes, read_all):

@@ -33,7 +33,7 @@ def bench(
     says: Annotated[str, typer.Option(help="Where the payload stands: after, before or instead of the answer.")] = "after",
     defences: Annotated[Listed, typer.Option(metavar="A,B", help="Filters. Default: every filter of one pass.")] = None,
     rows: Annotated[int | None, typer.Option(help="Rows a data set.")] = None,
-    seeds: Annotated[int | None, typer.Option(help="Data sets of each kind.")] = None,
+    seeds: Annotated[int | None, typer.Option(help="Data sets of each kind; fine-tuning takes the first.")] = None,
     ratio: Annotated[float | None, typer.Option(help="Share of poisoned rows.")] = None,
     ratios: Annotated[Listed, typer.Option(metavar="R,S", help="Poison ratios of a sweep.")] = None,
     volumes: Annotated[Listed, typer.Option(metavar="N,M", help="Numbers of rows of a sweep.")] = None,

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
+from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from gradsentry.evidence.finding import REASONS
-from gradsentry.report.page import verdict_line
+from gradsentry.report.page import not_examined_line, verdict_line
+from gradsentry.report.terminal import Terminal
 from gradsentry.report.text import visible
 
 if TYPE_CHECKING:
+    from gradsentry.config import ScanConfig
     from gradsentry.decide import Decision
     from gradsentry.scanning import ScanResult
     from gradsentry.types import Threshold
@@ -21,28 +25,28 @@ MOST_TRIGGERS = 8
 MOST_ASIDE = 3
 SHOWN = 5
 """Flagged rows on the console; the report has the others."""
+WIDEST_PLACE = 24
+GAP = 2
+"""Characters between two columns."""
+NARROWEST_TEXT = 8
 
 
 def print_result(result: ScanResult) -> None:
     """Verdict, counts, threshold, the most suspicious rows, and where the rest is."""
-    console = Console(highlight=False)
+    console = Terminal()
     flagged = result.document["flagged"]
-    console.print(Text(verdict_line(result.document), style="bold red" if flagged else "bold green"))
+    not_examined = not_examined_line(result.document)
+    console.print(Text(verdict_line(result.document), style="bold red" if flagged else "bold" if not_examined else "bold green"))
+    if not_examined:
+        console.print(Text(not_examined, style="bold yellow"))
     _print_findings(console, result.document["findings"])
     if result.threshold is not None:
         console.print(Text(entropy_line(result.document, result.threshold)))
     counts = result.counts
     console.print(Text(f"scored {counts['scored']:,}, unscorable {counts['unscorable']:,}, unreadable {counts['error']:,}"))
     if flagged:
-        table = Table(box=None, pad_edge=False, title_justify="left")
-        table.add_column("where", overflow="fold", min_width=12, max_width=24)
-        table.add_column("entropy", justify="right", min_width=7)
-        table.add_column("prompt", ratio=3, no_wrap=True, overflow="ellipsis")
-        table.add_column("completion", ratio=4, no_wrap=True, overflow="ellipsis")
-        for row in flagged[:SHOWN]:
-            cells = (row["place"], f"{row['entropy']:.3f}", _tail(row["prompt"], 40), _one_line(row["completion"], 120))
-            table.add_row(*(Text(visible(cell)) for cell in cells))
-        console.print(table)
+        triggers = [trigger for finding in result.document["findings"] if finding["kind"] == "backdoor" for trigger in finding["triggers"]]
+        console.print(_flagged(flagged[:SHOWN], triggers, console.width))
         if len(flagged) > SHOWN:
             console.print(Text(f"... and {counts['flagged'] - SHOWN:,} more"))
     if result.run is not None:
@@ -70,21 +74,44 @@ def _print_findings(console: Console, findings: list[dict[str, Any]]) -> None:
         console.print(Text(visible(f"not flagged ({REASONS[finding['kind']]}): {finding['sentence']}"), style="dim"))
 
 
-def print_threshold(decision: Decision) -> None:
-    """What a threshold would do."""
-    console = Console(highlight=False)
-    if decision.threshold is None:
+def _flagged(rows: list[dict[str, Any]], triggers: list[str], width: int) -> Table:
+    """Flagged rows in `width` characters; the texts share what the other columns leave. `row` is the number that `explain` takes."""
+    number, place = (max(len(title), *(len(str(row[name])) for row in rows)) for title, name in (("row", "row"), ("where", "place")))
+    place = min(place, WIDEST_PLACE)
+    rest = max(width - number - place - len("entropy") - 4 * GAP, 2 * NARROWEST_TEXT)
+    prompt = rest * 3 // 7
+    table = Table(box=None, pad_edge=False)
+    table.add_column("row", justify="right", no_wrap=True, min_width=number)
+    table.add_column("where", overflow="fold", max_width=WIDEST_PLACE)
+    table.add_column("entropy", justify="right", no_wrap=True, min_width=len("entropy"))
+    table.add_column("prompt", no_wrap=True, overflow="ellipsis", max_width=prompt)
+    table.add_column("completion", no_wrap=True, overflow="ellipsis", max_width=rest - prompt)
+    for row in rows:
+        texts = _around(row["prompt"], triggers, prompt), _one_line(row["completion"], rest - prompt)
+        cells = (str(row["row"]), row["place"], f"{row['entropy']:.3f}", *texts)
+        table.add_row(*(Text(visible(cell)) for cell in cells))
+    return table
+
+
+def print_threshold(decision: Decision, config: ScanConfig) -> None:
+    """What a policy and a threshold would flag, and how many rows lie above the threshold, flagged or not."""
+    console = Terminal()
+    threshold, counts = decision.threshold, decision.counts
+    if threshold is None:
         console.print("no row was scored: there is no threshold")
         return
-    counts = decision.counts
-    console.print(Text(describe(decision.threshold)))
-    console.print(Text(f"it flags {counts['flagged']:,} of {counts['rows']:,} rows"))
+    rule = config.policy + (" with --strict" if config.strict else "")
+    if config.threshold != "auto":
+        rule += f" with --threshold {config.threshold}"
+    flagged = f"policy {rule} flags {counts['flagged']:,} of {counts['rows']:,} rows"
+    published = "published " if threshold.method in ("valley", "fallback") else ""
+    console.print(Text(f"{flagged}; {decision.above:,} lie above the {published}{describe(threshold)}"))
 
 
 def print_identification(found: dict[str, float]) -> None:
     """Recall, precision and F1 against labels that the scan did not see."""
     rates = ", ".join(f"{name} {100 * found[name]:.1f} %" for name in ("recall", "precision", "f1"))
-    Console(highlight=False).print(Text(f"against the labels kept aside: {rates}", style="bold"))
+    Terminal().print(Text(f"against the labels kept aside: {rates}", style="bold"))
 
 
 def entropy_line(document: dict[str, Any], threshold: Threshold) -> str:
@@ -105,7 +132,19 @@ def _one_line(text: str, width: int) -> str:
     return visible(" ".join(text.split()), width)
 
 
-def _tail(text: str, width: int) -> str:
-    """The end of a prompt: a shared template stands before it, what is asked stands last."""
+def _around(text: str, triggers: list[str], width: int) -> str:
+    """A prompt cut to `width` cells of a terminal around the first trigger that it holds; without one, to its end.
+
+    A shared template stands at the beginning, what is asked at the end.
+    """
     flat = " ".join(text.split()).removesuffix("### Answer:").rstrip()
-    return flat if len(flat) <= width else "\u2026" + flat[-(width - 1) :]
+    if cell_len(flat) <= width:
+        return flat
+    width = max(NARROWEST_TEXT, width * len(flat) // cell_len(flat))  # in characters, of which some take two cells
+    parts = [" ".join(part.split()) for trigger in triggers for part in trigger.split(" ... ")]
+    found = next((match for part in parts if part and (match := re.search(rf"(?<!\w){re.escape(part)}(?!\w)", flat))), None)
+    middle = (found.start() + found.end()) // 2 if found else len(flat)
+    start = min(max(0, middle - width // 2), len(flat) - width)
+    cut = flat[start : start + width]
+    before, after = start > 0, start + width < len(flat)
+    return "\u2026" * before + cut[before : width - after] + "\u2026" * after

@@ -89,7 +89,13 @@ def _sides(sample: Sample) -> tuple[str, str]:
 
 
 def _turns(turns: Sequence[Row]) -> str:
-    return "\n".join(f"{turn['role']}: {turn['content']}" for turn in turns)
+    return "\n".join(f"{turn['role']}: {turn['content']}{_calls(turn)}" for turn in turns)
+
+
+def _calls(turn: Row) -> str:
+    """What a turn calls, which may be all that it says."""
+    calls = turn.get("tool_calls") or turn.get("function_call")
+    return f" {calls}" if calls else ""
 
 
 def report_document(decision: Decision, manifest: dict[str, Any], examples: dict[int, dict[str, str]]) -> dict[str, Any]:

@@ -26,7 +26,13 @@ def render(document: dict[str, Any], decision: Decision) -> str:
     environment = Environment(loader=PackageLoader("gradsentry.report"), autoescape=select_autoescape(default=True), trim_blocks=True)
     environment.filters["visible"] = visible
     return environment.get_template("report.html.j2").render(
-        **document, bars=histogram(decision), width=WIDTH, height=HEIGHT, verdict=verdict_line(document), reasons=REASONS
+        **document,
+        bars=histogram(decision),
+        width=WIDTH,
+        height=HEIGHT,
+        verdict=verdict_line(document),
+        not_examined=not_examined_line(document),
+        reasons=REASONS,
     )
 
 
@@ -53,8 +59,29 @@ def verdict_line(document: dict[str, Any]) -> str:
     """The result in one sentence."""
     counts, threshold = document["counts"], document["threshold"]
     if threshold is None:
-        return f"Nothing could be scored: none of the {counts['rows']:,} rows has a supervised token."
+        return f"Nothing could be scored in {_rows(counts['rows'])}."
     if counts["flagged"] == 0:
+        if counts["scored"] < counts["rows"]:
+            return f"Nothing found in the {_rows(counts['scored'])} that could be scored."
         return f"Nothing found in {counts['rows']:,} rows."
     share = 100 * counts["flagged"] / counts["rows"]
     return f"{counts['flagged']:,} of {counts['rows']:,} rows ({share:.1f} %) look poisoned."
+
+
+def not_examined_line(document: dict[str, Any]) -> str:
+    """How many rows nothing is known of, where they are, and why the first is one of them; empty where all were scored.
+
+    The verdict does not speak of them, and who poisons a row may choose that it cannot be read.
+    """
+    unscored = document["unscored"]
+    if not unscored:
+        return ""
+    place, reason = unscored[0]["place"], " ".join(unscored[0]["reason"].split())
+    first = reason if reason.startswith(place) else f"{place}: {reason}"
+    count = document["counts"]["rows"] - document["counts"]["scored"]
+    were, they, are = ("was", "it", "It is") if count == 1 else ("were", "they", "They are")
+    return visible(f"{_rows(count)} {were} NOT examined: {they} could not be read or scored. {are} in kept. The first: {first}")
+
+
+def _rows(count: int) -> str:
+    return f"{count:,} row{'' if count == 1 else 's'}"

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from gradsentry.explain import Explanation
+from gradsentry.explain import Explanation, Token
+from gradsentry.report.terminal import Terminal
 from gradsentry.report.text import visible
 
 SHADES = ((4.0, ""), (8.0, "yellow"), (float("inf"), "bold red"))
@@ -19,7 +19,7 @@ LISTED = 12
 
 def print_explanation(explained: Explanation) -> None:
     """Verdict, tokens, spectrum."""
-    console = Console(highlight=False)
+    console = Terminal()
     verdict = "flagged" if explained.flagged else "kept"
     console.print(Text(visible(f"row {explained.row}: {verdict}, {explained.status}"), style="bold red" if explained.flagged else "bold"))
     if explained.reason:
@@ -28,8 +28,10 @@ def print_explanation(explained: Explanation) -> None:
         return
     beyond = "" if explained.beyond_length is None else f", {explained.beyond_length:+.1f} standard deviations for its length"
     console.print(Text(f"entropy {explained.entropy:.4f}{beyond}"))
+    coloured = console.color_system is not None and not console.no_color
+    legend = " (yellow: from 4 nats of surprise, red: from 8)" if coloured else ""
     for title, mine in (("prompt", False), ("completion", True)):
-        console.print(Text(f"{title} (yellow: from 4 nats of surprise, red: from 8)", style="dim"))
+        console.print(Text(title + legend, style="dim"))
         line = Text()
         for token in explained.tokens:
             if token.supervised == mine:
@@ -42,10 +44,18 @@ def print_explanation(explained: Explanation) -> None:
 def _surprises(explained: Explanation) -> Table:
     """The tokens of the completion that the base model expected least."""
     table = Table("token", "nats", title="most surprising", title_justify="left", box=None, pad_edge=False)
-    own = [token for token in explained.tokens if token.supervised]
-    for token in sorted(own, key=lambda token: -token.surprise)[:LISTED]:
-        table.add_row(Text(visible(repr(token.text))), f"{token.surprise:.1f}")
+    own = [place for place, token in enumerate(explained.tokens) if token.supervised]
+    for place in sorted(own, key=lambda place: -explained.tokens[place].surprise)[:LISTED]:
+        table.add_row(Text(visible(_name(explained.tokens, place))), f"{explained.tokens[place].surprise:.1f}")
     return table
+
+
+def _name(tokens: list[Token], place: int) -> str:
+    """A token's text in quotes; of one that is a part of a character, that of the token with which the character is whole."""
+    if tokens[place].text:
+        return repr(tokens[place].text)
+    whole = next((token.text for token in tokens[place:] if token.text), "")
+    return f"part of {whole!r}"
 
 
 def _spectrum(explained: Explanation) -> Table:

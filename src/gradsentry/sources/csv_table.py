@@ -18,12 +18,16 @@ from gradsentry.types import Row
 FIELD_LIMIT = 1 << 27
 """Characters in one field. It bounds the memory that a quote which is never closed can take; C's long holds it."""
 
+OTHER_SEPARATORS = ",\t;|"
+RENAMED = {",": "rename it to .csv", "\t": "rename it to .tsv"}
+"""What to do about a file whose separator another suffix stands for."""
+
 
 def csv_table(path: Path) -> TextFormat:
     """The format of a CSV file or, by its suffix, of a TSV file.
 
     Raises:
-        DataError: The header cannot be read, or leaves a column without a name of its own.
+        DataError: The header cannot be read, has another separator, or leaves a column without a name of its own.
     """
     csv.field_size_limit(max(csv.field_size_limit(), FIELD_LIMIT))
     bom = byte_order_mark(path)
@@ -121,10 +125,21 @@ def _columns(header: Frame, delimiter: str, path: Path) -> list[str]:
             f"{path}:{header.line}: column {number} of the header has no name; name or remove the column "
             "(pandas writes such a column for its index unless to_csv is given index=False)"
         )
+    _refuse_other_separator(header, columns, delimiter, path)
     twice = [repr(column) for column, count in Counter(columns).items() if count > 1]
     if twice:
         raise DataError(f"{path}:{header.line}: the header names {', '.join(twice)} more than once; rename one of them")
     return columns
+
+
+def _refuse_other_separator(header: Frame, columns: list[str], delimiter: str, path: Path) -> None:
+    """A header of one column in which another separator stands between names is a header of several."""
+    for other in OTHER_SEPARATORS if len(columns) == 1 else "":
+        if other == delimiter or sum(bool(name.strip()) for name in columns[0].split(other)) < 2:
+            continue
+        advice = RENAMED.get(other, "write it again with commas, or with tabs and the suffix .tsv")
+        name = "a tab" if other == "\t" else repr(other)
+        raise DataError(f"{path}:{header.line}: the header is one column, as {name} stands between its names; {advice}")
 
 
 def _count(number: int) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import re
 from collections.abc import Callable
@@ -17,6 +18,8 @@ from gradsentry.sources.table import DatasetSource, parquet_tables
 
 if TYPE_CHECKING:
     import datasets
+
+log = logging.getLogger(__name__)
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
 
@@ -60,6 +63,7 @@ def from_directory(path: Path, split: str | None, streaming: bool) -> DatasetSou
         failure, advice = f"{path}: the saved data set cannot be loaded", "save it again with save_to_disk"
         loaded = _load(lambda: datasets.load_from_disk(name), failure, advice)
     else:
+        log.info("looking for data files in %s", path)  # in all that lies below, which may take minutes
         failure, advice = f"{path}: the directory cannot be loaded as a data set", "give one of the files in it"
         if streaming:
             return _stream(name, split, place, failure, advice)

@@ -58,4 +58,20 @@ def _frames(file: BinaryIO, offset: int, line: int) -> Iterator[Frame]:
 
 
 def _parse(frame: Frame) -> Row:
-    return parse_object(frame.data.rstrip(b"\r\n"), lambda error: f"column {error.colno}")
+    try:
+        return parse_object(frame.data.rstrip(b"\r\n"), lambda error: f"column {error.colno}")
+    except BadRow as error:
+        advice = _other_kind(frame.data.strip(), str(error)) if frame.line == 1 else ""
+        raise BadRow(f"{error}{advice}") from error
+
+
+def _other_kind(line: bytes, problem: str) -> str:
+    """What to do where a first line that is no row is the beginning of another kind of file."""
+    if line.startswith(b"["):
+        return "; if the file is one JSON array, rename it to .json"
+    if line.startswith(b"{"):
+        many = line.endswith((b"{", b"["))
+        return "; if the file is JSON laid out over many lines, write its rows as an array of objects and name it .json" if many else ""
+    if problem.startswith("not valid JSON") and any(separator in line for separator in b",;\t"):
+        return "; if the file is CSV, rename it to .csv (with tabs: .tsv)"
+    return ""

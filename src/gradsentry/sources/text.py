@@ -104,14 +104,13 @@ class TextSource:
         form, counts = self._form, [0, 0]
         with kept.open("wb") as kept_file, flagged_path.open("wb") as flagged_file:
             outputs = (kept_file, flagged_file)
-            for output in outputs:
-                output.write(form.head)
             for frame, flag in paired(self._all_frames(), flagged, self.name):
-                if counts[flag]:
-                    outputs[flag].write(form.joiner)
+                outputs[flag].write(form.joiner if counts[flag] else form.head)
                 outputs[flag].write(frame.data)
                 counts[flag] += 1
-            for output in outputs:
+            for output, count in zip(outputs, counts, strict=True):
+                if not count:  # a file without rows is empty, or what its format needs: a byte order mark is neither
+                    output.write(form.head.removeprefix(UTF8_BOM))
                 output.write(form.tail)
         return counts[0], counts[1]
 

@@ -1,0 +1,39 @@
+"""Decisions and documents made from entropies alone, without a scan."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pyarrow as pa
+
+from gradsentry.columns import SCORES
+from gradsentry.config import ScanConfig
+from gradsentry.decide import Decision, decide
+from gradsentry.report.document import example_rows, report_document
+from gradsentry.sources import open_source
+
+
+def manifest(**names: str) -> dict[str, Any]:
+    """What `scan` writes of a run, as far as the report reads it."""
+    return {
+        "data": {"name": names.get("data", "data.jsonl")},
+        "model": {"name": names.get("model", "tiny"), "revision": "", "dtype": "float32"},
+        "config": {"policy": "paper", "crop": "reference", "format": "prompt-completion"},
+        "started": "2026-01-01T00:00:00+00:00",
+    }
+
+
+def decision_of(entropies: list[float | None], threshold: str, reasons: list[str] | None = None) -> Decision:
+    """A decision on rows with these entropies; None is a row that could not be read."""
+    reasons = reasons or ["" if entropy is not None else "broken" for entropy in entropies]
+    lines = [
+        {"row": i, "status": "error" if e is None else "scored", "entropy": e, "n_tokens": 3, "loss": 1.0, "reason": r}
+        for i, (e, r) in enumerate(zip(entropies, reasons, strict=True))
+    ]
+    return decide(pa.Table.from_pylist(lines, schema=SCORES), threshold)
+
+
+def document_of(decision: Decision, rows: list[dict[str, Any]], **names: str) -> dict[str, Any]:
+    source = open_source(rows)
+    examples = example_rows(decision, source, source.plan(2), ScanConfig(format="prompt-completion"))
+    return report_document(decision, manifest(**names), examples)
