@@ -233,7 +233,10 @@ def _collate(samples: Sequence[Encoded], fewer: bool) -> dict[str, Any]:
         return pad_sequence([torch.tensor(row) for row in rows], batch_first=True, padding_value=value)
 
     ids, labels = [sample.input_ids for sample in samples], padded([sample.labels for sample in samples], encode.IGNORED)
-    found = {"input_ids": padded(ids, 0), "attention_mask": padded([[1] * len(row) for row in ids], 0), "labels": labels}
+    tokens = padded(ids, 0)
+    # No token of a row sees the padding behind it. To mask that would leave padding that stands further on than a sliding window
+    # reaches with nothing to see, which makes its gradients, and with them all, no numbers.
+    found = {"input_ids": tokens, "attention_mask": torch.ones_like(tokens), "labels": labels}
     if not fewer:
         return found
     first = int((labels != encode.IGNORED).any(0).int().argmax())
