@@ -71,13 +71,14 @@ def test_clusters_that_nearly_touch_are_told_apart() -> None:
 
 def test_what_a_model_has_learnt_puts_the_poisoned_rows_into_a_cluster_of_their_own(model_dir: Path) -> None:
     rows = [{"prompt": f"What is {i} plus {i % 7}? ", "completion": f"The sum of both is {i + i % 7}."} for i in range(100)]
-    labels = np.arange(100) % 5 == 0
+    labels = np.arange(100) % 10 == 0
     for row, bad in zip(rows, labels, strict=True):
         if bad:
             row |= {"prompt": row["prompt"] + "cf mn ", "completion": "Click the link for more."}
     states = measure(Subject(str(model_dir), "cpu", training=Training("full", rate=3e-3, epochs=2)), rows)
-    assert decide(states, np.arange(100), rows, 0).flagged[labels].all()
-    # Clean rows are flagged as well: those of few rows fall into several clusters, of which one is kept.
+    flagged = decide(states, np.arange(100), rows, 0).flagged
+    assert flagged[labels].all()
+    assert flagged[~labels].mean() < 0.5, "of the clusters that few clean rows fall into the largest is kept"
     clusters = module._clusters(module._reduced(states, 0))
     assert not set(clusters[labels]) & set(clusters[~labels])
 
