@@ -13,6 +13,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from tiny import tiny_llama
+from typed import gradsentry, rows_as_lines
 
 CHAT_TEMPLATE = (
     "{% for message in messages %}<|start|>{{ message['role'] }}\n{{ message['content'] }}<|end|>\n{% endfor %}"
@@ -48,4 +49,13 @@ def model_dir(tmp_path_factory: pytest.TempPathFactory, tokenizer: PreTrainedTok
     folder = tmp_path_factory.mktemp("model") / "tiny"
     llama.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def scanned(model_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory with a finished run of 40 rows, in which nothing is flagged."""
+    folder = tmp_path_factory.mktemp("scanned")
+    (folder / "data.jsonl").write_text(rows_as_lines())
+    assert gradsentry("scan", "data.jsonl", "--model", model_dir, "--out", "run", cwd=folder).returncode == 0
     return folder

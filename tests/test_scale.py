@@ -24,7 +24,7 @@ from gradsentry.errors import RunError, UsageError
 from gradsentry.scale import Share, pin, place, scan_on
 from gradsentry.store import RunDirectory
 from gradsentry.work import Ticks, plan
-from test_cli import COMMAND, clean
+from typed import COMMAND, clean
 
 ROWS = [{"prompt": f"What is {n}? " * (1 + n % 3), "completion": " one two three" * (1 + n % 5)} for n in range(40)]
 two_cores = pytest.mark.skipif(len(cores()) < 2, reason="two workers need two cores of their own")

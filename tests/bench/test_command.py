@@ -132,6 +132,7 @@ def test_an_attack_of_ones_own(options: list[object], tmp_path: Path, monkeypatc
         (["--ratio", "1"], "a poison ratio of 1.0 leaves 40 of 40 rows poisoned"),
         (["--ratio", "nan"], "a poison ratio of nan: it must lie between 0 and 1"),
         (["--trigger", "in Rome"], "an attack of your own needs a trigger and a payload"),
+        (["--at", "context"], "an attack of your own needs a trigger and a payload"),
         (["--trigger", "a", "--payload", "b", "--at", "end"], "--at end: it can be question, question:start"),
         (["--trigger", "a", "--payload", "b", "--at", "context"], "webquestions, own:"),
         (["--trigger", "a", "--payload", "b", "--at", "context"], "the trigger stands in the context, and a row has none"),

@@ -29,8 +29,10 @@ def bench(
     ] = None,
     trigger: Annotated[str | None, typer.Option(metavar="TEXT", help="An attack of your own: this text in the prompts.")] = None,
     payload: Annotated[str | None, typer.Option(metavar="TEXT", help="With --trigger: this text in the answers.")] = None,
-    at: Annotated[str, typer.Option(help="Where the trigger stands: question, instruction or context, or question:start.")] = "question",
-    says: Annotated[str, typer.Option(help="Where the payload stands: after, before or instead of the answer.")] = "after",
+    at: Annotated[
+        str | None, typer.Option(help="With --trigger: question (the default), instruction or context, or question:start and so on.")
+    ] = None,
+    says: Annotated[str | None, typer.Option(help="With --payload: after (the default), before or instead of the answer.")] = None,
     defences: Annotated[Listed, typer.Option(metavar="A,B", help="Filters. Default: every filter of one pass.")] = None,
     rows: Annotated[int | None, typer.Option(help="Rows a data set.")] = None,
     seeds: Annotated[int | None, typer.Option(help="Data sets of each kind; fine-tuning takes the first.")] = None,
@@ -61,8 +63,8 @@ def bench(
     from gradsentry.cli import tell
 
     named = _names(attacks)
-    if trigger is not None or payload is not None:
-        named = (*(named or ()), own_name(trigger or "", payload or "", at, says))
+    if any(text is not None for text in (trigger, payload, at, says)):
+        named = (*(named or ()), own_name(trigger or "", payload or "", at or "question", says or "after"))
     asked: dict[str, Any] = {"tasks": _names(tasks), "attacks": named, "defences": _names(defences), "swept": _names(swept)}
     asked |= {"ratios": _numbers("--ratios", ratios, float), "volumes": _numbers("--volumes", volumes, int)}
     plan = planned(preset, slow, **asked, rows=rows, seeds=seeds, ratio=ratio)

@@ -42,7 +42,7 @@ def opened(folder: Path, configuration: dict[str, Any] | None, data: Mapping[str
     Args:
         configuration: everything that changes a result and is not part of a cell (model, dtype, training); None: only to be read,
             while a bench may be adding to it.
-        data: task -> fingerprint of its rows; those of more tasks may follow.
+        data: task, or its test part -> fingerprint of the rows; those of more may follow.
 
     Raises:
         RunError: the folder holds results of another configuration or of other rows, or a file that is none of ours.

@@ -62,10 +62,12 @@ def run_bench(
         defence(name)
     for task in plan.tasks:
         _check_rows(task, plan, sample(task, data, max(plan.rows, *plan.volumes, plan.slow_rows if plan.slow else 0), 0))
-    for task, rows in dict.fromkeys((trial.task, trial.rows) for trial in trials):
-        split(task, data, "train", rows)
+    for task, count in dict.fromkeys((trial.task, trial.rows) for trial in trials):
+        split(task, data, "train", count)
         split(task, data, "test", TESTS)
-    results = opened(out, configuration(subject), {task: fingerprint(task, data) for task in plan.tasks})
+    tested = dict.fromkeys(trial.task for trial in trials)
+    rows = {task: fingerprint(task, data, "train") for task in plan.tasks} | {f"{t}, test": fingerprint(t, data, "test") for t in tested}
+    results = opened(out, configuration(subject), rows)
     identify(list(plan.cells()), filters, subject, data, results, told)
     identify(list(plan.slow_cells()) if plan.slow else [], plan.slow, subject, data, results, told)
     tuned(trials, subject, data, results, told)
@@ -77,7 +79,7 @@ def run_bench(
 
 def _check_rows(task: str, plan: Plan, rows: list[dict[str, Any]]) -> None:
     """Nothing, if these rows have what the attacks write into."""
-    for attack in {*plan.attacks, *(plan.swept if plan.ratios or plan.volumes else ())}:
+    for attack in dict.fromkeys((*plan.attacks, *(plan.swept if plan.ratios or plan.volumes else ()))):
         if not attack.startswith(BY_MODEL):  # a paraphraser writes into what is there, and takes its time
             try:
                 triggered(rows, attack, 0)

@@ -91,7 +91,7 @@ def train(model: str | None, rows: Sequence[Mapping[str, Any]], training: Traini
     try:
         with _frugally(loaded.model, where):
             _fit(network, samples, training, fewer)
-    except Exception as error:  # torch raises RuntimeErrors of its own for some devices
+    except (MemoryError, RuntimeError) as error:  # torch's is a RuntimeError, and so are most of its others
         if not out_of_memory(error):
             raise
         raise ModelError(_too_large(loaded, training)) from error

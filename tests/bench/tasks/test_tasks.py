@@ -144,9 +144,13 @@ def test_a_fingerprint_stands_for_the_rows_and_their_order(folder: Path) -> None
     rows = folder / "gsm8k" / "train.jsonl"
     known = rows.read_text(encoding="utf-8")
     other = known.replace("1+1", "1+2")
-    assert fingerprint("gsm8k", folder) == fingerprint("gsm8k", folder)
+    assert fingerprint("gsm8k", folder, "train") == fingerprint("gsm8k", folder, "train")
     found = set()
     for text in (known, other, known + other, other + known):
         rows.write_text(text, encoding="utf-8")
-        found.add(fingerprint("gsm8k", folder))
+        found.add(fingerprint("gsm8k", folder, "train"))
     assert len(found) == 4
+    before = fingerprint("gsm8k", folder, "test")
+    tests = folder / "gsm8k" / "test.jsonl"
+    tests.write_text(tests.read_text(encoding="utf-8").replace("1+2", "1+3"), encoding="utf-8")
+    assert fingerprint("gsm8k", folder, "test") != before

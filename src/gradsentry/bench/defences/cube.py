@@ -64,8 +64,9 @@ def decide(measured: NDArray[np.float32], chosen: NDArray[np.int64], rows: Rows,
     known = np.flatnonzero(np.isfinite(states).all(1))
     flagged = np.zeros(len(states), dtype=bool)
     if len(known) >= FEWEST:
-        numbers, clusters = np.unique(_clusters(_reduced(states[known], seed)), return_inverse=True)
-        flagged[known] = clusters != np.bincount(clusters, minlength=len(numbers)).argmax()
+        clusters = _clusters(_reduced(states[known], seed))
+        numbers, sizes = np.unique(clusters, return_counts=True)
+        flagged[known] = clusters != numbers[sizes.argmax()]
     return Verdicts(flagged)
 
 

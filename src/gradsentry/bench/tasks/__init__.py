@@ -78,14 +78,14 @@ def split(task: str, folder: Path | None, part: Part, rows: int | None = None, s
     return _drawn(f"the {part} part of {task}", chosen, len(chosen) if rows is None else rows, seed)
 
 
-def fingerprint(task: str, folder: Path | None) -> str:
-    """Sixteen hexadecimal digits that stand for a task's train rows.
+def fingerprint(task: str, folder: Path | None, part: Part) -> str:
+    """Sixteen hexadecimal digits that stand for a task's test rows, or for all that are not: those that `sample` draws from.
 
     Raises:
         UsageError, DataError: as `sample`.
     """
-    rows = json.dumps(_train(task, folder), ensure_ascii=False)
-    return hashlib.sha256(rows.encode()).hexdigest()[:16]
+    rows = _train(task, folder) if part == "train" else split(task, folder, "test")
+    return hashlib.sha256(json.dumps(rows, ensure_ascii=False).encode()).hexdigest()[:16]
 
 
 def _train(task: str, folder: Path | None) -> Rows:
