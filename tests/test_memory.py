@@ -12,6 +12,21 @@ import torch
 from gradsentry import memory
 from tiny import tiny_llama
 
+
+@pytest.mark.parametrize(
+    ("error", "full"),
+    [
+        (MemoryError("full"), True),
+        (torch.OutOfMemoryError("CUDA out of memory"), True),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 2 bytes"), True),
+        (RuntimeError("MPS backend out of memory (MPS allocated: 8 GB)"), True),
+        (RuntimeError("shapes do not match"), False),
+    ],
+)
+def test_a_lack_of_memory_is_told_from_a_bug(error: Exception, full: bool) -> None:
+    assert memory.out_of_memory(error) == full
+
+
 MEASURE = """
 import gc, torch
 from transformers import LlamaConfig, LlamaForCausalLM

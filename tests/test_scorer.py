@@ -182,14 +182,7 @@ def test_what_does_not_fit_into_memory_is_tried_in_smaller_batches(
 ) -> None:
     rows = [*ROWS, {"prompt": "x y " * 60, "completion": " Paris"}]
     expected = scorer(llama, tokenizer, token_budget=1000).score(rows)
-    inner = states.states_before_head
-
-    def small(model: PreTrainedModel, input_ids: torch.Tensor, **forward: Any) -> torch.Tensor:
-        if input_ids.numel() > 110:
-            raise RuntimeError("[enforce fail at alloc_cpu.cpp:119] DefaultCPUAllocator: can't allocate memory: you tried to")
-        return inner(model, input_ids, **forward)
-
-    monkeypatch.setattr(states, "states_before_head", small)
+    monkeypatch.setattr(states, "states_before_head", with_room_for(110))
     ticks: list[int] = []
     for packs in (True, False):
         short = scorer(llama, tokenizer, token_budget=1000)
@@ -202,6 +195,42 @@ def test_what_does_not_fit_into_memory_is_tried_in_smaller_batches(
         assert found[-1].status == "error"
         assert "do not fit into memory" in found[-1].reason
     assert "--token-budget" in caplog.text
+
+
+def with_room_for(tokens: int) -> Any:
+    """The forward pass on a machine whose memory is full beyond so many."""
+    inner = states.states_before_head
+
+    def small(model: PreTrainedModel, input_ids: torch.Tensor, **forward: Any) -> torch.Tensor:
+        if input_ids.numel() > tokens:
+            raise RuntimeError("[enforce fail at alloc_cpu.cpp:119] DefaultCPUAllocator: can't allocate memory: you tried to")
+        return inner(model, input_ids, **forward)
+
+    return small
+
+
+@pytest.mark.parametrize("packs", [True, False])
+def test_states_that_do_not_fit_into_memory_are_made_in_smaller_batches(
+    llama: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, monkeypatch: pytest.MonkeyPatch, packs: bool
+) -> None:
+    own = scorer(llama, tokenizer, token_budget=1000)
+    own.packs = packs
+    rows = [row for row in own.prepare([Record(i, "", row) for i, row in enumerate(ROWS)]) if isinstance(row, Encoded)]
+
+    def made() -> dict[int, torch.Tensor]:
+        batches = own.supervised_states(rows)
+        return {row.row: hidden for members, found, _ in batches for row, hidden in zip(members, found, strict=True)}
+
+    whole = made()
+    longest = max(len(row.input_ids) for row in rows)
+    monkeypatch.setattr(states, "states_before_head", with_room_for(longest))
+    parts = made()
+    assert parts.keys() == whole.keys()
+    for row, hidden in parts.items():
+        torch.testing.assert_close(hidden, whole[row], rtol=1e-4, atol=1e-5)
+    monkeypatch.setattr(states, "states_before_head", with_room_for(2))
+    with pytest.raises(ModelError, match=f"out of memory for a row alone, the longest has {longest} tokens"):
+        made()
 
 
 @pytest.mark.parametrize("packed", [True, False])

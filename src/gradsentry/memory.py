@@ -61,6 +61,12 @@ def plan(model: Any, token_budget: int | None, processes: int = 1) -> MemoryPlan
     return MemoryPlan(weights, BLOCKS * BLOCK + token_budget * per_token, free, token_budget)
 
 
+def out_of_memory(error: Exception) -> bool:
+    """Whether memory could not be had; on a CPU and on Apple's GPUs torch has no exception of its own for that."""
+    told = ("can't allocate memory", "MPS backend out of memory")
+    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or any(words in str(error) for words in told)
+
+
 def free_memory(device: torch.device) -> int:
     """Bytes that this process can still have on the device; on a CPU within the limit of its control group (a container)."""
     if device.type == "cuda":

@@ -16,9 +16,10 @@ from torch import Tensor
 from gradsentry import encode, memory, spectrum
 from gradsentry.attention import compiled
 from gradsentry.config import ScanConfig, parse_workers
-from gradsentry.errors import RowProblem, UsageError
+from gradsentry.errors import ModelError, RowProblem, UsageError
 from gradsentry.formats import Format, apply_mapping, parse_mapping, settle
 from gradsentry.head import Head, RowGradient
+from gradsentry.memory import out_of_memory
 from gradsentry.models import LoadedModel, load_model
 from gradsentry.packing import Ints
 from gradsentry.probe import check_target
@@ -41,11 +42,6 @@ def _nothing(_rows: int, _tokens: int) -> None:
 Floats = NDArray[np.float32]
 
 HIGHEST = float(np.finfo(np.float16).max)
-
-
-def out_of_memory(error: Exception) -> bool:
-    """Whether memory could not be had; on a CPU torch has no exception of its own for that."""
-    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "can't allocate memory" in str(error)
 
 
 class Scorer:
@@ -154,7 +150,7 @@ class Scorer:
                 for score in self._score_within(waiting, budget, progress):
                     done.add(score.row)
                     yield score
-            except RuntimeError as error:
+            except (MemoryError, RuntimeError) as error:
                 if not out_of_memory(error):
                     raise
             waiting = [row for row in waiting if row.row not in done]
@@ -163,18 +159,35 @@ class Scorer:
                     yield from self._score_one(row, progress)
                 return
             if waiting:
-                budget = max(1, budget // 4)
-                log.warning("out of memory: going on with %d tokens in a batch; --token-budget sets it from the start", budget)
+                budget = _smaller(budget)
 
     def supervised_states(self, rows: Sequence[Encoded]) -> Iterator[tuple[list[Encoded], list[Tensor], list[Tensor]]]:
         """What enters the head where supervised tokens are predicted, batch by batch, for who makes something else of it than scores.
 
+        Where a batch does not fit into the device's memory, what is left is tried in smaller ones.
+
         Returns:
             Rows of a batch; for each [T, d] states and the [T] tokens that they predict.
+
+        Raises:
+            ModelError: not even a row alone fits.
         """
-        for members, batch in self._batches(rows, self.token_budget):
-            states = [state.supervised for state in batch]
-            yield members, states, self._targets(members, batch)
+        waiting, budget = list(rows), self.token_budget
+        while waiting:
+            done: set[int] = set()
+            try:
+                for members, batch in self._batches(waiting, budget):
+                    done.update(row.row for row in members)
+                    yield members, [state.supervised for state in batch], self._targets(members, batch)
+            except (MemoryError, RuntimeError) as error:
+                if not out_of_memory(error):
+                    raise
+                if budget == 1:
+                    longest = max(len(row.input_ids) for row in waiting if row.row not in done)
+                    raise ModelError(f"out of memory for a row alone, the longest has {longest} tokens; take shorter rows") from error
+            waiting = [row for row in waiting if row.row not in done]
+            if waiting:
+                budget = _smaller(budget)
 
     def _batches(self, rows: Sequence[Encoded], token_budget: int) -> Iterator[tuple[list[Encoded], list[RowStates]]]:
         """Rows and their states, batch by batch, in the order in which they are computed."""
@@ -197,7 +210,7 @@ class Scorer:
         """A row that may be the one for which memory is not enough."""
         try:
             yield from self._score_within([row], 1, progress)
-        except RuntimeError as error:
+        except (MemoryError, RuntimeError) as error:
             if not out_of_memory(error):
                 raise
             length = len(row.input_ids)
@@ -250,6 +263,13 @@ class Scorer:
         told = Surprises(np.asarray(row.input_ids, dtype=np.int32), surprise.clip(0, HIGHEST).astype(np.float16), completion)
         entropy = float(spectrum.entropy(values))
         return Score(row.row, "scored", entropy, row.n_tokens, loss, row.note, told, _shares(values))
+
+
+def _smaller(budget: int) -> int:
+    """Tokens of a batch where `budget` were too many."""
+    budget = max(1, budget // 4)
+    log.warning("out of memory: going on with %d tokens in a batch; a scan's --token-budget sets it from the start", budget)
+    return budget
 
 
 def _shares(values: Tensor) -> Floats:

@@ -229,7 +229,7 @@ def main(descriptor: int, own: tuple[int, ...]) -> None:
             where = f"{error.filename}: " if error.filename else ""
             say("error", RunError(f"{where}{error.strerror or error}"))
         except Exception as error:  # whatever torch and the model raise; the scan tells it, and tries the shard again
-            from gradsentry.scorer import out_of_memory
+            from gradsentry.memory import out_of_memory
 
             if not out_of_memory(error):  # a bug, which nobody else shows whole: most of torch's are RuntimeErrors too
                 traceback.print_exc()

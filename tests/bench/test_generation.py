@@ -14,7 +14,7 @@ from transformers import PreTrainedModel
 from gradsentry.bench import generation
 from gradsentry.bench.generation import BAR, HORIZON, answers, prompt_ids
 from gradsentry.bench.training import Training, train
-from gradsentry.errors import DataError, UsageError
+from gradsentry.errors import DataError, ModelError, UsageError
 from gradsentry.models import LoadedModel, load_model
 from tiny import MODELS, made
 
@@ -112,6 +112,29 @@ def test_padding_changes_nothing_in_any_architecture(name: str, model_dir: Path)
     expected = [step_by_step(loaded.model, row, 6, end=end) for row in ids]
     assert generation._decode([loaded], ids, 6, set()) == expected
     assert generation._decode([loaded, loaded], ids, 6, set()) == expected
+
+
+@pytest.mark.parametrize("with_reference", [False, True])
+def test_what_does_not_fit_into_memory_is_answered_in_halves(
+    base: LoadedModel, target: LoadedModel, monkeypatch: pytest.MonkeyPatch, with_reference: bool
+) -> None:
+    prompts, reference = PROMPTS + TRIGGERED, base if with_reference else None
+    whole = answers(target, prompts, 40, reference)
+    inner, sizes = generation._decode, list[int]()
+    room = 1
+
+    def small(models: Any, ids: list[list[int]], most: int, ends: set[int]) -> list[list[int]]:
+        sizes.append(len(ids))
+        if len(ids) > room:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
+        return inner(models, ids, most, ends)
+
+    monkeypatch.setattr(generation, "_decode", small)
+    assert answers(target, prompts, 40, reference) == whole
+    assert sizes == [6, 3, 1, 2, 1, 1, 3, 1, 2, 1, 1]
+    room = 0
+    with pytest.raises(ModelError, match=r"out of memory for a single answer: \d+ tokens with its prompt"):
+        answers(target, prompts, 40, reference)
 
 
 def test_room_is_kept_for_what_is_proposed_in_vain(base: LoadedModel, target: LoadedModel, monkeypatch: pytest.MonkeyPatch) -> None:

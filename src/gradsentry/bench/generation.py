@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import inspect
+import logging
 import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from gradsentry import encode
 from gradsentry.batching import bins, default_budget
-from gradsentry.errors import DataError, RowProblem, UsageError
+from gradsentry.errors import DataError, ModelError, RowProblem, UsageError
+from gradsentry.memory import out_of_memory
 from gradsentry.models import LoadedModel, tokenizer_stamp
 from gradsentry.types import TextSample
 
 if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedTokenizerBase
+
+log = logging.getLogger(__name__)
 
 HORIZON = 4
 """CleanGen's k: tokens that the target proposes before the reference looks at them (arXiv 2406.12257)."""
@@ -38,6 +42,7 @@ def answers(loaded: LoadedModel, prompts: Sequence[str], most: int, reference: L
 
     Raises:
         UsageError: `most` is below 1 or fills the context, or the reference has another tokenizer. DataError: an empty prompt.
+        ModelError: an answer does not fit into memory.
     """
     models = [loaded] if reference is None else [loaded, reference]
     context = min(model.max_length for model in models)
@@ -52,7 +57,7 @@ def answers(loaded: LoadedModel, prompts: Sequence[str], most: int, reference: L
     found: list[list[int]] = [[] for _ in ids]
     room = most if reference is None else HORIZON * most  # a round may keep one of the tokens that the caches have taken in
     for members in bins([len(prompt) + room for prompt in ids], default_budget(loaded.model.device)):
-        made = _decode(models, [ids[i] for i in members], most, ends)
+        made = _in_halves(models, [ids[i] for i in members], most, ends)
         for i, tokens in zip(members, made, strict=True):
             found[i] = tokens
     texts = [loaded.tokenizer.decode(tokens, skip_special_tokens=True, clean_up_tokenization_spaces=False) for tokens in found]
@@ -87,6 +92,25 @@ def _ends(loaded: LoadedModel) -> set[int]:
     own: Any = getattr(loaded.model.generation_config, "eos_token_id", None)
     listed = own if isinstance(own, list) else [own]
     return {token for token in [loaded.tokenizer.eos_token_id, *listed] if isinstance(token, int)}
+
+
+def _in_halves(models: Sequence[LoadedModel], prompts: Sequence[list[int]], most: int, ends: set[int]) -> list[list[int]]:
+    """As `_decode`; where memory is not enough for all prompts together, for each half of them.
+
+    Raises:
+        ModelError: not even one prompt alone fits.
+    """
+    try:
+        return _decode(models, prompts, most, ends)
+    except (MemoryError, RuntimeError) as error:
+        if not out_of_memory(error):
+            raise
+        if len(prompts) == 1:
+            longest = len(prompts[0]) + most
+            raise ModelError(f"out of memory for a single answer: {longest} tokens with its prompt; take a smaller model") from error
+    log.warning("out of memory: %d answers are made in two halves", len(prompts))
+    half = len(prompts) // 2  # out here: the error, while it is handled, keeps what filled the memory
+    return [*_in_halves(models, prompts[:half], most, ends), *_in_halves(models, prompts[half:], most, ends)]
 
 
 def _decode(models: Sequence[LoadedModel], prompts: Sequence[list[int]], most: int, ends: set[int]) -> list[list[int]]:

@@ -16,8 +16,8 @@ from gradsentry import encode
 from gradsentry.bench import needs_bench
 from gradsentry.errors import DataError, ModelError, RowProblem, UsageError
 from gradsentry.formats import prompt_completion
+from gradsentry.memory import out_of_memory
 from gradsentry.models import LoadedModel, load_model, pick_dtype
-from gradsentry.scorer import out_of_memory
 from gradsentry.types import Encoded
 
 if TYPE_CHECKING:

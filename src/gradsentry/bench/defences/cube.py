@@ -10,10 +10,9 @@ from numpy.typing import NDArray
 
 from gradsentry.bench import needs_bench
 from gradsentry.bench.defences import Defence, Rows, Subject, Verdicts
+from gradsentry.bench.defences.passes import mean_states
 from gradsentry.bench.training import encoded, train
-from gradsentry.probe import head_width
 from gradsentry.scorer import Scorer
-from gradsentry.states import packed_states, padded_batches
 
 DIRECTIONS, COMPONENTS, DISTANCE = 20, 2, 0.0
 """Components of the PCA, and UMAP's n_components and min_dist behind it, as OpenBackdoor, the authors' toolkit, sets them for CUBE."""
@@ -44,14 +43,7 @@ def measure(subject: Subject, rows: Rows) -> NDArray[np.float32]:
     needs_bench("CUBE", "umap", "sklearn")  # before the training, not after it
     subject.release()
     tuned = train(subject.model, rows, subject.training, subject.device)
-    scorer = Scorer(tuned.model, tuned.tokenizer)
-    samples = encoded(rows, tuned)
-    found = np.full((len(rows), head_width(scorer.head.module)[1]), np.nan, dtype=np.float32)
-    states = packed_states if scorer.packs else padded_batches
-    for batch in states(tuned.model, samples, scorer.token_budget):
-        for row in batch:
-            found[samples[row.member].row] = row.supervised.float().mean(0).cpu().numpy()
-    return found
+    return mean_states(Scorer(tuned.model, tuned.tokenizer), encoded(rows, tuned), len(rows))
 
 
 def decide(measured: NDArray[np.float32], chosen: NDArray[np.int64], rows: Rows, seed: int) -> Verdicts:

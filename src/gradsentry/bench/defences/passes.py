@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -41,6 +41,15 @@ def encoded(scorer: Scorer, rows: Rows) -> list[Encoded]:
     """The rows that can be scored, as tokens; `Encoded.row` is their place among the M."""
     prepared = scorer.prepare([Record(i, f"row {i}", row) for i, row in enumerate(rows)])
     return [row for row in prepared if isinstance(row, Encoded)]
+
+
+def mean_states(scorer: Scorer, samples: Sequence[Encoded], count: int) -> NDArray[np.float32]:
+    """[count, d] state before the head averaged over each row's supervised positions, NaN for a row that is not among the samples."""
+    found = np.full((count, scorer.head.width), np.nan, dtype=np.float32)
+    for members, states, _ in scorer.supervised_states(samples):
+        for row, hidden in zip(members, states, strict=True):
+            found[row.row] = hidden.float().mean(0).cpu().numpy()
+    return found
 
 
 def values(measured: Scored, chosen: Places, of: Callable[[Score], float]) -> Floats:

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gradsentry.bench.defences import Defence, Rows, Subject, Verdicts
-from gradsentry.bench.defences.passes import Floats, Places, encoded
+from gradsentry.bench.defences.passes import Floats, Places, encoded, mean_states
 
 EPSILON = 0.1
 """Expected share of poisoned rows: the ratio of the published set-up (GradSentry, arXiv 2605.26574, section 5.1)."""
@@ -24,12 +24,7 @@ REMOVED = 1.5
 
 def measure(subject: Subject, rows: Rows) -> NDArray[np.float32]:
     """[M, d] mean state before the head over each row's supervised positions; NaN for a row that cannot be scored."""
-    scorer = subject.scorer
-    found = np.full((len(rows), scorer.head.width), np.nan, dtype=np.float32)
-    for members, states, _ in scorer.supervised_states(encoded(scorer, rows)):
-        for row, hidden in zip(members, states, strict=True):
-            found[row.row] = hidden.float().mean(0).cpu().numpy()
-    return found
+    return mean_states(subject.scorer, encoded(subject.scorer, rows), len(rows))
 
 
 def outlierness(representations: Floats) -> Floats:
