@@ -102,7 +102,7 @@ def test_the_document_has_a_section_for_what_there_is_and_no_other() -> None:
     text = document([result(), result("ratios")])
     assert [line for line in text.splitlines() if line.startswith("###")] == [
         "### Identification: recall / F1 in per cent, mean over seeds (range of F1)",
-        "### Poison ratio: F1 in per cent",
+        "### Poison ratio: F1 in per cent, mean over seeds (least)",
         "### Cost",
     ]
     assert document([]) == "\n"

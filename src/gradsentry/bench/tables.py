@@ -30,9 +30,9 @@ def document(results: Sequence[Result]) -> str:
     sections = [
         ("Identification: recall / F1 in per cent, mean over seeds (range of F1)", identification(results)),
         ("Identification: F1 in per cent, had the threshold been the best one", best(results)),
-        ("Nothing poisoned: per cent of the rows that are kept", clean(results)),
-        ("Poison ratio: F1 in per cent", sweep(results, "ratios", lambda r: f"{100 * r['ratio']:g} %")),
-        ("Number of rows: F1 in per cent", sweep(results, "volumes", lambda r: str(r["rows"]))),
+        ("Nothing poisoned: per cent of the rows that are kept, mean over seeds (least)", clean(results)),
+        ("Poison ratio: F1 in per cent, mean over seeds (least)", sweep(results, "ratios", lambda r: f"{100 * r['ratio']:g} %")),
+        ("Number of rows: F1 in per cent, mean over seeds (least)", sweep(results, "volumes", lambda r: str(r["rows"]))),
         ("After fine-tuning: clean accuracy / attack success in per cent (poisoned of the rows trained on)", tuned(results)),
         ("Cost", cost(results)),
     ]
