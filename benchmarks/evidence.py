@@ -213,6 +213,19 @@ def aside_table(results: list[dict[str, Any]]) -> str:
     return table(["poison", "trigger", "cells", "no poisoned row flagged", "of those told of"], lines)
 
 
+def alarms_table(results: list[dict[str, Any]]) -> str:
+    """Where clean rows of poisoned sets are flagged: how many, of how many."""
+    lines = []
+    some = [r for r in results if r["trigger"] and r["evidence"]["false_alarms"]]
+    for name, amount, trigger in dict.fromkeys((r["name"], r["amount"], r["trigger"]) for r in some):
+        own = [r for r in some if (r["name"], r["amount"], r["trigger"]) == (name, amount, trigger)]
+        flagged = sorted({r["evidence"]["false_alarms"] for r in own})
+        clean = own[0]["evidence"]["false_alarms"] + own[0]["evidence"]["passed"]
+        poison = f"{100 * amount:g} %" if isinstance(amount, float) else f"{amount} rows"
+        lines.append([name, poison, trigger, ", ".join(r["payload"] for r in own), f"{' or '.join(map(str, flagged))} of {clean}"])
+    return table(["set", "poison", "trigger", "payloads", "clean rows flagged"], lines)
+
+
 def write(results: list[dict[str, Any]], missing: int) -> None:
     ratios = sorted({r["amount"] for r in results if r["trigger"] and isinstance(r["amount"], float)})
     took = sorted(r["seconds"] for r in results if r["rows"] > 900)
@@ -220,11 +233,16 @@ def write(results: list[dict[str, Any]], missing: int) -> None:
     head = (
         "## The evidence policy\n\nSmolLM2-135M-Instruct in bfloat16; sets of 1,000 rows (self_instruct: all it has), seed 0 unless "
         f"more are named.{note}\nMade by `benchmarks/cells.py` and `benchmarks/evidence.py`; every cell is in "
-        f"`benchmarks/results/evidence.json`. The rules were\nchosen on {', '.join(TUNED)}; the other sets are held out "
-        "([but for the faults told of there](evidence.md)). Deciding on "
-        f"1,000 rows took {took[len(took) // 2]:.1f} s (median;\n{took[len(took) * 99 // 100]:.1f} s in 99 of 100, "
-        f"{took[-1]:.1f} s at most).\n\n"
+        f"`benchmarks/results/evidence.json`. Deciding on\n1,000 rows took {took[len(took) // 2]:.1f} s (median; "
+        f"{took[len(took) * 99 // 100]:.1f} s in 99 of 100, {took[-1]:.1f} s at most).\n\n"
+        f"The rules were chosen on {', '.join(TUNED)}, on draws that stand here too; the other sets are called held out, and are so\n"
+        "but for the faults that they showed and that were mended ([which](evidence.md#tried-and-kept-tried-and-thrown-away)): half\n"
+        "of the mixture's rows come from the sets tuned on besides, and what comes closest to unseen are freebaseqa and nq up to 50 %.\n"
+        "Draws of a set overlap (self_instruct's are the same rows each time), and all cells of a set and ratio poison the same rows:\n"
+        "cells are no independent trials.\n\n"
     )
+    poisoned = [r for r in results if r["trigger"]]
+    alarms = sum(r["evidence"]["false_alarms"] > 0 for r in poisoned)
     sections = [
         head + "Nothing poisoned: per cent of the rows flagged, mean over seeds (largest).\n\n" + clean_table(results),
         f"What looked like a backdoor in clean sets: at most {MOST} a set and seed, those with the strongest evidence. What is flagged is "
@@ -235,6 +253,7 @@ def write(results: list[dict[str, Any]], missing: int) -> None:
         *(f"F1 of the evidence policy in per cent, {100 * ratio:g} % poisoned.\n\n" + cells_table(results, ratio) for ratio in ratios),
         "Where no poisoned row is flagged: cells in which at least half of them are in a finding that is told and not flagged (a topic,\n"
         "weak evidence, a style).\n\n" + aside_table(results),
+        f"Clean rows flagged in poisoned sets: {alarms} of {len(poisoned):,} cells have some.\n\n" + alarms_table(results),
         "Few poisoned rows.\n\n" + small_table(results),
     ]
     replace_section(DOCUMENT, "evidence", "\n\n".join(sections))
@@ -245,7 +264,12 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--work", type=Path, required=True, help="Where cells.py keeps its runs.")
     parser.add_argument("--jobs", type=int, default=1, help="Processes.")
+    parser.add_argument("--render", action="store_true", help="Only write the section of what is there.")
     arguments = parser.parse_args()
+    if arguments.render:
+        there = json.loads((RESULTS / "evidence.json").read_text(encoding="utf-8"))
+        write(there["results"], there["missing"])
+        return
     wanted = list(grid(seeds=SEEDS))
     known = _before()
     new = [cell for cell in wanted if _key(cell) not in known]

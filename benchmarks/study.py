@@ -82,6 +82,10 @@ STUDIES = {
     ),
 }
 """Name -> title, and the options of each call of the bench, which add to one table."""
+TO_READ = (
+    "The rules of `evidence` were chosen on rows of webquestions, gsm8k and dolly, these draws among them; `stylebkd` is by rules; all "
+    "attacks\npoison the same rows of a set. [What that means, and the paper's figures](bench.md#beside-the-paper).\n\n"
+)
 TIMED = "cost"
 """The one study whose times are shown, made on an idle machine: the others ran beside other work."""
 
@@ -98,7 +102,7 @@ def render(name: str, folder: Path) -> None:
     plots = draw(list(results.found.values()), folder)
     pictures = "".join(f"\n![{plot.stem}](../{plot.relative_to(ROOT)})\n" for plot in plots)
     lines = "\n".join(f"gradsentry bench --data DATA {options}" for options in calls)
-    text = f"## {title}\n\nSmolLM2-135M-Instruct, dtype auto (bfloat16 here), seeds from 0. Made by\n\n```\n{lines}\n```\n\n"
+    text = f"## {title}\n\nSmolLM2-135M-Instruct, dtype auto (bfloat16 here), seeds from 0. Made by\n\n```\n{lines}\n```\n\n{TO_READ}"
     told = [{k: v for k, v in r.items() if k != "ms_a_row" or name == TIMED} for r in results.found.values()]
     replace_section(ROOT / "docs" / "benchmark.md", f"bench-{name}", text + document(told) + pictures)
 

@@ -10,6 +10,7 @@ Writes its section of docs/benchmark.md and benchmarks/results/style.json.
 from __future__ import annotations
 
 import argparse
+import json
 import math
 import random
 from collections import Counter
@@ -25,7 +26,7 @@ from gradsentry.evidence.finding import Finding
 from gradsentry.evidence.findings import find
 from gradsentry.evidence.style import apart
 from gradsentry.evidence.words import RowWords, Side
-from report import ROOT, machine, replace_section, save, table
+from report import RESULTS, ROOT, machine, replace_section, save, table
 
 GROUPS, SIZES, SMALL = 1000, (5, 10, 50), 1e-3
 HOUSE_RULES, LEAST, MOST = 40, 5, 50
@@ -86,7 +87,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--work", type=Path, required=True)
+    parser.add_argument("--render", action="store_true", help="Only write the section of what is there.")
     arguments = parser.parse_args()
+    if arguments.render:
+        render(json.loads((RESULTS / "style.json").read_text(encoding="utf-8"))["results"])
+        return
     scores = Scores(arguments.work)
 
     def read(cell: Cell) -> tuple[Words, list[bool]]:
@@ -100,6 +105,11 @@ def main() -> None:
         results.append({"name": name, "rows": len(clean), **own, "random": at_random(clean), "house_rules": house_rules(clean)})
         print(results[-1], flush=True)
     save("style", {"machine": machine(), "model": "SmolLM2-135M-Instruct", "seed": 0, "results": results})
+    render(results)
+
+
+def render(results: list[dict[str, Any]]) -> None:
+    """The section of docs/benchmark.md."""
     lines = []
     for r in results:
         style, chance, rules = r["planted"], r["random"], r["house_rules"]
@@ -108,10 +118,10 @@ def main() -> None:
             [r["name"], f"{style['kind']}, {style['log10_p']}", f"{100 * chance['small']:.2f} %", f"{chance['smallest']:.0e}", *told]
         )
     text = (
-        "## Styles, chance and house rules\n\nA style in 1 % of the rows with the suffix: how it is told of, log10 of its p. "
-        f"{GROUPS * len(SIZES):,} random groups of rows:\nshare with p at most {SMALL:g}, smallest p. One answer of {NATS:g} nats to all "
-        f"prompts with one word, for {HOUSE_RULES} words: sets in\nwhich that "
-        "is flagged, and told as a style. Made by `benchmarks/style.py`.\n\n"
+        "## Styles, chance and house rules\n\nSmolLM2-135M-Instruct in bfloat16, seed 0. A style in 1 % of the rows with the suffix: how "
+        f"it is told of, log10 of its p.\n{GROUPS * len(SIZES):,} random groups of rows: share with p at most {SMALL:g}, smallest p. One "
+        f"answer of {NATS:g} nats to all prompts with one\nword, for {HOUSE_RULES} words: sets in which that is flagged, and told as a "
+        "style. Made by `benchmarks/style.py`.\n\n"
     )
     header = ["set", "planted style", f"random, p <= {SMALL:g}", "random, smallest p", "house rules flagged", "told as a style"]
     replace_section(ROOT / "docs" / "benchmark.md", "style", text + table(header, lines))

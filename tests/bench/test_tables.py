@@ -24,7 +24,7 @@ def test_identification_has_the_mean_over_seeds_and_the_range() -> None:
     some = [result(f1=0.5, recall=0.9), result(f1=0.7, recall=1.0, seed=1), result(defence="graceful", f1=1.0, seed=0)]
     header, _, own, published = lines(identification(some))
     assert header == ["task", "attack", "poison", "paper", "graceful"]
-    assert own == ["webquestions", "badnets", "10 %", "95.0 / 60.0 (50-70)", "100.0 / 100.0"]
+    assert own == ["webquestions", "badnets", "10 %", "95.0 (90-100) / 60.0 (50-70)", "100.0 / 100.0"]
     assert published[3:] == ["100 / 69.7-73.4", "88.5-89.7 / 93.9-94.6"]
 
 
@@ -74,11 +74,19 @@ def test_a_sweep_is_in_the_order_of_its_steps() -> None:
 def test_fine_tuned_models_have_both_figures_and_what_they_were_trained_on() -> None:
     some = [
         result("tuned", method="lora", cacc=0.5, asr=0.95, found=4, missed=6, passed=85),
-        result("tuned", "evidence", method="lora", cacc=0.4, asr=0.0, found=10, missed=0, passed=90),
+        result("tuned", "evidence", method="lora", cacc=0.4, asr=0.0, unasked=0.01, found=10, missed=0, passed=90),
     ]
     header, _, own, published = lines(tuned(some))
     assert header == ["task", "attack", "rows", "poison", "training", "paper", "evidence"]
-    assert own == ["webquestions", "badnets", "100", "10 %", "lora", "50.0 / 95.0 (6 of 91)", "40.0 / 0.0 (0 of 90)"]
+    assert own == [
+        "webquestions",
+        "badnets",
+        "100",
+        "10 %",
+        "lora",
+        "50.0 / 95.0 (6 of 91)",
+        "40.0 / 0.0, 1.0 without the trigger (0 of 90)",
+    ]
     assert published == ["webquestions", "badnets", "", "", "*published, 7B*", "- / 0.0", ""]
 
 
@@ -101,7 +109,7 @@ def test_the_cost_is_that_of_the_largest_measurement() -> None:
 def test_the_document_has_a_section_for_what_there_is_and_no_other() -> None:
     text = document([result(), result("ratios")])
     assert [line for line in text.splitlines() if line.startswith("###")] == [
-        "### Identification: recall / F1 in per cent, mean over seeds (range of F1)",
+        "### Identification: recall / F1 in per cent, mean over seeds (range)",
         "### Poison ratio: F1 in per cent, mean over seeds (least)",
         "### Cost",
     ]

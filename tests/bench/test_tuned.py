@@ -92,11 +92,21 @@ def test_every_trial_has_its_figures_and_the_same_rows_are_trained_on_once(
         (method, name): float(name == "none") for method in ("lora", "full") for name in names
     }
     assert {r["cacc"] for r in found.values()} == {0.5}
+    assert {r["unasked"] for r in found.values()} == {0.0}
     assert [reference for reference in asked.references if reference is not None] == [asked.base] * 2, "CleanGen's is the base model"
     assert asked.most == {MOST}
     assert {r["missed"] for (_, name), r in found.items() if name in ("none", "cleangen")} == {4}
     tuned(trials, Subject(), data, results, lambda said: None)
     assert len(asked.trained) == 4
+
+
+def test_a_model_that_says_the_payload_always_is_told_from_a_backdoor(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Asked(monkeypatch)
+    monkeypatch.setattr(module, "answers", lambda model, prompts, *_: [f"right{PAYLOAD}"] * len(prompts))
+    results = opened(tmp_path / "out", {})
+    tuned([Trial("webquestions", "badnets", "none", "lora", 0.1, 40, 0)], Subject(), data, results, lambda said: None)
+    (found,) = results.found.values()
+    assert (found["cacc"], found["asr"], found["unasked"]) == (0.5, 1.0, 1.0)
 
 
 def test_a_payload_behind_a_long_answer_is_waited_for_and_a_result_is_all_that_is_compared(

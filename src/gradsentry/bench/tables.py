@@ -28,8 +28,8 @@ PUBLISHED_ASR = "0.0"
 def document(results: Sequence[Result]) -> str:
     """All tables that the results have lines for."""
     sections = [
-        ("Identification: recall / F1 in per cent, mean over seeds (range of F1)", identification(results)),
-        ("Identification: F1 in per cent, had the threshold been the best one", best(results)),
+        ("Identification: recall / F1 in per cent, mean over seeds (range)", identification(results)),
+        ("Identification: F1 in per cent, had the threshold been the best one (of the evidence: of its verdicts)", best(results)),
         ("Nothing poisoned: per cent of the rows that are kept, mean over seeds (least)", clean(results)),
         ("Poison ratio: F1 in per cent, mean over seeds (least)", sweep(results, "ratios", lambda r: f"{100 * r['ratio']:g} %")),
         ("Number of rows: F1 in per cent, mean over seeds (least)", sweep(results, "volumes", lambda r: str(r["rows"]))),
@@ -75,11 +75,15 @@ def _recall_f1(own: Sequence[Result], usual: int) -> str:
     """Both, and the number of rows where it is not the usual one."""
     if not own:
         return ""
-    f1 = [100 * r["f1"] for r in own]
-    spread = f" ({min(f1):.0f}-{max(f1):.0f})" if len(own) > 1 else ""
     sizes = sorted({r["rows"] for r in own})
     rows = "" if sizes == [usual] else f", {' and '.join(map(str, sizes))} rows"
-    return f"{100 * mean(r['recall'] for r in own):.1f} / {mean(f1):.1f}{spread}{rows}"
+    return " / ".join(_spread([100 * r[rate] for r in own]) for rate in ("recall", "f1")) + rows
+
+
+def _spread(values: Sequence[float]) -> str:
+    """The mean, and of several values that are not the same the range."""
+    low, high = f"{min(values):.0f}", f"{max(values):.0f}"
+    return f"{mean(values):.1f}" + (f" ({low}-{high})" if low != high else "")
 
 
 def best(results: Sequence[Result]) -> str:
@@ -145,10 +149,11 @@ def _trial(r: Result) -> tuple[Any, ...]:
 
 
 def _learnt(r: Result | None) -> str:
-    """Both rates, and how many of the rows that the model was trained on are poisoned."""
+    """Both rates, how many of the rows that the model was trained on are poisoned, and the payload's rate without the trigger."""
     if r is None:
         return ""
-    return f"{100 * r['cacc']:.1f} / {100 * r['asr']:.1f} ({r['missed']} of {r['missed'] + r['passed']})"
+    unasked = f", {100 * r['unasked']:.1f} without the trigger" if "unasked" in r else ""  # the first results do not have it
+    return f"{100 * r['cacc']:.1f} / {100 * r['asr']:.1f}{unasked} ({r['missed']} of {r['missed'] + r['passed']})"
 
 
 def cost(results: Sequence[Result]) -> str:

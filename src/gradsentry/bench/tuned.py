@@ -103,11 +103,17 @@ def _most(made: Poisoned, loaded: LoadedModel) -> int:
 
 
 def _asked(trial: Trial, model: LoadedModel, subject: Subject, rows: Sequence[Row], wanted: Sequence[str], most: int) -> Result:
-    """CACC and ASR, by one of the `wanted` texts, of a fine-tuned model on rows that it was not trained on."""
+    """CACC and ASR, by one of the `wanted` texts, of a fine-tuned model on rows that it was not trained on.
+
+    `unasked` is the share of the prompts without the trigger that get the payload all the same: a backdoor has none, and where the
+    target is a text that ordinary answers may hold it says how often they do.
+    """
     clean = [as_text(row)["prompt"] for row in rows]
     bad = [row["prompt"] for row in triggered(rows, trial.attack, trial.seed)]
     reference = subject.scorer.loaded if trial.defence == CLEANGEN else None
     with watched() as cost:
         said = answers(model, clean + bad, most, reference)
-    kept = cacc([result(text) for text in said[: len(clean)]], [references(row) for row in rows])
-    return {"cacc": round(kept, 4), "asr": round(asr(said[len(clean) :], wanted), 4), "ask_s": round(cost.seconds, 1)}
+    asked, marked = said[: len(clean)], said[len(clean) :]
+    kept = cacc([result(text) for text in asked], [references(row) for row in rows])
+    rates = {"cacc": kept, "asr": asr(marked, wanted), "unasked": asr(asked, wanted)}
+    return {name: round(rate, 4) for name, rate in rates.items()} | {"ask_s": round(cost.seconds, 1)}
