@@ -150,7 +150,7 @@ def bad_input(tmp_path: Path, model_dir: Path) -> dict[str, tuple[list[object], 
         "empty file": (["empty.jsonl", *model], 3, ["empty.jsonl", "no rows"]),
         "unknown columns": (["unknown.jsonl", *model], 2, ["'a', 'b'", "--map"]),
         "nothing scorable": (["unscorable.jsonl", *model], 3, ["no row could be scored", "unscorable.jsonl:1", "empty"]),
-        "array under another name": (["array.jsonl", *model], 2, ["no row can be read", "it is an array", "rename it to .json"]),
+        "array under another name": (["array.jsonl", *model], 3, ["no row could be scored", "it is an array", "rename it to .json"]),
         "broken array": (["broken.json", *model], 2, ["broken.json"]),
         "no parquet": (["fake.parquet", *model], 2, ["fake.parquet"]),
         "no such column": (["ok.jsonl", *model, "--map", "completion=reply"], 2, ["'reply'", "prompt, completion"]),
@@ -223,7 +223,7 @@ def test_bad_rows_are_kept_listed_and_counted(model_dir: Path, tmp_path: Path) -
             assert f"d.jsonl:{line}" in verdict["reason"]
     assert "cut from the prompt's left" in verdicts[5]["reason"]
     assert "1 row was longer than" in result.stderr
-    assert "scored 3, unscorable 1, unreadable 4" in result.stdout
+    assert "scored 3, unscorable 1, error 4" in result.stdout
     assert "Nothing found in the 3 rows that could be scored." in result.stdout
     assert "5 rows were NOT examined" in result.stdout
     assert "d.jsonl:2: not valid JSON" in result.stdout

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gradsentry.columns import SCORES, VERDICTS
+from gradsentry.columns import EVIDENCE, SCORES, VERDICTS
 from gradsentry.decide import decide, scored_entropies
 from gradsentry.errors import UsageError
 from gradsentry.evidence import Finding
@@ -98,6 +98,15 @@ def test_without_a_scored_row_there_is_no_threshold_and_nothing_is_flagged(rows:
     assert decision.verdicts.schema.equals(VERDICTS)
     assert decision.verdicts["reason"].to_pylist() == [row["reason"] for row in rows]
     assert decision.counts["kept"] == len(rows)
+
+
+@pytest.mark.parametrize("by_entropy", [True, False])
+def test_the_rule_and_the_evidence_are_told_where_nothing_was_scored_too(by_entropy: bool) -> None:
+    rows = [{"status": "error", "entropy": None, "n_tokens": 0, "loss": None, "reason": "broken"}] * 3
+    decision = decide(table(rows), "auto", by_entropy=by_entropy)
+    assert decision.by_entropy == by_entropy
+    assert decision.evidence.schema.equals(EVIDENCE)
+    assert decision.evidence["row"].to_pylist() == [0, 1, 2]
 
 
 def test_auto_finds_the_clusters_whatever_stands_between_the_scored_rows() -> None:

@@ -17,7 +17,7 @@ def test_one_worker_is_this_process_and_has_everything() -> None:
     assert slots(ScanConfig()) == [Slot()]
 
 
-def test_on_the_cpu_each_worker_has_cores_and_threads_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_on_the_cpu_each_worker_has_cores_and_threads_of_its_own(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     monkeypatch.setattr("gradsentry.devices.cores", lambda: [0, 2, 4, 6, 8])
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     threads = {"OMP_NUM_THREADS": "2"}
@@ -25,8 +25,11 @@ def test_on_the_cpu_each_worker_has_cores_and_threads_of_its_own(monkeypatch: py
     assert len(slots(ScanConfig(device="cpu", workers="auto"))) == 1
     monkeypatch.setenv("OMP_NUM_THREADS", "7")
     assert slots(ScanConfig(device="cpu", workers="5"))[0] == Slot({"OMP_NUM_THREADS": "7"}, (0,))
-    with pytest.raises(UsageError, match="--workers 6: it can be at most 5 here, for each worker has one of the 5 cores"):
-        slots(ScanConfig(device="cpu", workers="6"))
+    assert not caplog.records
+    monkeypatch.delenv("OMP_NUM_THREADS")
+    shared = [slot.cores for slot in slots(ScanConfig(device="cpu", workers="7"))]
+    assert shared == [(0,), (2,), (4,), (6,), (8,), (0,), (2,)]
+    assert "--workers 7: there are 5 cores here, which the workers share" in caplog.text
 
 
 def visible(config: ScanConfig) -> list[str]:

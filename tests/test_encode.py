@@ -98,6 +98,14 @@ def test_token_ids_outside_the_vocabulary_are_an_error(tokenizer: PreTrainedToke
     assert f"outside the tokenizer's {len(tokenizer)}" in outside.reason
 
 
+@pytest.mark.parametrize(("labels", "at"), [((IGNORED, 7, IGNORED), 1), ((6, 7, IGNORED), 0), ((5, 6, 9), 2)])
+def test_labels_of_other_tokens_are_an_error(tokenizer: PreTrainedTokenizerFast, labels: tuple[int, ...], at: int) -> None:
+    """A loss on them would be another one than that of the row; labels that are shifted already are such."""
+    told = problem(TokenSample((5, 6, 7), labels), tokenizer)
+    assert told.status == "error"
+    assert told.reason.startswith(f"label {at} is {labels[at]}, but the token there is {5 + at}: labels are the input_ids")
+
+
 def test_tokens_are_taken_as_they_are(tokenizer: PreTrainedTokenizerFast) -> None:
     assert one(TokenSample((5, 0, 325), (IGNORED, IGNORED, 325)), tokenizer) == ([5, 0, 325], [IGNORED, IGNORED, 325])
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gradsentry.errors import DataError, RowProblem, UsageError
-from gradsentry.formats import FORMATS, SHAREGPT_ROLES, apply_mapping, detect, parse_mapping, settle
+from gradsentry.formats import FORMATS, SHAREGPT_ROLES, apply_mapping, detect, parse_mapping
 from gradsentry.types import ChatSample, TextSample, TokenSample
 
 
@@ -160,6 +160,7 @@ BAD: list[tuple[str, dict[str, Any], str, str]] = [
     ("messages", {"messages": [user("Q"), assistant("A")], "tools": 5}, "error", "column 'tools' is int, not a list of tools"),
     ("messages", {"messages": [user("Q"), assistant("A")], "tools": "clock"}, "error", "column 'tools' is text that is not JSON"),
     ("messages", {"messages": [user("Q"), assistant("A")], "tools": '{"a": 1}'}, "error", "column 'tools' is dict, not a list of tools"),
+    ("messages", {"messages": [user("Q"), assistant("A")], "tools": "[" * 100_000}, "error", "what it holds is nested too deeply"),
     ("sharegpt", {"conversations": [{"from": "alien", "value": "Q"}]}, "error", "has the role 'alien'; known are human, user, gpt"),
     ("sharegpt", {"conversations": [{"from": "human", "value": "Q"}]}, "unscorable", "'conversations' has no assistant turn"),
     ("sharegpt", {"conversations": {"from": "human"}}, "error", "column 'conversations' is dict, not a list of messages"),
@@ -282,13 +283,6 @@ def test_unknown_columns_are_named_with_a_way_out() -> None:
         detect([{"q": 1}, {"q": 1, "a": 2}])
     with pytest.raises(DataError, match="no readable row"):
         detect([])
-
-
-def test_where_no_row_is_readable_the_first_one_says_why() -> None:
-    with pytest.raises(DataError, match=r"^no row can be read; the first says: d.jsonl:1: it is an array$"):
-        settle(None, {}, [], unreadable="d.jsonl:1: it is an array")
-    assert settle("text", {}, [], unreadable="d.jsonl:1: it is an array").name == "text"
-    assert settle(None, {}, [{"text": "t"}], unreadable="d.jsonl:1: it is an array").name == "text"
 
 
 def test_rows_inside_one_column_are_told_with_the_column() -> None:

@@ -257,8 +257,31 @@ def test_nothing_to_score(model_dir: Path, tmp_path: Path) -> None:
     assert "Nothing could be scored" in (tmp_path / "run" / "report.html").read_text()
 
 
-def test_the_paper_policy_warns_when_it_is_not_reliable(jsonl: Path, model_dir: Path) -> None:
-    result = run(jsonl, model_dir, threshold="auto")
+def test_where_nothing_was_scored_the_run_is_whole_all_the_same(model_dir: Path, tmp_path: Path) -> None:
+    broken = tmp_path / "broken.jsonl"
+    broken.write_text("{no json\n" * 3)
+    out = tmp_path / "run"
+    result = run(broken, model_dir, out, threshold="auto")
+    assert result.exit_code == 3
+    assert (out / "kept.jsonl").read_bytes() == broken.read_bytes()
+    assert {verdict["status"] for verdict in pq.read_table(out / "verdicts.parquet").to_pylist()} == {"error"}
+    assert pq.read_table(out / "evidence.parquet").num_rows == 3
+    assert result.document["run"]["by_entropy"] is False, "as with rows that were scored"
+
+
+def test_a_threshold_may_be_a_number(jsonl: Path, model_dir: Path, tmp_path: Path) -> None:
+    result = run(jsonl, model_dir, tmp_path / "run", threshold=0.1)
+    assert result.flagged == run(jsonl, model_dir, threshold="0.1").flagged != []
+    assert json.loads((tmp_path / "run" / "manifest.json").read_text())["config"]["threshold"] == "0.1"
+    with pytest.raises(UsageError, match=r"--threshold 1.5: it can be auto"):
+        gradsentry.ScanConfig(threshold=1.5)  # pyright: ignore[reportArgumentType]
+
+
+def test_the_paper_policy_warns_when_it_is_not_reliable(jsonl: Path, model_dir: Path, caplog: pytest.LogCaptureFixture) -> None:
+    assert not run(jsonl, model_dir, threshold="auto").decision.by_entropy
+    assert "NOT reliable" not in caplog.text
+    result = run(jsonl, model_dir, threshold="auto", policy="paper")
+    assert "the threshold is NOT reliable" in caplog.text
     assert result.threshold is not None
     assert not result.threshold.reliable
     assert result.threshold.value == 0.7

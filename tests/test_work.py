@@ -155,6 +155,27 @@ def test_another_model_is_another_run(tmp_path: Path, change: dict[str, Any]) ->
         planned(tmp_path).claim(facts(**change))
 
 
+def test_the_format_is_that_of_the_first_rows_that_can_be_read(tmp_path: Path) -> None:
+    path = tmp_path / "d.jsonl"
+    path.write_text("{broken\n" * 150 + '{"prompt": "a", "completion": "b"}\n')
+    assert planned(tmp_path, path).config.format == "prompt-completion"
+    path.write_text("{broken\n" * 3)
+    job = planned(tmp_path, path)
+    assert (job.config.format, job.shards[-1].stop) == ("text", 3), "no row is lost, each is told"
+
+
+def test_a_mapped_column_may_begin_anywhere(tmp_path: Path) -> None:
+    rows = [{"question": "q", "answer": "a"}] * 150 + [{"question": "q", "answer": "a", "passage": "p"}]
+    assert planned(tmp_path, rows, map="context=passage").config.format == "qa"
+    with pytest.raises(UsageError, match="no row has a column 'story'; there are question, answer"):
+        planned(tmp_path, rows, map="context=story")
+
+
+def test_what_is_supervised_in_rows_of_tokens_is_theirs_to_say(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="--loss-on all: rows of token ids say by their labels what is supervised"):
+        planned(tmp_path, [{"input_ids": [1, 2], "labels": [-100, 2]}], loss_on="all")
+
+
 def test_a_model_over_several_devices_scores_the_same(model_dir: Path, tmp_path: Path) -> None:
     job = plan(ROWS, tmp_path / "run", ScanConfig(device="cpu", dtype="float32", gpus_per_worker=2), model_dir)
     spread = job.load()

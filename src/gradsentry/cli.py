@@ -31,7 +31,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
     help="Find backdoor-poisoned rows in fine-tuning data before training on them.",
-    epilog="Exit codes: 0 nothing flagged, 1 rows flagged, 2 usage or run-time error, 3 nothing scorable.",
+    epilog="Exit codes of scan, filter and threshold: 0 nothing flagged, 1 rows flagged, 2 usage or run-time error, 3 nothing scorable.",
 )
 RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="Run directory of an earlier scan.", show_default=False)]
 ThresholdOption = Annotated[str, typer.Option(help="auto, a number in [0, 1], or quantile:Q.")]
@@ -270,12 +270,6 @@ def _bench(**options: Any) -> int:
 
 def _finish(result: ScanResult, as_json: bool) -> int:
     """Print the result and return the exit code."""
-    if result.threshold is not None and result.threshold.method == "fallback" and result.decision.by_entropy:
-        for problem in result.threshold.problems:
-            tell(
-                f"warning: the threshold is NOT reliable: {problem}; it is the published fallback, "
-                "look at the flagged rows before you drop any"
-            )
     if as_json:
         emit(result.document)
     else:

@@ -103,6 +103,7 @@ class ScanConfig:
     overwrite: bool = option(False, "Replace another run in the directory given by --out.")
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "threshold", str(self.threshold))  # in Python a number is one too
         parse_threshold(self.threshold)
         parse_workers(self.workers)
         for name, annotation in get_type_hints(ScanConfig).items():

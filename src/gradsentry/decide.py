@@ -27,14 +27,14 @@ class Decision:
     """Of the entropy; None when no row could be scored."""
     verdicts: pa.Table
     """One line a row, in input order, columns as in `columns.VERDICTS`."""
+    evidence: pa.Table
+    """One line a row, columns as in `columns.EVIDENCE`."""
+    by_entropy: bool
+    """Whether rows above the threshold are flagged."""
     findings: tuple[Finding, ...] = ()
     """What the evidence policy found, strongest first; those that only look like a backdoor come last."""
     above: int = 0
     """Rows above the threshold, flagged or not."""
-    evidence: pa.Table | None = None
-    """One line a row, columns as in `columns.EVIDENCE`; None when no row could be scored."""
-    by_entropy: bool = True
-    """Whether rows above the threshold are flagged."""
 
     @property
     def flagged(self) -> np.ndarray[Any, np.dtype[np.bool_]]:
@@ -67,7 +67,7 @@ def decide(scores: pa.Table, threshold: str, findings: Sequence[Finding] = (), b
     """
     entropies = scored_entropies(scores)
     if len(entropies) == 0:
-        return Decision(None, _verdicts(scores, np.zeros(scores.num_rows, dtype=bool), {}))
+        return Decision(None, _verdicts(scores, np.zeros(scores.num_rows, dtype=bool), {}), _evidence(scores, ()), by_entropy)
     chosen = choose(threshold, entropies)
     above = pc.fill_null(pc.greater(scores["entropy"], chosen.value), False).to_numpy(zero_copy_only=False)
     flagged = above & by_entropy
@@ -81,7 +81,7 @@ def decide(scores: pa.Table, threshold: str, findings: Sequence[Finding] = (), b
         told |= dict.fromkeys(finding.rows.tolist(), finding.reason)
         flagged[finding.rows] = True
     verdicts, evidence = _verdicts(scores, flagged, told), _evidence(scores, findings)
-    return Decision(chosen, verdicts, tuple(findings), int(above.sum()), evidence, by_entropy)
+    return Decision(chosen, verdicts, evidence, by_entropy, tuple(findings), int(above.sum()))
 
 
 def _evidence(scores: pa.Table, findings: Sequence[Finding]) -> pa.Table:

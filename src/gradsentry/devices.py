@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Sequence
 from contextlib import suppress
@@ -12,6 +13,8 @@ from filelock import FileLock, Timeout
 
 from gradsentry.config import ScanConfig, parse_workers
 from gradsentry.errors import UsageError
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -25,7 +28,7 @@ class Slot:
 
 
 def slots(config: ScanConfig) -> list[Slot]:
-    """One slot a worker.
+    """One slot a worker; on a CPU more workers than cores share these, so that a run goes on on a smaller machine.
 
     Raises:
         UsageError: more workers than there are devices for.
@@ -38,15 +41,17 @@ def slots(config: ScanConfig) -> list[Slot]:
         raise UsageError(f"--gpus-per-worker {each}: it can be at most the number of CUDA devices here, {len(own)}")
     most = len(own) // each if own else len(cores())
     count = wanted or (most if own else 1)
-    if count > most:
-        what = f"{each} of the {len(own)} devices" if own else f"one of the {most} cores"
-        raise UsageError(f"--workers {count}: it can be at most {most} here, for each worker has {what} to itself")
     if own:
+        if count > most:
+            what = f"{each} of the {len(own)} devices"
+            raise UsageError(f"--workers {count}: it can be at most {most} here, for each worker has {what} to itself")
         return [Slot({"CUDA_VISIBLE_DEVICES": ",".join(own[i * each : (i + 1) * each])}) for i in range(count)]
-    share = most // count
+    if count > most:
+        log.warning("--workers %d: there are %d cores here, which the workers share; more than these make nothing faster", count, most)
+    share = max(1, most // count)
     # The number of threads moves the last bits of a score; OMP_NUM_THREADS is how a user keeps it the same.
     threads = os.environ.get("OMP_NUM_THREADS", str(share))
-    return [Slot({"OMP_NUM_THREADS": threads}, tuple(cores()[i * share : (i + 1) * share])) for i in range(count)]
+    return [Slot({"OMP_NUM_THREADS": threads}, tuple(cores()[i % most * share :][:share])) for i in range(count)]
 
 
 def cores() -> list[int]:

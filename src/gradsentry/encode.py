@@ -99,6 +99,14 @@ def _tokens(sample: TokenSample, vocabulary: int) -> Ids:
     wrong = wrong if wrong is not None else next((i for i in sample.labels if i != IGNORED and not 0 <= i < vocabulary), None)
     if wrong is not None:
         raise RowProblem("error", f"token id {wrong} is outside the tokenizer's {vocabulary}; was the row made for another one?")
+    pairs = enumerate(zip(sample.input_ids, sample.labels, strict=True))
+    if other := next(((at, token, label) for at, (token, label) in pairs if label not in (IGNORED, token)), None):
+        at, token, label = other
+        raise RowProblem(
+            "error",
+            f"label {at} is {label}, but the token there is {token}: labels are the input_ids, and {IGNORED} where nothing is "
+            "supervised; the model shifts them itself",
+        )
     return list(sample.input_ids), list(sample.labels)
 
 

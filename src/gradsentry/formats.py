@@ -55,6 +55,8 @@ class Format:
         """
         try:
             return self.read(row)
+        except RecursionError:
+            raise RowProblem("error", "what it holds is nested too deeply") from None
         except RowProblem as problem:
             other = None if self.fills(row) else next((item for item in FORMATS.values() if item.fills(row)), None)
             if other is None:
@@ -220,11 +222,8 @@ def _holds_rows(value: Any) -> bool:
     return isinstance(value, list) and bool(value) and all(isinstance(item, dict) for item in value)
 
 
-def settle(name: str | None, mapping: dict[str, str], rows: Sequence[Row], unreadable: str = "") -> Format:
+def settle(name: str | None, mapping: dict[str, str], rows: Sequence[Row]) -> Format:
     """The format of this name, or the one that some rows have.
-
-    Args:
-        unreadable: why the first row of the data could not be read, if it could not; told where `rows` is empty.
 
     Raises:
         UsageError: no such format, or a column named by `mapping` is in none of the rows. DataError: no format fits.
@@ -237,6 +236,4 @@ def settle(name: str | None, mapping: dict[str, str], rows: Sequence[Row], unrea
             raise UsageError(f"--map {ours}={theirs}: no row has a column {theirs!r}; there are {columns}")
     if name is not None:
         return FORMATS[name]
-    if unreadable and not rows:
-        raise DataError(f"no row can be read; the first says: {unreadable}")
     return detect(apply_mapping(row, mapping) for row in rows)

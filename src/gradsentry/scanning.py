@@ -206,6 +206,7 @@ def _conclude(run: RunDirectory, source: Source, shards: Sequence[Shard], config
     findings = examine(run, shards) if config.policy == "evidence" else []
     decision = decide(scores, config.threshold, findings, config.by_entropy)
     _say_what_was_cut(scores)
+    _say_what_is_not_reliable(decision)
     manifest = run.manifest()
     assert manifest is not None  # written before the first score
     examples = example_rows(decision, source, shards, config)
@@ -213,9 +214,8 @@ def _conclude(run: RunDirectory, source: Source, shards: Sequence[Shard], config
     if keep:
         with whole(run.path / "verdicts.parquet") as part:
             pq.write_table(decision.verdicts, part)
-        if decision.evidence is not None:
-            with whole(run.path / "evidence.parquet") as part:
-                pq.write_table(decision.evidence, part)
+        with whole(run.path / "evidence.parquet") as part:
+            pq.write_table(decision.evidence, part)
         with whole(run.output("kept", source.suffix)) as kept, whole(run.output("flagged", source.suffix)) as flagged:
             source.split(decision.flagged, kept, flagged)
         run.write_text("report.html", render(document, decision))
@@ -228,6 +228,16 @@ def _say_what_was_cut(scores: pa.Table) -> None:
     cut = pc.sum(pc.starts_with(scores["reason"], CUT)).as_py()
     if cut:
         log.warning("%d %s longer than the context and cut; verdicts.parquet says which", cut, "row was" if cut == 1 else "rows were")
+
+
+def _say_what_is_not_reliable(decision: Decision) -> None:
+    """The published rule falls back on a fixed threshold where it finds none, and flags by it all the same: said aloud."""
+    if decision.by_entropy and decision.threshold is not None and decision.threshold.method == "fallback":
+        for problem in decision.threshold.problems:
+            log.warning(
+                "warning: the threshold is NOT reliable: %s; it is the published fallback, look at the flagged rows before you drop any",
+                problem,
+            )
 
 
 def _existing(run_path: str | os.PathLike[str]) -> tuple[RunDirectory, dict[str, Any]]:

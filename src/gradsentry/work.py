@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any
 
 from gradsentry._version import __version__
 from gradsentry.config import ScanConfig
-from gradsentry.errors import NothingScorable
-from gradsentry.formats import parse_mapping, settle
+from gradsentry.errors import NothingScorable, UsageError
+from gradsentry.formats import FORMATS, Format, parse_mapping, settle
 from gradsentry.sources import Source, open_source
 from gradsentry.store import RunDirectory
-from gradsentry.types import Score, Shard
+from gradsentry.types import Row, Score, Shard
 
 if TYPE_CHECKING:
     from gradsentry.scorer import Scorer
@@ -152,10 +152,7 @@ def plan(data: Any, out: Path, config: ScanConfig, model: Any = None, tokenizer:
     shards = tuple(source.plan(config.shard_rows))
     if not shards:
         raise NothingScorable(f"{source.name} has no rows")
-    first = list(islice((record for shard in shards for record in source.read(shard)), DETECTION_ROWS))
-    rows = [record.value for record in first if record.value is not None]
-    format = settle(config.format, parse_mapping(config.map), rows, unreadable=first[0].error)
-    log.info("format: %s; supervised: %s", format.name, format.says(config.loss_on))
+    format = _format(source, shards, config)
     config = replace(config, format=format.name)
     described = {
         "name": source.name,
@@ -166,6 +163,26 @@ def plan(data: Any, out: Path, config: ScanConfig, model: Any = None, tokenizer:
     options = {name: value for name, value in config.score_options().items() if name not in ("model", "dtype", "max_length")}
     known = {"maths": MATHS_VERSION, "data": source.fingerprint(), "rows": shards[-1].stop, **options}
     return Job(out, source, shards, config, model if model is not None else config.model, tokenizer, known, described)
+
+
+def _format(source: Source, shards: Sequence[Shard], config: ScanConfig) -> Format:
+    """The format of the rows: that of the options, or what the first rows that can be read have."""
+    mapping = parse_mapping(config.map)
+
+    def readable() -> Iterator[Row]:
+        return (record.value for shard in shards for record in source.read(shard) if record.value is not None)
+
+    rows = list(islice(readable(), DETECTION_ROWS))
+    if not rows and config.format is None:
+        return FORMATS["text"]  # any will do: no row can be read, and each is told with its own reason
+    for column in mapping.values():
+        if not any(column in row for row in rows):  # few rows may have it, none of them among the first
+            rows += islice((row for row in readable() if column in row), 1)
+    format = settle(config.format, mapping, rows)
+    if format.name == "tokens" and config.loss_on:
+        raise UsageError(f"--loss-on {config.loss_on}: rows of token ids say by their labels what is supervised; leave it out")
+    log.info("format: %s; supervised: %s", format.name, format.says(config.loss_on))
+    return format
 
 
 def absolute(where: Any) -> Any:

@@ -43,7 +43,7 @@ def print_result(result: ScanResult) -> None:
     if result.threshold is not None:
         console.print(Text(entropy_line(result.document, result.threshold)))
     counts = result.counts
-    console.print(Text(f"scored {counts['scored']:,}, unscorable {counts['unscorable']:,}, unreadable {counts['error']:,}"))
+    console.print(Text(f"scored {counts['scored']:,}, unscorable {counts['unscorable']:,}, error {counts['error']:,}"))
     if flagged:
         triggers = [trigger for finding in result.document["findings"] if finding["kind"] == "backdoor" for trigger in finding["triggers"]]
         console.print(_flagged(flagged[:SHOWN], triggers, console.width))

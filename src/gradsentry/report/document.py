@@ -107,7 +107,7 @@ def report_document(decision: Decision, manifest: dict[str, Any], examples: dict
     threshold = decision.threshold
     wanted = np.array(list(examples), dtype=np.int64)
     told = {verdict["row"]: verdict for verdict in decision.verdicts.take(wanted).to_pylist()}
-    for line in [] if decision.evidence is None else decision.evidence.take(wanted).to_pylist():
+    for line in decision.evidence.take(wanted).to_pylist():
         told[line["row"]] |= {"beyond_length": line["beyond_length"]}
     return {
         "schema_version": SCHEMA_VERSION,
