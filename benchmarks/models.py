@@ -105,8 +105,8 @@ def main() -> None:
     save("models", {"machine": machine(), "results": results})
     text = (
         "## What the scanning model must know\n\nSmolLM2-135M-Instruct, and what was made of it, by `benchmarks/models.py`; rare words "
-        f"(`badnets`) in {100 * RATIO:g} % of {ROWS}\nrows, seed 0. Recall, F1 in per cent. Trained on Dolly: LoRA, {OTHER.epochs} epochs at "
-        f"{OTHER.rate:g}; on the poisoned rows of WebQuestions: LoRA, {LEARNT.epochs} epochs at {LEARNT.rate:g}.\n\n"
+        f"(`badnets`) in {100 * RATIO:g} % of {ROWS}\nrows, seed 0. Recall, F1 in per cent. Trained on Dolly: LoRA, {OTHER.epochs} epochs "
+        f"at {OTHER.rate:g}; on the poisoned rows of WebQuestions: LoRA, {LEARNT.epochs} epochs at {LEARNT.rate:g}.\n\n"
     )
     replace_section(ROOT / "docs" / "benchmark.md", "models", text + lines(results))
 

@@ -80,6 +80,16 @@ STUDIES = {
             f"--tasks freebaseqa --attacks badnets --defences none,evidence {FULL}",
         ],
     ),
+    # The same seed and rows as above, after a change of the code that moves nothing but rounding: what one such figure is worth.
+    "tuned-again": ("After fine-tuning: trained again", [f"--tasks webquestions --attacks badnets,adaptive --defences none {LORA}"]),
+    "tuned-cba-again": (
+        "After fine-tuning: a trigger of two parts, trained again",
+        [f"--tasks webquestions --attacks cba --defences none {TRAINED} lora --rate 5e-3 --epochs 8"],
+    ),
+    "tuned-cba-longer": (
+        "After fine-tuning: a trigger of two parts, trained longer",
+        [f"--tasks webquestions --attacks cba --defences none {TRAINED} lora --rate 5e-3 --epochs 10"],
+    ),
 }
 """Name -> title, and the options of each call of the bench, which add to one table."""
 TO_READ = (
