@@ -80,7 +80,7 @@ STUDIES = {
             f"--tasks freebaseqa --attacks badnets --defences none,evidence {FULL}",
         ],
     ),
-    # The same seed and rows as above, after a change of the code that moves nothing but rounding: what one such figure is worth.
+    # The same seed and rows as above, after changes of the code that should move nothing but rounding: what one such figure is worth.
     "tuned-again": ("After fine-tuning: trained again", [f"--tasks webquestions --attacks badnets,adaptive --defences none {LORA}"]),
     "tuned-cba-again": (
         "After fine-tuning: a trigger of two parts, trained again",
