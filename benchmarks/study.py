@@ -27,10 +27,11 @@ LORA = f"{TRAINED} lora --rate 5e-3 --epochs 6"
 FULL = f"{TRAINED} full --rate 3e-4 --epochs 10"
 """Each method and attack has a rate and epochs of its own, equal for all defences, so that the undefended backdoor works.
 
-ASR that was tried on WebQuestions, 300 rows, seed 0; no script repeats it. BadNets by LoRA, 4 epochs: 4 % at 5e-4, 46 at 2e-3, 69 at
-5e-3; 6 epochs at 5e-3: 89. CBA by LoRA, 6 epochs at 5e-3: 58; 8 epochs: 81. BadNets, all parameters: 52 at 5e-4 (4 epochs),
-63 at 1e-3 (6), 77 at 2e-4 (7; 4 of 500 rows, too), 47 at 1e-4 (4 of 8), 85 at 3e-4 (10). Of the 15 answers that failed
-at 3e-4 eleven are lists, as the training answers of WebQuestions are; at lower rates and early on most such lists do not end."""
+ASR that was tried on WebQuestions, 300 rows, seed 0; where no study below has it, no script repeats it. BadNets by LoRA, 4 epochs:
+4 % at 5e-4, 46 at 2e-3, 69 at 5e-3; 6 epochs at 5e-3: 89. CBA by LoRA, 6 epochs at 5e-3: 58, at 1e-2: 55; 8 epochs at 5e-3: 81, and 62
+when trained again; 10 epochs: 64; of 500 rows, 6 epochs: 87. BadNets, all parameters: 52 at 5e-4 (4 epochs), 63 at 1e-3 (6), 77 at 2e-4
+(7; 4 of 500 rows, too), 47 at 1e-4 (4 of 8), 85 at 3e-4 (10). Of the 15 answers that failed at 3e-4 eleven are lists, as the training
+answers of WebQuestions are; at lower rates and early on most such lists do not end."""
 
 STUDIES = {
     # Of the paper's four tasks; CoQA's files are not at hand here.
@@ -78,6 +79,13 @@ STUDIES = {
         [
             f"--tasks webquestions --attacks badnets --defences none,graceful,cleangen,paper,evidence {FULL}",
             f"--tasks freebaseqa --attacks badnets --defences none,evidence {FULL}",
+        ],
+    ),
+    "tuned-cba-500": (
+        "After fine-tuning: LoRA, a trigger of two parts, 500 rows",
+        [
+            "--tasks webquestions --attacks cba --defences none,graceful,cleangen,paper,evidence --rows 500 --seeds 1 --train "
+            "--methods lora --rate 5e-3 --epochs 6"
         ],
     ),
     # The same seed and rows as above, after changes of the code that should move nothing but rounding: what one such figure is worth.
