@@ -117,7 +117,10 @@ def test_a_death_costs_its_shard_only_and_a_deadly_shard_is_told_of_at_the_end(
     ("error", "shown"),
     [
         (TypeError("a bug"), True),
-        (torch.OutOfMemoryError("CUDA out of memory"), False),  # what else counts as that: test_memory.py
+        (RuntimeError("shapes do not fit"), True),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory"), False),
+        (torch.OutOfMemoryError("CUDA out of memory"), False),
+        (MemoryError("full"), False),
     ],
 )
 def test_a_bug_is_shown_whole_by_the_worker_and_told_by_the_scan(

@@ -83,7 +83,7 @@ def handled(command: Callable[..., int]) -> Callable[..., None]:
         except KeyboardInterrupt as stop:
             tell("; ".join(["stopped", *map(str, stop.args)]))
             code = 130
-        except Exception as error:  # a fault of ours; Python's own exit code for it would say that rows are flagged
+        except Exception as error:  # what nobody has foreseen, ours or a library's; Python's own exit code would say that rows are flagged
             if os.environ.get("GRADSENTRY_TRACEBACK"):
                 tell(traceback.format_exc())
             tell(f"error: unexpected {type(error).__name__}: {str(error).partition(chr(10))[0]} {REPORT}")

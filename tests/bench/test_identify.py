@@ -112,7 +112,7 @@ def test_time_and_memory_are_those_of_the_work() -> None:
     assert 0.1 <= cost.seconds < 1
 
 
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc's allocator gives back what it is asked for")
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="malloc_trim, by which memory is given back, is glibc's")
 def test_memory_that_earlier_work_has_freed_is_counted_again() -> None:
     pins = []
     for _ in range(2):

@@ -90,8 +90,8 @@ def _is_seq2seq(model: str) -> bool:
 
     try:
         return bool(AutoConfig.from_pretrained(model, trust_remote_code=False).is_encoder_decoder)
-    except Exception:  # as below
-        return False  # `load_model` meets the same, and says what is wrong
+    except Exception:  # config checks raise what derives from nothing else; `load_model` reads the same file and says what is wrong
+        return False
 
 
 def _load_seq2seq(model: str, device: str) -> tuple[Any, Any]:
