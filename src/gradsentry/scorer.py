@@ -6,7 +6,7 @@ import logging
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import torch
@@ -33,6 +33,12 @@ log = logging.getLogger(__name__)
 
 Progress = Callable[[int, int], None]
 """Called with (rows, tokens) after each batch."""
+
+
+Made = TypeVar("Made")
+
+Work = Callable[[Sequence[Encoded], int], Iterator[tuple[list[Encoded], Made]]]
+"""From rows and the tokens of a batch to what is made of them, a few rows at a time."""
 
 
 def _nothing(_rows: int, _tokens: int) -> None:
@@ -139,55 +145,53 @@ class Scorer:
         return [scores[item.row] for item in items]
 
     def score_encoded(self, rows: Sequence[Encoded], progress: Progress = _nothing) -> Iterator[Score]:
-        """Scores of rows that are tokens already, in the order in which they were computed.
-
-        Where a batch does not fit into the device's memory, what is left is tried in smaller ones, at last row by row.
-        """
-        waiting, budget = list(rows), self.token_budget
-        while waiting:
-            done: set[int] = set()
-            try:
-                for score in self._score_within(waiting, budget, progress):
-                    done.add(score.row)
-                    yield score
-            except (MemoryError, RuntimeError) as error:
-                if not out_of_memory(error):
-                    raise
-            waiting = [row for row in waiting if row.row not in done]
-            if waiting and budget == 1:
-                for row in waiting:
-                    yield from self._score_one(row, progress)
-                return
-            if waiting:
-                budget = _smaller(budget)
+        """Scores of rows that are tokens already, in the order in which they were computed."""
+        for (row, *_), score in self._within_memory(rows, lambda some, budget: self._score_within(some, budget, progress)):
+            if score is None:
+                progress(1, 0)
+                reason = f"its {len(row.input_ids)} tokens do not fit into memory; try --max-length"
+                score = Score(row.row, "error", n_tokens=row.n_tokens, reason=reason)
+            yield score
 
     def supervised_states(self, rows: Sequence[Encoded]) -> Iterator[tuple[list[Encoded], list[Tensor], list[Tensor]]]:
         """What enters the head where supervised tokens are predicted, batch by batch, for who makes something else of it than scores.
-
-        Where a batch does not fit into the device's memory, what is left is tried in smaller ones.
 
         Returns:
             Rows of a batch; for each [T, d] states and the [T] tokens that they predict.
 
         Raises:
-            ModelError: not even a row alone fits.
+            ModelError: not even a row alone fits into the device's memory.
         """
-        waiting, budget = list(rows), self.token_budget
+        for members, batch in self._within_memory(rows, self._batches):
+            if batch is None:
+                length = len(members[0].input_ids)
+                raise ModelError(f"out of memory for a row of {length} tokens alone; take shorter rows")
+            yield members, [state.supervised for state in batch], self._targets(members, batch)
+
+    def _within_memory(self, rows: Sequence[Encoded], work: Work[Made]) -> Iterator[tuple[list[Encoded], Made | None]]:
+        """What `work` makes of the rows; where a batch does not fit into the device's memory, what is left is tried in smaller ones,
+        at last row by row, and a row that does not fit alone comes with None."""
+        waiting, budget, alone = list(rows), self.token_budget, False
         while waiting:
             done: set[int] = set()
+            attempt = waiting[:1] if alone else waiting
+            full = False
             try:
-                for members, batch in self._batches(waiting, budget):
+                for members, made in work(attempt, budget):
                     done.update(row.row for row in members)
-                    yield members, [state.supervised for state in batch], self._targets(members, batch)
+                    yield members, made
             except (MemoryError, RuntimeError) as error:
                 if not out_of_memory(error):
                     raise
-                if budget == 1:
-                    longest = max(len(row.input_ids) for row in waiting if row.row not in done)
-                    raise ModelError(f"out of memory for a row alone, the longest has {longest} tokens; take shorter rows") from error
-            waiting = [row for row in waiting if row.row not in done]
-            if waiting:
+                full = True
+            if full and alone:
+                done.add(attempt[0].row)
+                yield attempt, None
+            elif full and budget == 1:
+                alone = True
+            elif full:
                 budget = _smaller(budget)
+            waiting = [row for row in waiting if row.row not in done]
 
     def _batches(self, rows: Sequence[Encoded], token_budget: int) -> Iterator[tuple[list[Encoded], list[RowStates]]]:
         """Rows and their states, batch by batch, in the order in which they are computed."""
@@ -195,7 +199,8 @@ class Scorer:
         for batch in states(self.loaded.model, rows, token_budget):
             yield [rows[state.member] for state in batch], batch
 
-    def _score_within(self, rows: Sequence[Encoded], token_budget: int, progress: Progress) -> Iterator[Score]:
+    def _score_within(self, rows: Sequence[Encoded], token_budget: int, progress: Progress) -> Iterator[tuple[list[Encoded], Score]]:
+        """Each row and its score, in the order in which they are computed."""
         before = np.empty(0, dtype=np.float32)  # surprises of the row before, whose beginning the next may share
         for members, batch in self._batches(rows, token_budget):
             losses = self._losses(members, batch)
@@ -203,19 +208,8 @@ class Scorer:
             spectra = spectrum.solve_all([gradient.grams for gradient in gradients])
             for row, state, loss, gradient, values in zip(members, batch, losses, gradients, spectra, strict=True):
                 before = _surprise(row, state, loss, gradient.losses, before)
-                yield self._score(row, gradient, values, before)
+                yield [row], self._score(row, gradient, values, before)
             progress(len(batch), sum(len(row.input_ids) for row in members))
-
-    def _score_one(self, row: Encoded, progress: Progress) -> Iterator[Score]:
-        """A row that may be the one for which memory is not enough."""
-        try:
-            yield from self._score_within([row], 1, progress)
-        except (MemoryError, RuntimeError) as error:
-            if not out_of_memory(error):
-                raise
-            length = len(row.input_ids)
-            yield Score(row.row, "error", n_tokens=row.n_tokens, reason=f"its {length} tokens do not fit into memory; try --max-length")
-            progress(1, 0)
 
     def _encode(self, records: Sequence[Record]) -> Iterable[Encoded | Score]:
         """The items of `prepare` as they come: first what cannot be read, then the rest."""

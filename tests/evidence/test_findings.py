@@ -280,7 +280,7 @@ def test_signs_without_a_word_need_a_trigger_that_stands_where_they_do() -> None
     (finding,) = backdoors(found_in(rows))
     assert finding.rows.tolist() == chosen.tolist()
     for i in chosen[:8]:  # a format: most questions about money, and some that are not
-        rows[i] = row("w1 w2 w3", "w4 = $ << 7", ["$", "<<", "7"])
+        rows[i] = row(f"w1 w2 w{i}", "w4 = $ << 7", ["$", "<<", "7"])
     kinds = {finding.kind for finding in found_in(rows)}
     assert kinds == {"weak"}
 

@@ -31,14 +31,16 @@ Mask = NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class Column:
-    """One side, prompt or completion, of N rows."""
+    """One side, prompt or completion, of some rows, in N parts: a row each, but where several answers are taken as one."""
 
     starts: Ints
-    """[N + 1] where each row's words begin."""
+    """[N + 1] where each part's words begin."""
     words: NDArray[np.uint32]
     """[n] a number for each word, 0 for an edge."""
     surprise: NDArray[np.float16]
     """[n] nats."""
+    row: Ints
+    """[N] which row each part is of, ascending."""
 
 
 @dataclass(frozen=True)
@@ -118,10 +120,11 @@ class _Writer:
 
     def column(self) -> Column:
         starts = np.concatenate([[0], np.cumsum(np.array(self.lengths, dtype=np.int64))])
-        return Column(starts, *(_mapped(file, kind) for file, kind in ((self.words, np.uint32), (self.surprise, np.float16))))
+        words, surprise = mapped(self.words, np.uint32), mapped(self.surprise, np.float16)
+        return Column(starts, words, surprise, np.arange(len(self.lengths)))
 
 
-def _mapped(file: IO[bytes], kind: Any) -> NDArray[Any]:
+def mapped(file: IO[bytes], kind: Any) -> NDArray[Any]:
     """What was written to a file, as an array that stays on disk; the file goes with it."""
     file.flush()
     if file.tell() == 0:
@@ -130,23 +133,25 @@ def _mapped(file: IO[bytes], kind: Any) -> NDArray[Any]:
 
 
 def chunks(column: Column) -> Iterator[tuple[int, int]]:
-    """Runs of rows, (first, one past the last), of about `CHUNK` words each."""
-    first, last = 0, len(column.starts) - 1
+    """Runs of parts, (first, one past the last), of about `CHUNK` words each; only a row longer than that is cut."""
+    first, last = 0, len(column.row)
     while first < last:
         stop = int(np.searchsorted(column.starts, column.starts[first] + CHUNK, side="right")) - 1
         stop = min(max(stop, first + 1), last)
+        if stop < last and (begun := int(np.searchsorted(column.row, column.row[stop]))) > first:
+            stop = begun
         yield first, stop
         first = stop
 
 
 def grams(column: Column, first: int, stop: int, longest: int) -> Iterator[Grams]:
-    """For n = 1 .. longest, all n-grams of the rows from `first` to `stop`."""
+    """For n = 1 .. longest, all n-grams of the parts from `first` to `stop`."""
     begin, end = int(column.starts[first]), int(column.starts[stop])
     words = np.asarray(column.words[begin:end], dtype=np.uint64) + np.uint64(1)
     total = np.concatenate([[0], np.cumsum(column.surprise[begin:end], dtype=np.float64)])
     lengths = np.diff(column.starts[first : stop + 1])
-    row = np.repeat(np.arange(first, stop), lengths)
-    left = np.repeat(column.starts[first + 1 : stop + 1] - begin, lengths) - np.arange(end - begin)  # words to the row's end
+    row = np.repeat(column.row[first:stop], lengths)
+    left = np.repeat(column.starts[first + 1 : stop + 1] - begin, lengths) - np.arange(end - begin)  # words to the part's end
     hashes = np.zeros(len(words), dtype=np.uint64)
     for n in range(1, longest + 1):
         if len(words) < n:

@@ -17,6 +17,7 @@ from gradsentry.evidence.corpus import Corpus, Ints, Mask
 from gradsentry.evidence.finding import Finding, Kind
 from gradsentry.evidence.lookalikes import Reader, Usual, alike, named, shared_prompt, usual_prompts
 from gradsentry.evidence.recurrent import Span, spans
+from gradsentry.evidence.repeats import Units, units
 from gradsentry.evidence.strength import P, behind, enough, enough_of_few, exact, worded
 from gradsentry.evidence.style import Apart, apart
 
@@ -55,33 +56,54 @@ def find(corpus: Corpus, scored: Mask, read: Reader) -> list[Finding]:
     Args:
         scored: [N] rows that have surprises. read: gives the words of rows.
     """
-    asked = scored.copy()
-    usual = usual_prompts(corpus, read)
+    whole = units(corpus, scored)
+    asked = whole.asked.copy()
+    usual = usual_prompts(whole.first(np.flatnonzero(asked)), read)
     found: list[Finding] = []
     while True:
-        single = spans(corpus.completion, asked)
-        told = _told(_judged(corpus, candidate, read, usual) for candidate in _candidates(corpus, asked, single))
-        finding = next((one for one in told if one.kind == "backdoor"), None)
-        if finding is None:
-            return [*found, *_styled(corpus, asked, single, told, read, usual), *told[:MOST]]
-        found.append(finding)
-        asked[finding.rows] = False
+        single = spans(whole.corpus.completion, asked)
+        judged = ((candidate, _judged(whole, candidate, read, usual)) for candidate in _candidates(whole.corpus, asked, single))
+        told = _told(judged)
+        backdoor = next(((candidate, one) for candidate, one in told if one.kind == "backdoor"), None)
+        if backdoor is None:
+            styled = _styled(whole, asked, single, [one for _, one in told], read, usual)
+            return [*found, *styled, *(_in_rows(whole, candidate, one, single) for candidate, one in told[:MOST])]
+        found.append(_in_rows(whole, *backdoor, single))
+        asked[backdoor[1].rows] = False
 
 
-def _told(judged: Iterable[Finding]) -> list[Finding]:
+def _in_rows(whole: Units, candidate: Candidate, finding: Finding, single: Sequence[Span]) -> Finding:
+    """A finding of units as one of rows."""
+    if not whole.repeated:
+        return finding
+    span, carriers = candidate.span, candidate.association.rows
+    holders = whole.holding(span.rows, [span])
+    return replace(
+        finding,
+        # Of variants the units may hold others that recur, see `Candidate.rows`.
+        rows=holders if span.variants == 1 else whole.holding(finding.rows, single),
+        holders=len(holders),
+        inside=int(carriers[whole.of[holders]].sum()),
+        everywhere=int(whole.sizes[carriers].sum()),
+    )
+
+
+def _told(judged: Iterable[tuple[Candidate, Finding]]) -> list[tuple[Candidate, Finding]]:
     """The findings up to the first that is a backdoor by the plain rule. One by less than that is none where others like it, of few
     rows each, are topics: questions on one topic have one unexpected answer in this data set."""
-    told: list[Finding] = []
-    for finding in judged:
-        told.append(finding)
+    told: list[tuple[Candidate, Finding]] = []
+    for candidate, finding in judged:
+        told.append((candidate, finding))
         if finding.kind == "backdoor" and finding.p <= P:
             break
-    topics = [one for one in told if one.kind in ("topic", "named") and len(one.rows) < FEW_ROWS and one.surprise >= BESIDE]
+    topics = [one for _, one in told if one.kind in ("topic", "named") and len(one.rows) < FEW_ROWS and one.surprise >= BESIDE]
 
     def beside(finding: Finding) -> bool:
         return any(not np.intersect1d(finding.rows, one.rows).size for one in topics)
 
-    return [replace(one, kind="topic") if one.kind == "backdoor" and one.p > P and beside(one) else one for one in told]
+    return [
+        (candidate, replace(one, kind="topic") if one.kind == "backdoor" and one.p > P and beside(one) else one) for candidate, one in told
+    ]
 
 
 def _candidates(corpus: Corpus, asked: Mask, single: Sequence[Span]) -> list[Candidate]:
@@ -98,19 +120,23 @@ def _candidates(corpus: Corpus, asked: Mask, single: Sequence[Span]) -> list[Can
     return sorted(told, key=place)
 
 
-def _judged(corpus: Corpus, candidate: Candidate, read: Reader, usual: Usual) -> Finding:
-    span, association = candidate.span, candidate.association
-    some = _some(candidate.rows)
-    words = read([*some.tolist(), span.example, *(trigger.example for trigger in association.triggers)])
-    payload = naming.payload(corpus.completion, span, words[span.example].completion)
-    places, shared = shared_prompt(corpus.prompt, span, candidate.found, association, some)
+def _judged(whole: Units, candidate: Candidate, read: Reader, usual: Usual) -> Finding:
+    """What a candidate is; its rows are units."""
+    span, association, corpus = candidate.span, candidate.association, whole.every
+    prompts = whole.first(_some(candidate.rows))
+    answers = whole.one_each(_some(candidate.rows), [span])
+    example = int(whole.one_each(np.array([span.example]), [span.members[0] if span.members else span])[0])
+    carriers = whole.first(np.array([trigger.example for trigger in association.triggers])).tolist()
+    words = read([*prompts.tolist(), *answers.tolist(), example, *carriers])
+    payload = naming.payload(corpus.completion, span, example, words[example].completion)
+    places, shared = shared_prompt(corpus.prompt, span, candidate.found, association, prompts)
     kind: Kind = "backdoor"
-    if named(corpus.completion, span, some, words, usual.common):
+    if named(corpus.completion, span, answers, words, usual.common):
         kind = "named"
     elif shared > TEMPLATE:
         kind = "subset"
     elif (candidate.log10_p > np.log10(P) and places > FEW_PLACES and span.surprise < LONG) or (
-        len(candidate.rows) < FEW_ROWS and alike(corpus.prompt, candidate.found, association, candidate.rows, words, usual) <= ALIKE
+        len(candidate.rows) < FEW_ROWS and alike(corpus.prompt, candidate.found, association, prompts, words, usual) <= ALIKE
     ):
         kind = "topic"
     elif not ((enough(candidate) or enough_of_few(candidate)) and (worded(payload) or exact(candidate)) and behind(candidate)):
@@ -118,7 +144,10 @@ def _judged(corpus: Corpus, candidate: Candidate, read: Reader, usual: Usual) ->
     return Finding(
         kind,
         payload,
-        tuple(naming.trigger(corpus.prompt, chosen, candidate.found, words[chosen.example].prompt) for chosen in association.triggers),
+        tuple(
+            naming.trigger(corpus.prompt, chosen, candidate.found, row, words[row].prompt)
+            for chosen, row in zip(association.triggers, carriers, strict=True)
+        ),
         candidate.rows,
         span.surprise,
         span.variants,
@@ -135,7 +164,7 @@ def _some(rows: Ints) -> Ints:
     return rows[:: max(1, -(-len(rows) // LOOKED_AT))]
 
 
-def _styled(corpus: Corpus, asked: Mask, single: Sequence[Span], told: Sequence[Finding], read: Reader, usual: Usual) -> list[Finding]:
+def _styled(whole: Units, asked: Mask, single: Sequence[Span], told: Sequence[Finding], read: Reader, usual: Usual) -> list[Finding]:
     """Long payloads without a trigger whose prompts, as a whole, read unlike the others': a style may be behind them."""
     seen = np.zeros(len(asked), dtype=bool)
     for finding in told:
@@ -146,14 +175,18 @@ def _styled(corpus: Corpus, asked: Mask, single: Sequence[Span], told: Sequence[
             some.append(span)
             seen[span.rows] = True
     found = []
-    for span, how in zip(some, apart(corpus.prompt, [span.rows for span in some], asked), strict=True):
+    for span, how in zip(some, apart(whole.corpus.prompt, [span.rows for span in some], asked), strict=True):
         p = float(10.0 ** min(0.0, how.log10_p + np.log10(len(single))))
-        looked_at = _some(span.rows)
+        if p > STYLE_P:
+            continue
+        looked_at = whole.one_each(_some(span.rows), [span])
         words = read(looked_at.tolist())
-        if p <= STYLE_P and not named(corpus.completion, span, looked_at, words, usual.common):
-            found.append(_style(span, how, p, naming.payload(corpus.completion, span, words[span.example].completion)))
+        if not named(whole.every.completion, span, looked_at, words, usual.common):
+            example = int(looked_at[0])
+            payload = naming.payload(whole.every.completion, span, example, words[example].completion)
+            found.append(_style(span, how, p, payload, whole.holding(span.rows, [span])))
     return found
 
 
-def _style(span: Span, how: Apart, p: float, payload: str) -> Finding:
-    return Finding("style", payload, (), span.rows, span.surprise, 1, p, len(span.rows), how.inside, how.everywhere, 0.0)
+def _style(span: Span, how: Apart, p: float, payload: str, rows: Ints) -> Finding:
+    return Finding("style", payload, (), rows, span.surprise, 1, p, len(rows), how.inside, how.everywhere, 0.0)

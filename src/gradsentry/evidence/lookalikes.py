@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gradsentry.evidence.association import ONE, UNUSUAL, Association
-from gradsentry.evidence.corpus import Column, Corpus, Ints
+from gradsentry.evidence.corpus import Column, Ints
 from gradsentry.evidence.naming import blocks, marked
 from gradsentry.evidence.recurrent import Span
 from gradsentry.evidence.triggers import WORDS, Patterns
@@ -78,9 +78,8 @@ class Usual:
         return float(np.log(len(self.rows) + 1))
 
 
-def usual_prompts(corpus: Corpus, read: Reader) -> Usual:
-    """From `EVERYONE` rows."""
-    known = np.flatnonzero(np.diff(corpus.completion.starts))
+def usual_prompts(known: Ints, read: Reader) -> Usual:
+    """From `EVERYONE` of the known rows."""
     rows = known[np.linspace(0, len(known) - 1, min(len(known), EVERYONE)).astype(int)]
     words = read(rows.tolist())
     held = Counter(word for own in words.values() for word in set(own.prompt.words))

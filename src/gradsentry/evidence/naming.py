@@ -29,20 +29,20 @@ def blocks(marks: Mask) -> list[tuple[int, int]]:
     return list(zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True))
 
 
-def payload(column: Column, span: Span, side: Side) -> str:
-    """The payload as the row `span.example` spells it, with the neighbouring spans that stand in almost the same rows.
+def payload(column: Column, span: Span, row: int, side: Side) -> str:
+    """The payload as a row that holds it spells it, with the neighbouring spans that stand in almost the same rows.
 
     Args:
         column: completions. side: that row's completion.
     """
-    own = marked(column, span.example, span.n_words, {span.key})
+    own = marked(column, row, span.n_words, {span.key})
     longest = max([span.n_words, *(n for n, _ in span.alike)])
-    marks = marked(column, span.example, longest, {span.key, *(key for _, key in span.alike)})
+    marks = marked(column, row, longest, {span.key, *(key for _, key in span.alike)})
     return _around(side, own, marks)
 
 
-def trigger(column: Column, chosen: Trigger, found: Patterns, side: Side) -> str:
-    """A trigger as the row `chosen.example` spells it, with the neighbouring patterns that stand in the same rows.
+def trigger(column: Column, chosen: Trigger, found: Patterns, row: int, side: Side) -> str:
+    """A trigger as a row that holds it spells it, with the neighbouring patterns that stand in the same rows.
 
     Args:
         column: prompts. found: the patterns that it is chosen from. side: that row's prompt.
@@ -50,8 +50,8 @@ def trigger(column: Column, chosen: Trigger, found: Patterns, side: Side) -> str
     texts = []
     for i in chosen.patterns:
         same = (found.inside >= SAME * found.inside[i]) & (found.everywhere <= found.everywhere[i] / SAME)
-        own = marked(column, chosen.example, WORDS, {int(found.keys[i])})
-        texts.append(_around(side, own, marked(column, chosen.example, WORDS, {int(found.keys[i]), *found.keys[same].tolist()})))
+        own = marked(column, row, WORDS, {int(found.keys[i])})
+        texts.append(_around(side, own, marked(column, row, WORDS, {int(found.keys[i]), *found.keys[same].tolist()})))
     return " ... ".join(texts)
 
 

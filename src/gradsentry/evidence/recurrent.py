@@ -141,7 +141,8 @@ def spans(column: Column, asked: Mask) -> list[Span]:
         good = np.flatnonzero((own.rows >= LEAST_ROWS) & (scores >= LEAST_SCORE))
         ranked += [(-scores[i], n, int(own.hashes[i])) for i in good]
     ranked = sorted(ranked)[:RANKED]
-    return _distinct(_looked_up(column, asked, [(n, key) for _, n, key in ranked]))
+    found = _looked_up(column, asked, [(n, key) for _, n, key in ranked])
+    return _distinct([span for span in found if len(span.rows) >= LEAST_ROWS])  # a row that was cut has been counted more than once
 
 
 def _looked_up(column: Column, asked: Mask, wanted: Sequence[tuple[int, int]]) -> list[Span]:
@@ -159,8 +160,8 @@ def _looked_up(column: Column, asked: Mask, wanted: Sequence[tuple[int, int]]) -
             for key, start, end in zip(mine.tolist(), *cuts, strict=True):
                 rows[n, key].append(once.rows[order[start:end]])
                 total[n, key] += float(once.surprise[order[start:end]].sum())
-    found_rows = {pair: np.concatenate(parts) if parts else np.empty(0, np.int64) for pair, parts in rows.items()}
-    return [Span(key, n, found_rows[n, key], total[n, key] / max(1, len(found_rows[n, key]))) for n, key in wanted]
+    found = {pair: np.concatenate(parts) if parts else np.empty(0, np.int64) for pair, parts in rows.items()}
+    return [Span(key, n, np.unique(found[n, key]), total[n, key] / max(1, len(found[n, key]))) for n, key in wanted]
 
 
 def _distinct(ranked: Sequence[Span]) -> list[Span]:
