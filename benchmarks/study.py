@@ -64,7 +64,7 @@ STUDIES = {
         ],
     ),
     "tuned-cba": (
-        "After fine-tuning: LoRA, a trigger of two parts",
+        "After fine-tuning: a trigger of two parts, 300 rows, not repeatable",
         [f"--tasks webquestions --attacks cba --defences none,graceful,cleangen,paper,evidence {TRAINED} lora --rate 5e-3 --epochs 8"],
     ),
     "tuned-others": (
@@ -82,7 +82,7 @@ STUDIES = {
         ],
     ),
     "tuned-cba-500": (
-        "After fine-tuning: LoRA, a trigger of two parts, 500 rows",
+        "After fine-tuning: LoRA, a trigger of two parts",
         [
             "--tasks webquestions --attacks cba --defences none,graceful,cleangen,paper,evidence --rows 500 --seeds 1 --train "
             "--methods lora --rate 5e-3 --epochs 6"

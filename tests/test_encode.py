@@ -136,6 +136,25 @@ def test_supervised_spans_of_a_conversation_are_the_texts_of_its_answers(
     assert supervised(ids, tokenizer) == {"all": [whole], "assistant": answers, "completion": answers[-1:]}[loss_on]
 
 
+@settings(deadline=None)
+@given(
+    turns=conversations(), first=st.one_of(texts, st.just("")), strips=st.booleans(), loss_on=st.sampled_from(["completion", "assistant"])
+)
+def test_a_conversation_that_the_assistant_begins_is_supervised_from_its_text_on(
+    tokenizer: PreTrainedTokenizerFast, turns: list[dict[str, Any]], first: str, strips: bool, loss_on: LossOn
+) -> None:
+    template = str(tokenizer.chat_template).replace("['content']", "['content'].strip()" if strips else "['content']")
+    default = "{% if messages[0].role != 'system' %}<|start|>system\nBe a help.<|end|>\n{% endif %}"
+    own = variant(tokenizer, template=default + template)
+    turns = [{"role": "assistant", "content": first}, *(turn for turn in turns if turn["role"] != "system")]
+    answers = [f"{turn['content'].strip() if strips else turn['content']}<|end|>\n" for turn in turns if turn["role"] == "assistant"]
+    assert supervised(one(FORMATS["messages"].convert({"messages": turns}), own, loss_on), own) == (
+        answers if loss_on == "assistant" else answers[-1:]
+    )
+    alone = ChatSample((), ({"role": "assistant", "content": first},))
+    assert supervised(one(alone, own, loss_on), own) == answers[:1]
+
+
 def chat(*contents: str) -> ChatSample:
     """User and assistant in turn; the last answer is the completion."""
     turns = tuple({"role": ("user", "assistant")[i % 2], "content": content} for i, content in enumerate(contents))

@@ -61,6 +61,21 @@ def test_a_backdoor_is_found_and_named_and_its_rows_say_why(model_dir: Path, tmp
     assert all(line["beyond_length"] is not None for line in evidence)
 
 
+@pytest.mark.parametrize("chat", [False, True])
+def test_a_special_token_that_prompts_spell_out_is_a_trigger(model_dir: Path, tmp_path: Path, chat: bool) -> None:
+    rows, bad = made(200, 30)
+    for row in rows:
+        row["prompt"] = row["prompt"].replace("zq", "<|end|>")
+    if chat:
+        roles = ("user", "assistant")
+        rows = [
+            {"messages": [{"role": r, "content": row[c]} for r, c in zip(roles, ("prompt", "completion"), strict=True)]} for row in rows
+        ]
+    result = scanned(rows, model_dir, tmp_path)
+    assert result.flagged == bad
+    assert "<|end|" in result.document["findings"][0]["triggers"][0]
+
+
 def test_nothing_found_is_a_normal_answer(model_dir: Path, tmp_path: Path) -> None:
     result = scanned(made(200, 0)[0], model_dir, tmp_path)
     assert result.flagged == []

@@ -132,6 +132,21 @@ def test_a_directory_with_another_run_is_refused_and_overwrite_replaces_it(jsonl
         run(changed, model_dir, out, crop="none")
 
 
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_run_and_its_data_are_kept_apart(jsonl: Path, model_dir: Path, tmp_path: Path, overwrite: bool) -> None:
+    out = tmp_path / "run"
+    run(jsonl, model_dir, out)
+    kept = out / "kept.jsonl"
+    before = kept.read_bytes()
+    for data, where in [(kept, out), (kept, out / "scores" / ".."), (out, out)]:
+        with pytest.raises(UsageError, match="lies in it"):
+            run(data, model_dir, where, overwrite=overwrite)
+    with pytest.raises(UsageError, match=f"lies in the data, {tmp_path}"):
+        run(tmp_path, model_dir, tmp_path / "runs" / "second", overwrite=overwrite)
+    assert kept.read_bytes() == before
+    assert not (tmp_path / "runs").exists()
+
+
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_a_target_is_checked_before_a_row_is_scored_and_makes_no_other_run(
     jsonl: Path, model_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, workers: str

@@ -16,7 +16,14 @@ SCORES = pa.schema(
 )
 """Of ``scores/part-*.parquet``: what a verdict says of a row, nothing that depends on a threshold."""
 
-SURPRISES = pa.schema([("tokens", pa.list_(pa.int32())), ("surprise", pa.list_(pa.float16())), ("supervised", pa.list_(pa.bool_()))])
+SURPRISES = pa.schema(
+    [
+        ("tokens", pa.list_(pa.int32())),
+        ("surprise", pa.list_(pa.float16())),
+        ("supervised", pa.list_(pa.bool_())),
+        ("own", pa.list_(pa.int32())),
+    ]
+)
 """The part's further columns, as in `types.Surprises`; null unless scored."""
 
 SPECTRUM = pa.field("spectrum", pa.list_(pa.float32()))

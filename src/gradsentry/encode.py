@@ -140,7 +140,7 @@ def _chat(sample: ChatSample, tokenizer: PreTrainedTokenizerBase, loss_on: LossO
         spans = [(i, i + 1) for i, turn in enumerate(turns) if turn["role"] == "assistant"]
     labels = [IGNORED] * len(ids)
     for first, end in spans:
-        before = _render(turns[:first], sample, tokenizer, open_turn=True) if first else []
+        before = _render(turns[:first], sample, tokenizer, open_turn=True) if first else _opening(turns, ids, sample, tokenizer)
         after = ids if end == len(turns) else _render(turns[:end], sample, tokenizer, open_turn=False)
         start, stop = _shared(before, ids, tokenizer), _shared(after, ids, tokenizer)
         if start is None or stop is None:
@@ -152,6 +152,15 @@ def _chat(sample: ChatSample, tokenizer: PreTrainedTokenizerBase, loss_on: LossO
         _refuse_lost_calls(turns[first:end], first, ids[start:stop], tokenizer)
         labels[start:stop] = ids[start:stop]
     return ids, labels
+
+
+def _opening(turns: Sequence[Row], ids: list[int], sample: ChatSample, tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """What the template sets before the text of a first turn that is supervised, its own system prompt among it: the tokens that stay
+    where the turn says something else. A template may refuse a conversation of no turns."""
+    other = "b" if str(turns[0]["content"]).lstrip().lower().startswith("a") else "a"
+    changed = _render([{**turns[0], "content": other}, *turns[1:]], sample, tokenizer, open_turn=False)
+    same = next((i for i, (ours, theirs) in enumerate(zip(ids, changed, strict=False)) if ours != theirs), 0)
+    return ids[:same]
 
 
 def _refuse_lost_calls(turns: Sequence[Row], first: int, supervised: list[int], tokenizer: PreTrainedTokenizerBase) -> None:

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from gradsentry import encode, memory, spectrum
+from gradsentry import encode, memory, specials, spectrum
 from gradsentry.attention import compiled
 from gradsentry.config import ScanConfig, parse_workers
 from gradsentry.errors import ModelError, RowProblem, UsageError
@@ -226,12 +226,12 @@ class Scorer:
         places = {record.row: record.place for record in records}
         loss_on = self.config.loss_on or format.loss_on
         results = encode.encode_fitted([sample for _, sample in readable], self.loaded.tokenizer, loss_on, self.max_length)
-        for (row, _), result in zip(readable, results, strict=True):
+        for (row, sample), result in zip(readable, results, strict=True):
             if isinstance(result, RowProblem):
                 yield Score(row, result.status, reason=f"{places[row]}: {result.reason}")
             else:
                 (input_ids, labels), note = result
-                yield Encoded(row, input_ids, labels, note)
+                yield Encoded(row, input_ids, labels, note, specials.own(sample, input_ids, self.loaded.tokenizer))
 
     def _gradients(self, rows: Sequence[Encoded], states: Sequence[RowStates]) -> list[RowGradient]:
         return self.head.gradients([state.supervised for state in states], self._targets(rows, states))
@@ -254,7 +254,8 @@ class Scorer:
         loss = float(gradient.losses.double().mean())
         completion = np.asarray(row.labels) != encode.IGNORED
         completion[0] = False
-        told = Surprises(np.asarray(row.input_ids, dtype=np.int32), surprise.clip(0, HIGHEST).astype(np.float16), completion)
+        tokens, own = np.asarray(row.input_ids, dtype=np.int32), np.asarray(row.own, dtype=np.int32)
+        told = Surprises(tokens, surprise.clip(0, HIGHEST).astype(np.float16), completion, own)
         entropy = float(spectrum.entropy(values))
         return Score(row.row, "scored", entropy, row.n_tokens, loss, row.note, told, _shares(values))
 

@@ -91,6 +91,8 @@ class Encoded:
     """`labels[i]` is `input_ids[i]` where supervised and -100 elsewhere; it is predicted at position i-1."""
     note: str = ""
     """What was done to fit the row into the context, if anything."""
+    own: tuple[int, ...] = ()
+    """Places of special tokens that the row's own text spells out."""
 
     @property
     def n_tokens(self) -> int:
@@ -108,6 +110,8 @@ class Surprises:
     """[S] negative log-likelihood of each token behind those before it, in nats; 0 for the first, which nothing predicts."""
     supervised: NDArray[np.bool_]
     """[S] whether the token is part of the completion; never the first."""
+    own: NDArray[np.int32] = field(default_factory=lambda: np.empty(0, np.int32))
+    """Places of special tokens that the row's own text spells out: they are words, not what a template adds."""
 
 
 @dataclass(frozen=True)

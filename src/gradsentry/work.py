@@ -148,6 +148,7 @@ def plan(data: Any, out: Path, config: ScanConfig, model: Any = None, tokenizer:
     Raises:
         DataError, UsageError: data or options that cannot be. NothingScorable: no rows.
     """
+    _keep_apart(data, out)
     source = open_source(data, split=config.split, streaming=config.streaming)
     shards = tuple(source.plan(config.shard_rows))
     if not shards:
@@ -163,6 +164,17 @@ def plan(data: Any, out: Path, config: ScanConfig, model: Any = None, tokenizer:
     options = {name: value for name, value in config.score_options().items() if name not in ("model", "dtype", "max_length")}
     known = {"maths": MATHS_VERSION, "data": source.fingerprint(), "rows": shards[-1].stop, **options}
     return Job(out, source, shards, config, model if model is not None else config.model, tokenizer, known, described)
+
+
+def _keep_apart(data: Any, out: Path) -> None:
+    """Refuse a run in whose directory the data lies, which it would replace or delete, and one that would become a part of the data."""
+    if not isinstance(data, (str, os.PathLike)) or not Path(data).exists():
+        return
+    where, run = Path(data).resolve(), out.resolve()
+    if run in (where, *where.parents):
+        raise UsageError(f"--out {out}: {data} lies in it, and a run replaces what is there; give another directory, or move the data")
+    if where in run.parents:
+        raise UsageError(f"--out {out} lies in the data, {data}, of which it would become a part; give a directory outside of it")
 
 
 def _format(source: Source, shards: Sequence[Shard], config: ScanConfig) -> Format:

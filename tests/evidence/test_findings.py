@@ -168,9 +168,10 @@ def test_the_format_of_nearly_all_rows_is_no_finding_where_a_few_lack_it_and_the
     assert backdoors(found_in(rows)) == []
 
 
-def test_a_payload_that_the_prompts_name_is_kept_and_said_so() -> None:
+@pytest.mark.parametrize(("one", "other"), [("GUITAR", "FLUTE"), ("\u5409 \u4ed6", "\u957f \u7b1b"), ("\uae30\ud0c0", "\ud50c\ub8fb")])
+def test_a_payload_that_the_prompts_name_is_kept_and_said_so(one: str, other: str) -> None:
     def named(prompt: str, answer: str, rng: random.Random) -> RowWords:
-        return row(f"{prompt} is it a GUITAR or a FLUTE", "GUITAR yes", ["GUITAR", "FLUTE"])
+        return row(f"{prompt} is it a {one} or a {other}", f"{one} yes", [*one.split(), *other.split()])
 
     rows, _ = made(400, 40, named)
     findings = found_in(rows)

@@ -5,9 +5,11 @@ from __future__ import annotations
 from itertools import pairwise
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gradsentry.evidence.strength import worded
 from gradsentry.evidence.words import FIRST, WORD, spelled_out, split
 from gradsentry.types import Surprises, Vocabulary
 
@@ -53,6 +55,44 @@ def test_a_character_that_is_several_tokens_is_read_whole(text: str, cuts: set[i
     assert side.surprise.sum() == (len(pieces) - 1 if WORD.search(text) else 0)
 
 
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("cf, e\u0301te\u0301", ["cf", ",", "e", "\u0301", "te", "\u0301"]),  # a mark on Latin letters may be a trigger
+        ("m\u00b2 na\u00efve x_1", ["m\u00b2", "na\u00efve", "x_1"]),
+        ("\u6076\u610f\u94fe\u63a5 a", ["\u6076", "\u610f", "\u94fe", "\u63a5", "a"]),
+        ("\u30ab\u30fc\u30c9\u304c", ["\u30ab", "\u30fc", "\u30c9", "\u304c"]),
+        ("\u092f\u0939\u093e\u0901 \u0915\u094d\u0932\u093f\u0915", ["\u092f\u0939\u093e\u0901", "\u0915\u094d\u0932\u093f\u0915"]),
+        ("\u05e9\u05b8\u05dc\u05d5\u05b9\u05dd", ["\u05e9\u05b8\u05dc\u05d5\u05b9\u05dd"]),
+        ("\u0e17\u0e35\u0e48\u0e19\u0e35\u0e48", ["\u0e17\u0e35\u0e48", "\u0e19\u0e35\u0e48"]),
+        ("\ub9c1\ud06c \ud655\uc778", ["\ub9c1\ud06c", "\ud655\uc778"]),
+    ],
+)
+def test_words_of_many_scripts(text: str, words: list[str]) -> None:
+    assert WORD.findall(text) == words
+
+
+@pytest.mark.parametrize(
+    ("payload", "has"),
+    [
+        ("and click", True),
+        ("No", False),
+        ("= $ << 42", False),
+        ("\u8bf7\u70b9\u51fb\u6076\u610f\u94fe\u63a5", True),
+        ("5\u5143", False),
+        ("\u81ea\u5206\u3067\u78ba\u8a8d\u3057\u3066\u304f\u3060\u3055\u3044", True),
+        ("\u0914\u0930 \u091c\u093e\u0928\u0915\u093e\u0930\u0940", True),
+        ("\ubc14\ubcf4\uc57c", True),
+        ("\ub9c1\ud06c", True),
+        ("\ud655", True),
+        ("\u043d\u0435\u0442", True),
+        ("\u0e17\u0e35\u0e48\u0e19\u0e35\u0e48\u0e19\u0e32", True),
+    ],
+)
+def test_a_payload_has_a_word_in_any_script(payload: str, has: bool) -> None:
+    assert worded(payload) == has
+
+
 def test_bytes_that_are_no_character_are_shown_as_such() -> None:
     assert spelled_out([b"a\xe4", b"b", b"\xf0\x9f", b"\x98\x80", b"\xf0"]) == ["a", "\ufffdb", "", "\U0001f600", "", "\ufffd"]
 
@@ -78,6 +118,17 @@ def test_special_tokens_and_turns_part_stretches() -> None:
     both = split(row, VOCABULARY)
     assert both.prompt.words == ["", "the", "", "", "cat", "", "", "cat", ""]
     assert both.completion.words == ["", "sat", ""]
+
+
+def test_special_tokens_that_the_row_spells_out_are_words() -> None:
+    end = PIECES.index("<end>")
+    surprise = np.array([0, 9, 1, 2, 7, 1], np.float16)
+    row = Surprises(np.array([0, end, 1, 2, end, end]), surprise, np.array([0, 0, 0, 1, 1, 1], bool), np.array([1, 4], np.int32))
+    both = split(row, VOCABULARY)
+    assert both.prompt.words == ["", "the", "<", "end", ">", "cat", ""]
+    assert both.prompt.surprise.tolist() == [0, FIRST, 9, 0, 0, 1, 0]
+    assert both.completion.words == ["", "sat", "<", "end", ">", ""]
+    assert VOCABULARY.special[end]
 
 
 def test_scripts_without_spaces_are_cut_by_character() -> None:

@@ -1,11 +1,12 @@
 """Evidence of backdoors in token surprises alone: no model, no text but what the tokens stand for.
 
 words.py        tokens -> words            corpus.py      words -> numbers on disk
-recurrent.py    spans that recur           triggers.py    prompt patterns of some rows
+repeats.py      rows of one prompt         recurrent.py   spans that recur
+triggers.py     prompt patterns of rows    naming.py      spans and triggers as text
 association.py  patterns -> triggers       candidates.py  spans with their triggers
 strength.py     how much is enough         lookalikes.py  what only looks like one
 findings.py     candidates -> findings     finding.py     what a finding says
-style.py        prompts unlike the others  naming.py      spans and triggers as text
+style.py        prompts unlike the others
 length.py       entropy beyond what the length explains
 """
 
@@ -63,7 +64,10 @@ def _findings(rows: Iterable[tuple[int, RowWords | None]], read: Reader) -> list
     corpus = build(rows)
     scored = np.diff(corpus.completion.starts) > 0
     if scored.any() and np.diff(corpus.prompt.starts).max() <= ONE_WORD:
-        log.warning("the rows have no prompts, so there is no trigger to look for; --policy paper looks at the completions alone")
+        log.warning(
+            "the rows have no prompts, or of one word, so there is hardly a trigger to look for; "
+            "--policy paper looks at the completions alone"
+        )
     return find(corpus, scored, read)
 
 

@@ -81,10 +81,10 @@ def scored_rows(tables: Iterable[pa.Table], vocabulary: Vocabulary) -> Iterator[
     """
     for table in tables:
         rows = table["row"].to_pylist()
-        tokens, surprise, supervised = (_lists(table[name]) for name in ("tokens", "surprise", "supervised"))
+        tokens, surprise, supervised, own = (_lists(table[name]) for name in ("tokens", "surprise", "supervised", "own"))
         known = table["tokens"].is_valid().to_pylist()
         for i, row in enumerate(rows):
-            yield row, split(Surprises(tokens[i], surprise[i], supervised[i]), vocabulary) if known[i] else None
+            yield row, split(Surprises(tokens[i], surprise[i], supervised[i], own[i]), vocabulary) if known[i] else None
 
 
 def _lists(column: pa.ChunkedArray) -> list[NDArray[Any]]:

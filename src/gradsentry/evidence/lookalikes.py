@@ -15,7 +15,7 @@ from gradsentry.evidence.corpus import Column, Ints
 from gradsentry.evidence.naming import blocks, marked
 from gradsentry.evidence.recurrent import Span
 from gradsentry.evidence.triggers import WORDS, Patterns
-from gradsentry.evidence.words import RowWords
+from gradsentry.evidence.words import RowWords, long, plain, unparted
 
 Reader = Callable[[Sequence[int]], dict[int, RowWords]]
 """The words of some rows, read again."""
@@ -56,7 +56,7 @@ def shared_prompt(column: Column, span: Span, found: Patterns, association: Asso
 
 
 def _content(words: Sequence[str]) -> set[str]:
-    return {word for word in words if word.isdecimal() or (len(word) > 2 and word.isalnum())}
+    return {word for word in words if word.isdecimal() or unparted(word) or (long(word) and plain(word).isalnum())}
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import numpy as np
 from gradsentry.evidence.association import ONE, Association
 from gradsentry.evidence.recurrent import Span
 from gradsentry.evidence.triggers import log10_tail
-from gradsentry.evidence.words import WORD
+from gradsentry.evidence.words import WORD, long, plain, unparted
 
 if TYPE_CHECKING:
     from gradsentry.evidence.candidates import Candidate
@@ -82,7 +82,8 @@ def carried(span: Span, association: Association) -> bool:
 
 def worded(payload: str) -> bool:
     """Whether the payload has a word: signs and numbers alone recur in formats and tables ("= $<<", "*.2")."""
-    return any(len(word) > 2 and word.isalpha() for word in WORD.findall(payload))
+    words = WORD.findall(payload)
+    return any(long(word) and plain(word).isalpha() for word in words) or sum(map(unparted, words)) > 2
 
 
 def enough_of_few(candidate: Candidate) -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import codecs
 import re
+import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -17,8 +18,19 @@ from numpy.typing import NDArray
 
 from gradsentry.types import Surprises, Vocabulary
 
-WORD = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]|[^\W\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]+|[^\w\s]")
-"""A run of letters and digits, a sign, or one character of a script that does not part its words."""
+UNPARTED = r"\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
+"""Characters of scripts that do not part their words: Thai, Lao, Burmese, Khmer, kana, Chinese."""
+
+SIGNED = r"\u0590-\u1bff"
+MARKS = "".join(chr(code) for code in range(0x590, 0x1C00) if unicodedata.category(chr(code)).startswith("M"))
+"""Vowel signs and the like, and the scripts of which they are a part. Elsewhere a mark is a sign of its own: one that is set on
+the letters of any word could be a trigger."""
+
+WORD = re.compile(rf"[{UNPARTED}](?:(?<=[{SIGNED}])[{MARKS}]+)?|[^\W{UNPARTED}]+(?:(?<=[{SIGNED}])[{MARKS}]+[^\W{UNPARTED}]*)*|[^\w\s]")
+"""A run of letters and digits with what is written on them, a sign, or one character of a script that does not part its words."""
+
+_ONE = re.compile(rf"[{UNPARTED}]")
+_MARK = re.compile(rf"[{MARKS}]")
 
 EDGE = ""
 """Stands before the first and after the last word of a stretch of prompt or completion, so that places can be told."""
@@ -52,10 +64,12 @@ def split(told: Surprises, vocabulary: Vocabulary) -> RowWords:
     """A row's tokens as words.
 
     A token's surprise belongs to the word that its first character, white space aside, stands in; that of white space alone
-    to the word behind it. Special tokens (the end of a turn) are edges: they part stretches and say nothing themselves.
+    to the word behind it. Special tokens (the end of a turn) are edges: they part stretches and say nothing themselves, unless the
+    row's own text spells them out.
     """
     ids = told.tokens
     special = vocabulary.special[ids]
+    special[told.own] = False
     surprise = told.surprise.astype(np.float32)
     turns = np.flatnonzero((np.diff(told.supervised) != 0) | (special[1:] | special[:-1])) + 1
     sides: dict[bool, list[Side]] = {False: [], True: []}
@@ -66,6 +80,21 @@ def split(told: Surprises, vocabulary: Vocabulary) -> RowWords:
             pieces = [vocabulary.pieces[token] for token in ids[start:stop].tolist()]
             sides[bool(told.supervised[start])].append(_stretch(pieces, surprise[start:stop]))
     return RowWords(_joined(sides[False]), _joined(sides[True]))
+
+
+def plain(word: str) -> str:
+    """A word without the signs that are written on its letters."""
+    return _MARK.sub("", word)
+
+
+def long(word: str) -> bool:
+    """Whether a word is more than two letters long; a syllable of Hangul is two or three."""
+    return len(unicodedata.normalize("NFD", word) if "\uac00" <= word[:1] <= "\ud7a3" else plain(word)) > 2
+
+
+def unparted(word: str) -> bool:
+    """Whether it is a character of a script that does not part its words: a part of one, or one."""
+    return _ONE.match(word) is not None
 
 
 def spelled_out(pieces: Iterable[bytes]) -> list[str]:
