@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from gradsentry.types import ChatSample, Sample, TextSample
 
@@ -60,21 +60,18 @@ def _own_of_chat(sample: ChatSample, ids: Sequence[int], tokenizer: PreTrainedTo
     """The conversation is rendered once more with a stand-in for each that its turns spell out: the order of stand-ins and special
     tokens in the text is that of the special tokens among the ids."""
     turns = [dict(turn) for turn in (*sample.prompt, *sample.completion)]
-    whole = tokenizer.apply_chat_template(turns, tools=_tools(sample), tokenize=True, return_dict=False)
+    tools: Any = list(sample.tools) if sample.tools else None
+    whole: Any = tokenizer.apply_chat_template(turns, tools=tools, tokenize=True, return_dict=False)
     masked = [{**turn, "content": spelled.sub(STAND_IN, turn["content"].replace(STAND_IN, ""))} for turn in turns]
-    text = str(tokenizer.apply_chat_template(masked, tools=_tools(sample), tokenize=False))
+    text = str(tokenizer.apply_chat_template(masked, tools=tools, tokenize=False))
     mine = [found.group() == STAND_IN for found in re.finditer(f"{STAND_IN}|{spelled.pattern}", text)]
     special = set(tokenizer.all_special_ids)
     places = [i for i, token in enumerate(whole) if token in special]
     if len(places) != len(mine):  # the template changes what turns say; rather too many words than a trigger that nobody sees
         mine = [True] * len(places)
     chosen = {place for place, own in zip(places, mine, strict=True) if own}
-    offset = _offset(list(whole), list(ids))
+    offset = _offset(whole, list(ids))
     return tuple(i for i in range(len(ids)) if i + offset in chosen and ids[i] == whole[i + offset])
-
-
-def _tools(sample: ChatSample) -> list[object] | None:
-    return list(sample.tools) if sample.tools else None
 
 
 def _offset(whole: list[int], ids: list[int]) -> int:

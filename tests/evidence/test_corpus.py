@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gradsentry.columns import SURPRISES
 from gradsentry.evidence import corpus as module
 from gradsentry.evidence.corpus import Grams, among, chunks, grams, once_a_row, scored_rows
 from gradsentry.evidence.words import RowWords
@@ -53,11 +54,10 @@ def test_rows_without_surprises_are_empty() -> None:
 
 
 def test_rows_are_read_from_parts() -> None:
-    vocabulary = Vocabulary([b"one", b" two", b" three"], np.zeros(3, bool))
-    types = {"tokens": pa.list_(pa.int32()), "surprise": pa.list_(pa.float16()), "supervised": pa.list_(pa.bool_())}
-    rows = [([0, 1, 2], [0, 1.5, 2.5], [False, False, True]), (None, None, None), ([1, 1], [0, 1.0], [False, True])]
-    columns = zip(types.items(), zip(*rows, strict=True), strict=True)
-    table = pa.table({"row": [7, 8, 9]} | {name: pa.array(list(values), kind) for (name, kind), values in columns})
+    vocabulary = Vocabulary([b"one", b" two", b" three", b" END"], np.array([False, False, False, True]))
+    rows = [([0, 1, 2], [0, 1.5, 2.5], [False, False, True], []), (None,) * 4, ([1, 3, 1], [0, 1.0, 1.0], [False, True, True], [1])]
+    columns = zip(SURPRISES, zip(*rows, strict=True), strict=True)
+    table = pa.table({"row": [7, 8, 9]} | {field.name: pa.array(list(values), field.type) for field, values in columns})
     found = list(scored_rows([table, table.slice(1, 1)], vocabulary))
     assert [row for row, _ in found] == [7, 8, 9, 8]
     assert found[1][1] is None
@@ -66,7 +66,7 @@ def test_rows_are_read_from_parts() -> None:
     assert found[0][1].prompt.words == ["", "one", "two", ""]
     assert found[0][1].completion.surprise.tolist() == [0, 2.5, 0]
     assert found[2][1] is not None
-    assert found[2][1].completion.words == ["", "two", ""]
+    assert found[2][1].completion.words == ["", "end", "two", ""]
 
 
 @pytest.mark.parametrize("word", ["", "a", "\udc80"])
