@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from gradsentry.columns import SURPRISES
 from gradsentry.evidence.corpus import build, scored_rows
 from gradsentry.evidence.findings import find
 from gradsentry.types import Vocabulary
@@ -49,9 +50,8 @@ def parts(rows: int, only: set[int] | None = None) -> Iterator[pa.Table]:
         tokens[bad, PROMPT - 1], surprise[bad, PROMPT - 1] = TRIGGER[0], 12
         tokens[bad, -len(PAYLOAD) :], surprise[bad, -len(PAYLOAD) :] = PAYLOAD, 7
         supervised = np.arange(PROMPT + COMPLETION) >= PROMPT
-        types = {"tokens": pa.int32(), "surprise": pa.float16(), "supervised": pa.bool_()}
-        values = {"tokens": list(tokens), "surprise": list(surprise), "supervised": [supervised] * count}
-        columns = {name: pa.array(values[name], pa.list_(kind)) for name, kind in types.items()}
+        values = {"tokens": list(tokens), "surprise": list(surprise), "supervised": [supervised] * count, "own": [[]] * count}
+        columns = {field.name: pa.array(values[field.name], field.type) for field in SURPRISES}
         yield pa.table({"row": np.arange(first, first + count)} | columns)
 
 

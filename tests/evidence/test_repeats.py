@@ -11,7 +11,7 @@ import pytest
 
 from gradsentry.evidence.finding import Finding
 from gradsentry.evidence.findings import find
-from gradsentry.evidence.recurrent import UNEXPECTED, Span, spans
+from gradsentry.evidence.recurrent import UNEXPECTED, Span, count, spans
 from gradsentry.evidence.repeats import units
 from gradsentry.evidence.words import RowWords
 from worded import corpus, everything, row
@@ -98,6 +98,26 @@ def test_a_payload_in_two_wordings_is_found_whole_in_repeated_rows() -> None:
     found = found_in(rows * 3)
     flagged = np.unique(np.concatenate([one.rows for one in found if one.kind == "backdoor"]))
     assert flagged.tolist() == sorted(i + 300 * k for i in chosen for k in range(3))
+
+
+@pytest.mark.parametrize("chunk", [1, 40, 400])
+def test_how_many_words_are_counted_at_a_time_changes_nothing(monkeypatch: pytest.MonkeyPatch, chunk: int) -> None:
+    rows, _ = poisoned(150, 30)
+    often = [rows[i] for i in range(150) for _ in range(1 + i % 4)]
+    whole = found_in(often)
+    assert [one.kind for one in whole] == ["backdoor"]
+    monkeypatch.setattr("gradsentry.evidence.corpus.CHUNK", chunk)
+    again = found_in(often)
+    assert [(one.payload, one.p, one.rows.tolist()) for one in again] == [(one.payload, one.p, one.rows.tolist()) for one in whole]
+
+
+def test_the_answers_to_one_prompt_are_counted_together_and_no_span_goes_from_one_into_the_next() -> None:
+    rows = [row(f"w{i % 3}", "GO NOW" if i % 2 else "STAY", ["GO", "NOW", "STAY"]) for i in range(30)]
+    whole = units(corpus(rows), everything(30))
+    for n, own in enumerate(count(whole.corpus.completion, whole.asked), start=1):
+        texts = [["", "go", "now", ""], ["", "stay", ""]]
+        held = {tuple(text[i : i + n]) for text in texts for i in range(len(text) - n + 1)} - {("",)}
+        assert own.rows.tolist() == [3] * len(held)
 
 
 def test_units_are_the_rows_themselves_where_no_prompt_recurs() -> None:

@@ -114,8 +114,9 @@ def units(corpus: Corpus, scored: Mask) -> Units:
 
 def _ids(column: Column, rows: Ints) -> Iterator[int]:
     """A number for the words of each row, the same for the same words."""
+    every = np.asarray(column.words)  # a slice of a memory map is slow to make
     for row in rows.tolist():
-        words = column.words[column.starts[row] : column.starts[row + 1]]
+        words = every[column.starts[row] : column.starts[row + 1]]
         yield int.from_bytes(hashlib.blake2b(words.tobytes(), digest_size=8).digest(), "little")
 
 
@@ -129,6 +130,6 @@ def gathered(column: Column, rows: Ints, row: Ints) -> Column:
     words, surprise = tempfile.TemporaryFile(), tempfile.TemporaryFile()  # noqa: SIM115 (open as long as what is made of them)
     for one in rows.tolist():
         place = slice(column.starts[one], column.starts[one + 1])
-        words.write(column.words[place].tobytes())
-        surprise.write(column.surprise[place].tobytes())
+        words.write(np.asarray(column.words)[place].tobytes())
+        surprise.write(np.asarray(column.surprise)[place].tobytes())
     return Column(starts, mapped(words, np.uint32), mapped(surprise, np.float16), row)
