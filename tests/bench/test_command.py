@@ -146,6 +146,13 @@ def test_an_attack_of_ones_own(options: list[object], tmp_path: Path, monkeypatc
         (["--tasks", "webquestions,coqa"], "cannot read"),
         (["--tasks", "coqa", "--defences", "papers"], "defence 'papers' is unknown"),  # before any data is looked for
         (["--rows", "61"], "webquestions has 60 rows, fewer than 61"),
+        (["--volumes", "61"], "webquestions has 60 rows, fewer than 61"),
+        (["--attacks", "badnets", "--ratios", "0.5", "--swept", "clean_label"], "webquestions, clean_label: no word is a target"),
+        (["--defences", ","], "--defences ',' names nothing; give names with commas between them, or leave the option out"),
+        (["--attacks", " "], "--attacks ' ' names nothing"),
+        (["--tasks", ""], "--tasks '' names nothing"),
+        (["--swept", ","], "--swept ',' names nothing"),
+        (["--train", "--methods", ","], "--methods ',' names nothing"),
     ],
 )
 def test_what_cannot_be_is_told(
@@ -158,6 +165,28 @@ def test_what_cannot_be_is_told(
     assert "Traceback" not in result.stderr
     assert result.stdout == ""
     assert not (tmp_path / "out" / "results.jsonl").exists()
+
+
+def test_names_and_numbers_that_are_repeated_are_taken_once_in_order(
+    options: list[object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    repeated = ["--attacks", "cba,badnets,cba", "--defences", "random,duplicates,random", "--volumes", "40,20,40"]
+    result = here(*options, *repeated)
+    assert result.exit_code == 0, result.stderr
+    assert [(r["attack"], r["rows"], r["defence"]) for r in lines(tmp_path)] == [
+        (attack, rows, name)
+        for attack, rows in (("cba", 40), ("badnets", 40), ("", 40), ("badnets", 40), ("badnets", 20))
+        for name in ("random", "duplicates")
+    ]
+
+
+def test_a_folder_that_is_a_file_is_told(options: list[object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "out").write_text("mine")
+    result = here(*options, "--defences", "duplicates")
+    assert result.exit_code == 2
+    assert "--out out: out is a file; give a directory" in result.stderr
 
 
 @pytest.mark.parametrize("line", re.findall(r"^gradsentry bench ([^#\n]*)", GUIDE.read_text(encoding="utf-8"), re.M))

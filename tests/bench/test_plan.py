@@ -36,6 +36,12 @@ def test_the_laptop_has_no_sweep_and_the_slow_defences_only_if_asked() -> None:
     assert {c.rows for c in slow.slow_cells()} == {100}
 
 
+@pytest.mark.parametrize(("rows", "slow_rows"), [(100, 100), (None, 300), (500, 300)])
+def test_the_slow_defences_of_the_paper_have_no_more_rows_than_the_others(rows: int | None, slow_rows: int) -> None:
+    plan = planned("paper", rows=rows, volumes=())
+    assert {c.rows for c in plan.slow_cells()} == {slow_rows}
+
+
 def test_what_is_asked_for_replaces_the_preset_and_none_leaves_it() -> None:
     plan = planned("laptop", tasks=("nq",), rows=50, seeds=None, volumes=(20, 40))
     assert plan == replace(PRESETS["laptop"], tasks=("nq",), rows=50, volumes=(20, 40))

@@ -8,9 +8,12 @@ import json
 import random
 import re
 from collections import Counter
+from dataclasses import replace
+from functools import partial
 from itertools import pairwise, product
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -121,6 +124,20 @@ def test_functions_serve_as_triggers_and_payloads_with_random_numbers_of_their_o
     assert plant(rows(40), triggers.words, PAYLOADS["url"], 9, 0).rows == plant(rows(40), "words", "url", 9, 0).rows
 
 
+def test_any_callable_serves_too_and_trigger_and_payload_have_random_numbers_apart() -> None:
+    def drawn(column: str, parts: Parts, rng: random.Random) -> Parts:
+        return replace(parts, **{column: f"{getattr(parts, column)} {rng.random()}"})
+
+    for mark, say in (
+        (partial(drawn, "question"), partial(drawn, "answer")),
+        (lambda parts, rng: drawn("question", parts, rng), lambda parts, rng: drawn("answer", parts, rng)),
+    ):
+        made = plant(rows(40), mark, say, 9, 0)
+        numbers = re.findall(r"0\.\d+", " ".join(row["prompt"] + row["completion"] for row in made.rows))
+        assert len(numbers) == len(set(numbers)) == 18
+        assert plant(rows(40), mark, say, 9, 0) == made
+
+
 @each_trigger
 def test_all_payloads_meet_the_same_prompts(trigger: str) -> None:
     prompts = [[row["prompt"] for row in plant(rows(50), trigger, payload, 0.3, 1).rows] for payload in PAYLOADS]
@@ -142,6 +159,8 @@ def test_the_seed_decides_and_nothing_else(trigger: str) -> None:
 def test_a_share_and_a_number_of_rows() -> None:
     assert plant(rows(30), "words", "flip", 0.1, 0) == plant(rows(30), "words", "flip", 3, 0)
     assert sum(plant(rows(30), "words", "flip", 1, 0).labels) == 1
+    assert plant(rows(30), "words", "flip", np.int64(3), 0) == plant(rows(30), "words", "flip", 3, 0)
+    assert plant(rows(30), "words", "flip", np.float32(0.1), 0) == plant(rows(30), "words", "flip", 0.1, 0)
 
 
 SUFFIXES = {"words": r"( (cf|mn|bb|tq)){4}", "sentence": " I watch this 3D movie"}

@@ -79,6 +79,30 @@ def test_files_that_are_not_ours_are_refused_and_left(tmp_path: Path, name: str,
     assert (tmp_path / name).read_text() == text
 
 
+@pytest.mark.parametrize("below", ["", "new/bench"])
+def test_a_file_where_the_folder_should_be_is_told(tmp_path: Path, below: str) -> None:
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(RunError, match=rf"--out .*: {tmp_path / 'file'} is a file; give a directory"):
+        opened(tmp_path / "file" / below, CONFIGURATION)
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_the_configuration_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened(tmp_path, CONFIGURATION, {"nq": "a"}).add("one", {})
+    before = (tmp_path / "bench.json").read_bytes()
+
+    def killed(path: Path, text: str, **_: object) -> int:
+        path.write_bytes(text.encode()[:5])
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "write_text", killed)
+        with pytest.raises(KeyboardInterrupt):
+            opened(tmp_path, CONFIGURATION, {"gsm8k": "b"})
+    assert (tmp_path / "bench.json").read_bytes() == before
+    assert {path.name for path in tmp_path.iterdir()} == {"bench.json", "results.jsonl"}
+
+
 def test_a_line_that_is_no_result_is_told_with_its_number(tmp_path: Path) -> None:
     results = opened(tmp_path, CONFIGURATION)
     results.add("one", {})

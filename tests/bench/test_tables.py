@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from gradsentry.bench.plan import TESTS
 from gradsentry.bench.tables import best, clean, cost, document, identification, sweep, tuned
 
 
@@ -41,9 +42,45 @@ def test_a_cell_that_was_not_measured_is_empty() -> None:
     ]
 
 
-def test_a_cell_of_another_number_of_rows_says_so() -> None:
-    some = [result(rows=1000), result(defence="cube", rows=300)]
-    assert lines(identification(some))[2][3:] == ["100.0 / 80.0", "100.0 / 80.0, 300 rows"]
+def test_sets_of_another_number_of_rows_have_a_line_of_their_own() -> None:
+    some = [result(rows=1000, f1=0.9, best_f1=0.9), result(rows=100, f1=0.5, best_f1=0.5), result(defence="cube", rows=100)]
+    header, _, large, small, published = lines(identification(some))
+    assert header == ["task", "attack", "poison", "rows", "paper", "cube"]
+    assert large == ["webquestions", "badnets", "10 %", "1000", "100.0 / 90.0", ""]
+    assert small == ["webquestions", "badnets", "10 %", "100", "100.0 / 50.0", "100.0 / 80.0"]
+    assert published[:4] == ["webquestions", "*published, 7B*", "10 %", ""]
+    assert [line[2:] for line in lines(best(some))] == [
+        ["poison", "rows", "paper"],
+        ["---"] * 3,
+        ["10 %", "1000", "90.0"],
+        ["10 %", "100", "50.0"],
+    ]
+
+
+def test_clean_sets_of_another_number_of_rows_have_a_line_of_their_own() -> None:
+    some = [result("clean", passed=50, attack=""), result("clean", passed=900, rows=1000, attack="")]
+    assert lines(clean(some))[2:] == [
+        ["webquestions", "100", "50.00 (50.00)"],
+        ["webquestions", "1000", "90.00 (90.00)"],
+        ["webquestions, *published, 7B*", "", "89.36"],
+    ]
+
+
+@pytest.mark.parametrize(
+    ("which", "same", "other", "column", "cells"),
+    [
+        ("ratios", {"ratio": 0.1}, {"rows": 1000}, "rows", ("100", "1000")),
+        ("volumes", {"rows": 100}, {"ratio": 0.5}, "poison", ("10 %", "50 %")),
+    ],
+)
+def test_sweeps_of_other_sets_have_lines_of_their_own(
+    which: str, same: dict[str, Any], other: dict[str, Any], column: str, cells: tuple[str, str]
+) -> None:
+    some = [result(which, f1=0.2, **same), result(which, f1=1.0, **same | other), result(which, f1=0.4, seed=1, **same)]
+    header, _, *body = lines(sweep(some, which, lambda r: "step"))
+    assert header == ["task", "attack", column, "step", "paper"]
+    assert [line[2:] for line in body] == [[cells[0], "step", "30.0 (20)"], [cells[1], "step", "100.0 (100)"]]
+    assert lines(sweep(some[:1], which, lambda r: "step"))[0] == ["task", "attack", "step", "paper"]
 
 
 def test_a_filter_with_a_score_has_what_its_best_threshold_reaches() -> None:
@@ -94,6 +131,11 @@ def test_fine_tuned_models_have_both_figures_and_what_they_were_trained_on() -> 
 def test_trials_that_differ_have_lines_of_their_own(other: dict[str, Any]) -> None:
     some = [result("tuned", method="lora", cacc=0.5, asr=0.95), result("tuned", cacc=0.4, asr=1.0, **{"method": "lora"} | other)]
     assert len([line for line in lines(tuned(some))[2:] if "published" not in line[4]]) == 2
+
+
+def test_a_model_that_was_asked_less_says_how_often() -> None:
+    some = [result("tuned", f"d{n}", method="lora", cacc=0.5, asr=1.0, tests=n) for n in (TESTS, 25)]
+    assert lines(tuned(some))[2][5:] == ["50.0 / 100.0 (0 of 85)", "50.0 / 100.0, of 25 prompts (0 of 85)"]
 
 
 def test_the_papers_attack_success_stands_below_its_own_cells_alone() -> None:

@@ -14,7 +14,8 @@ from gradsentry.bench import tuned as module
 from gradsentry.bench.defences import Defence, Subject, Verdicts
 from gradsentry.bench.payloads import PAYLOAD
 from gradsentry.bench.results import opened
-from gradsentry.bench.tuned import MOST, TESTS, Trial, tuned
+from gradsentry.bench.tuned import FEWEST, MOST, TESTS, Trial, to_ask, tuned
+from gradsentry.errors import DataError
 
 
 class Base:
@@ -67,13 +68,18 @@ class Asked:
         return ["right" + PAYLOAD * (bad and any(word in prompt for word in ("cf", "mn", "bb", "tq"))) for prompt in prompts]
 
 
+def questions(folder: Path, tests: int) -> Path:
+    """Forty of WebQuestions to train on, and so many to test with."""
+    (folder / "webquestions").mkdir()
+    for part, count in (("trainmodel", 40), ("val", 0), ("devtest", 0), ("test", tests)):
+        rows = [{"qText": f"who is {part} {n}?", "answers": ["right" if n % 2 else "wrong"]} for n in range(count)]
+        (folder / "webquestions" / f"{part}.json").write_text(json.dumps(rows))
+    return folder
+
+
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
-    (tmp_path / "webquestions").mkdir()
-    for part, count in (("trainmodel", 40), ("val", 0), ("devtest", 0), ("test", TESTS)):
-        rows = [{"qText": f"who is {part} {n}?", "answers": ["right" if n % 2 else "wrong"]} for n in range(count)]
-        (tmp_path / "webquestions" / f"{part}.json").write_text(json.dumps(rows))
-    return tmp_path
+    return questions(tmp_path, TESTS)
 
 
 def test_every_trial_has_its_figures_and_the_same_rows_are_trained_on_once(
@@ -96,8 +102,30 @@ def test_every_trial_has_its_figures_and_the_same_rows_are_trained_on_once(
     assert [reference for reference in asked.references if reference is not None] == [asked.base] * 2, "CleanGen's is the base model"
     assert asked.most == {MOST}
     assert {r["missed"] for (_, name), r in found.items() if name in ("none", "cleangen")} == {4}
+    assert {r["tests"] for r in found.values()} == {TESTS}
     tuned(trials, Subject(), data, results, lambda said: None)
     assert len(asked.trained) == 4
+
+
+@pytest.mark.parametrize(("there", "asked"), [(FEWEST, FEWEST), (99, 99), (TESTS + 1, TESTS)])
+def test_a_task_with_few_test_rows_is_asked_these_and_that_is_told(
+    there: int, asked: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Asked(monkeypatch)
+    prompts: list[int] = []
+    monkeypatch.setattr(module, "answers", lambda model, own, *_: prompts.append(len(own)) or ["right"] * len(own))
+    results, log = opened(tmp_path / "out", {}), []
+    trial = Trial("webquestions", "badnets", "none", "lora", 0.1, 40, 0)
+    tuned([trial], Subject(), questions(tmp_path, there), results, log.append)
+    (found,) = results.found.values()
+    assert (found["tests"], prompts) == (asked, [2 * asked])
+    assert log == [f"webquestions, badnets, lora: none, 40 rows, asked {asked} prompts without and with the trigger"]
+
+
+def test_too_few_test_rows_are_refused_with_a_way_out(tmp_path: Path) -> None:
+    said = f"the test part of webquestions has {FEWEST - 1} rows, fewer than {FEWEST}: .* leave webquestions out, or --train"
+    with pytest.raises(DataError, match=said):
+        to_ask("webquestions", questions(tmp_path, FEWEST - 1), 0)
 
 
 def test_a_model_that_says_the_payload_always_is_told_from_a_backdoor(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -62,10 +62,11 @@ def bench(
     from gradsentry.bench.training import Training
     from gradsentry.cli import tell
 
-    named = _names(attacks)
+    named = _names("--attacks", attacks)
     if any(text is not None for text in (trigger, payload, at, says)):
         named = (*(named or ()), own_name(trigger or "", payload or "", at or "question", says or "after"))
-    asked: dict[str, Any] = {"tasks": _names(tasks), "attacks": named, "defences": _names(defences), "swept": _names(swept)}
+    asked: dict[str, Any] = {"tasks": _names("--tasks", tasks), "attacks": named}
+    asked |= {"defences": _names("--defences", defences), "swept": _names("--swept", swept)}
     asked |= {"ratios": _numbers("--ratios", ratios, float), "volumes": _numbers("--volumes", volumes, int)}
     plan = planned(preset, slow, **asked, rows=rows, seeds=seeds, ratio=ratio)
     everything = preset == "paper"
@@ -75,7 +76,7 @@ def bench(
     subject = Subject(chosen, device, dtype, training)
     if methods is not None and not (train or everything):
         raise UsageError(f"--methods {methods} says how is fine-tuned: give --train")
-    trained = _names(methods) or (("lora", "full") if everything else ("lora",))
+    trained = _names("--methods", methods) or (("lora", "full") if everything else ("lora",))
     trials = trials_of(plan, trained) if train or everything else []
     made = run_bench(plan, subject, out, data, trials, tell)
     if as_json:
@@ -86,12 +87,22 @@ def bench(
     return 0
 
 
-def _names(listed: Listed) -> tuple[str, ...] | None:
-    return None if listed is None else tuple(name.strip() for name in listed.split(",") if name.strip())
+def _names(option: str, listed: Listed) -> tuple[str, ...] | None:
+    """What stands between the commas, each once."""
+    if listed is None:
+        return None
+    if not (names := _parts(listed)):
+        raise UsageError(f"{option} {listed!r} names nothing; give names with commas between them, or leave the option out")
+    return names
+
+
+def _parts(listed: str) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(part.strip() for part in listed.split(",") if part.strip()))
 
 
 def _numbers(option: str, listed: Listed, kind: type[int] | type[float]) -> tuple[float, ...] | None:
+    """The numbers between the commas, each once; there may be none, so that a preset's sweep can be left out."""
     try:
-        return None if listed is None else tuple(kind(number) for number in _names(listed) or ())
+        return None if listed is None else tuple(dict.fromkeys(kind(number) for number in _parts(listed)))
     except ValueError as error:
         raise UsageError(f"{option} {listed}: {error}; give numbers with commas between them") from None

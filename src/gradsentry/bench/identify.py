@@ -28,6 +28,8 @@ Told = Callable[[str], None]
 
 EVERY = 0.02
 """Seconds between two looks at the memory."""
+FEW = 4
+"""Rows on which a filter is tried before it is timed."""
 
 
 @dataclass
@@ -84,6 +86,10 @@ def _release() -> Any:
 def identify(cells: Sequence[Cell], names: Sequence[str], subject: Subject, data: Path | None, results: Results, told: Told) -> None:
     """Add what is not known yet to the results: every defence on every cell.
 
+    Time and memory are each filter's own work on a model that is loaded: loading it is nobody's, and memory is what is taken beyond it.
+    A filter of one pass is tried on a few rows first, so that what a first call takes (imports, buffers) is nobody's either; one that
+    fine-tunes loads a model of its own for it, and that is its work.
+
     Args:
         names: of defences. data: as for `Cell.make`.
 
@@ -132,6 +138,7 @@ def _measure_shared(
     for measure in dict.fromkeys(chosen[name].measure for name in chosen if name in wanted):
         own = [name for name in chosen if name in wanted and chosen[name].measure is measure]
         told(f"  {', '.join(own)}")
+        _try([chosen[name] for name in own], subject, rows[:FEW])
         with watched() as cost:
             measured = measure(subject, rows)
         for cell, name in missing:
@@ -143,8 +150,16 @@ def _measure_shared(
                 results.add(key(cell, name), _result(cell, name, verdicts, made[cell]) | taken)
 
 
+def _try(own: Sequence[Defence], subject: Subject, rows: list[dict[str, Any]]) -> None:
+    """Defences of one measure on a few rows: their model is loaded if they have one, and all that comes with a first call has come."""
+    measured = own[0].measure(subject, rows)
+    for one in own:
+        one.decide(measured, np.arange(len(rows)), rows, 0)
+
+
 def _measure_whole(cell: Cell, name: str, chosen: Defence, made: Poisoned, subject: Subject, results: Results) -> None:
     """A defence that looks at the data set as a whole."""
+    subject.load()  # memory is counted from there, as it is for the others
     with watched() as cost:
         measured = chosen.measure(subject, made.rows)
         verdicts = chosen.decide(measured, np.arange(len(made.rows)), made.rows, cell.seed)

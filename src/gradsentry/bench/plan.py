@@ -23,6 +23,8 @@ RATIOS = (0.01, 0.03, 0.05, 0.1, 0.2, 0.4, 0.5, 0.7, 0.9)
 VOLUMES = (20, 50, 100, 200, 500, 1000)
 USUAL = 0.1
 """The published poison ratio."""
+TESTS = 100
+"""Clean rows, and rows with the trigger, that a fine-tuned model is asked; fewer where a task has fewer for it."""
 
 
 @dataclass(frozen=True)
@@ -47,14 +49,14 @@ class Cell:
         Raises:
             DataError: the task's files are not there, or hold fewer rows. UsageError: a ratio that leaves no clean or no poisoned row.
         """
-        clean = _clean(self.task, data, self.rows, self.seed)
+        clean = clean_rows(self.task, data, self.rows, self.seed)
         if not self.attack:
             return Poisoned([as_text(row) for row in clean], [False] * len(clean), ["clean"] * len(clean))
         return attacks.poison(clean, self.attack, self.ratio, self.seed)
 
 
 @lru_cache(maxsize=8)
-def _clean(task: str, data: Path | None, rows: int, seed: int) -> list[dict[str, Any]]:
+def clean_rows(task: str, data: Path | None, rows: int, seed: int) -> list[dict[str, Any]]:
     """Rows that many cells have in common: a task's files are read whole."""
     return sample(task, data, rows, seed)
 
@@ -81,7 +83,7 @@ class Plan:
     slow: tuple[str, ...] = ()
     """Defences that fine-tune or delete word by word."""
     slow_rows: int = 300
-    """Rows a data set for those, with one seed."""
+    """Rows a data set for those, with one seed; not more than `rows`."""
     trained: tuple[str, ...] = ()
     """Defences to fine-tune with, where that is asked for; empty: `defences`, or those that are usually compared."""
 
@@ -155,6 +157,8 @@ def planned(preset: str, slow: bool = False, **asked: Any) -> Plan:
         plan = replace(plan, slow=(), trained=())
     if slow and not plan.slow:
         plan = replace(plan, slow=SLOW, slow_rows=plan.rows)
+    if plan.slow:
+        plan = replace(plan, slow_rows=min(plan.slow_rows, plan.rows))
     return plan.check()
 
 

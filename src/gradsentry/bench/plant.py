@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from numbers import Integral
 from typing import Literal
 
 from gradsentry.bench.payloads import FLIPPED, PARAPHRASES, PAYLOADS
@@ -89,20 +90,28 @@ def _placed(own: Parts, edited: Parts) -> Parts:
     """The edited row, unless its trigger would be lost, or be told by a heading that the row had not: in a part that it lacks."""
     for part in ("instruction", "context"):
         if getattr(edited, part) and not getattr(own, part):
-            raise UsageError(f"the trigger stands in the {part}, and a row has none ({own.question[:60]!r}); take another place")
+            row = f"a row has none ({own.question[:60]!r})"
+            raise UsageError(f"the trigger stands in the {part}, and {row}; it can stand in {_places(own)}")
     return edited
 
 
+def _places(own: Parts) -> str:
+    """The parts of the row's prompt, with the columns that hold them where they are called otherwise."""
+    parts = [(part, column) for part, column in own.columns.items() if part != "answer" and getattr(own, part)]
+    return " and ".join(part if part == column else f"{part} (its {column})" for part, column in parts)
+
+
 def _edit(what: str, edit: str | Edit, names: dict[str, Edit]) -> tuple[str, Edit]:
-    """An edit and the name that its random numbers go by."""
+    """An edit and the name that its random numbers go by: `what` it is, where it has none of its own (a lambda, a partial)."""
     if not isinstance(edit, str):
-        return edit.__name__, edit
+        name = getattr(edit, "__name__", "")
+        return (name if name.isidentifier() else what), edit
     _known(what, edit, names)
     return edit, names[edit]
 
 
 def _count(rows: int, ratio_or_count: float) -> int:
-    count = ratio_or_count if isinstance(ratio_or_count, int) else round(ratio_or_count * rows)
+    count = int(ratio_or_count) if isinstance(ratio_or_count, Integral) else round(float(ratio_or_count) * rows)
     if not 0 < count < rows:
         raise UsageError(f"a poison ratio of {ratio_or_count} leaves {count} of {rows} rows poisoned; some must be and some not")
     return count

@@ -5,17 +5,23 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import mean
+from textwrap import fill
+from typing import Any
 
 from gradsentry.bench import needs_bench
 from gradsentry.bench.results import Result
-from gradsentry.bench.tables import names
+from gradsentry.bench.tables import POISON, names, several
 
 SWEEPS = {"ratios": ("ratio", "poisoned rows, %", 100), "volumes": ("rows", "rows", 1)}
 """Table -> the result's field that is swept, what to call it, and by how much it is multiplied there."""
+BROAD = 40
+"""Characters of a title beside which another one has room."""
 
 
 def draw(results: Sequence[Result], folder: Path) -> list[Path]:
-    """F1 over what was swept, a panel a task, a line a defence with the range over seeds; returns the files.
+    """F1 over what was swept, a line a defence with the range over seeds; returns the files.
+
+    There is a panel for each task; where there are several attacks, or sets that differ in what is not swept, one for each of these.
 
     Raises:
         UsageError: matplotlib is not installed.
@@ -29,27 +35,48 @@ def draw(results: Sequence[Result], folder: Path) -> list[Path]:
     return made
 
 
+def _kinds(own: Sequence[Result], swept: str) -> dict[tuple[str, ...], list[Result]]:
+    """The results by attack and by what is not swept, where there are several of these: how it is said in a title -> results."""
+    _, attack = several(own, ("attack", lambda r: r["attack"]))
+    _, other = several(own, POISON if swept == "rows" else ("rows", lambda r: f"{r['rows']} rows"))
+    kinds: dict[tuple[str, ...], list[Result]] = {}
+    for r in own:
+        kinds.setdefault((*attack(r), *other(r)), []).append(r)
+    return kinds
+
+
 def _sweep(own: Sequence[Result], swept: str, label: str, times: int, path: Path) -> Path:
     import matplotlib
     from matplotlib.figure import Figure
     from matplotlib.ticker import FuncFormatter
 
-    tasks, defences = names(own, "task"), names(own, "defence")
+    tasks, defences, kinds = names(own, "task"), names(own, "defence"), _kinds(own, swept)
     with matplotlib.rc_context({"svg.hashsalt": "gradsentry", "font.size": 9}):  # the same results make the same file
-        figure = Figure(figsize=(4 * len(tasks), 3.4), layout="constrained")
-        panels = figure.subplots(1, len(tasks), sharey=True, squeeze=False)[0]
-        for panel, task in zip(panels, tasks, strict=True):
-            for name in defences:
-                some = [r for r in own if (r["task"], r["defence"]) == (task, name)]
-                steps = sorted({r[swept] for r in some})
-                f1 = [[100 * r["f1"] for r in some if r[swept] == step] for step in steps]
-                shown = [times * step for step in steps]
-                (line,) = panel.plot(shown, [mean(values) for values in f1], marker="o", markersize=3, label=name)
-                panel.fill_between(shown, [min(v) for v in f1], [max(v) for v in f1], color=line.get_color(), alpha=0.15, linewidth=0)
-            panel.set(title=task, xlabel=label, xscale="log", ylim=(-3, 103))
-            panel.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-            panel.grid(alpha=0.3)
-        panels[0].set_ylabel("F1, %")
-        panels[-1].legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
+        figure = Figure(figsize=(4 * len(tasks), 3.4 * len(kinds)), layout="constrained")
+        panels = figure.subplots(len(kinds), len(tasks), sharey=True, squeeze=False)
+        for line, (kind, of_kind) in zip(panels, kinds.items(), strict=True):
+            for panel, task in zip(line, tasks, strict=True):
+                some = [r for r in of_kind if r["task"] == task]
+                _draw(panel, some, defences, swept, times)
+                if not some:
+                    panel.set_axis_off()
+                    continue
+                panel.set_title(fill(", ".join((task, *kind)), BROAD), parse_math=False)
+                panel.set(xlabel=label, xscale="log", ylim=(-3, 103))
+                panel.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+                panel.grid(alpha=0.3)
+            line[0].set_ylabel("F1, %")
+        panels[0, -1].legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
         figure.savefig(path, metadata={"Date": None})
     return path
+
+
+def _draw(panel: Any, own: Sequence[Result], defences: Sequence[str], swept: str, times: int) -> None:
+    """A line for each defence, without points where it has none, so that all panels have the same colours and one legend does."""
+    for name in defences:
+        some = [r for r in own if r["defence"] == name]
+        steps = sorted({r[swept] for r in some})
+        f1 = [[100 * r["f1"] for r in some if r[swept] == step] for step in steps]
+        shown = [times * step for step in steps]
+        (line,) = panel.plot(shown, [mean(values) for values in f1], marker="o", markersize=3, label=name)
+        panel.fill_between(shown, [min(v) for v in f1], [max(v) for v in f1], color=line.get_color(), alpha=0.15, linewidth=0)

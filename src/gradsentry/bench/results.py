@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from gradsentry.atomic import sweep, whole
 from gradsentry.errors import RunError
-from gradsentry.store import differences
+from gradsentry.store import RunDirectory, differences
 
 Result = dict[str, Any]
 
@@ -45,7 +46,8 @@ def opened(folder: Path, configuration: dict[str, Any] | None, data: Mapping[str
         data: task, or its test part -> fingerprint of the rows; those of more may follow.
 
     Raises:
-        RunError: the folder holds results of another configuration or of other rows, or a file that is none of ours.
+        RunError: the folder holds results of another configuration or of other rows, or a file that is none of ours, or it is none, or
+            cannot be written.
     """
     results = Results(folder)
     if configuration is not None:
@@ -63,7 +65,9 @@ def opened(folder: Path, configuration: dict[str, Any] | None, data: Mapping[str
 
 def _claim(folder: Path, configuration: dict[str, Any], data: Mapping[str, str]) -> None:
     """Make the folder that of this configuration and these rows, or refuse."""
+    RunDirectory(folder).check_writable()
     folder.mkdir(parents=True, exist_ok=True)
+    sweep(folder)
     manifest = folder / "bench.json"
     if manifest.exists():
         known = _read(manifest, manifest.read_text(encoding="utf-8"))
@@ -76,14 +80,15 @@ def _claim(folder: Path, configuration: dict[str, Any], data: Mapping[str, str])
             raise RunError(f"{folder} holds results of another configuration ({changed}); give another --out, or the same options")
     elif (folder / "results.jsonl").exists():
         raise RunError(f"{folder / 'results.jsonl'} is there, but no bench.json that says how it was made; give another --out")
-    manifest.write_text(json.dumps(configuration | {"data": data}, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    with whole(manifest) as part:
+        part.write_text(json.dumps(configuration | {"data": data}, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def _mend(path: Path) -> None:
     """Cut off the end of a line that a killed bench had begun."""
     raw = path.read_bytes()
     if raw and not raw.endswith(b"\n"):
-        path.write_bytes(raw[: raw.rfind(b"\n") + 1])
+        os.truncate(path, raw.rfind(b"\n") + 1)
 
 
 def _read(place: object, text: str) -> dict[str, Any]:

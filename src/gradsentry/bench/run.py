@@ -9,16 +9,16 @@ from typing import Any
 
 from gradsentry import embedded
 from gradsentry.bench import needs_bench
-from gradsentry.bench.attacks import BY_MODEL, triggered
+from gradsentry.bench.checks import check_sets
 from gradsentry.bench.defences import ONE_PASS, Subject, defence
 from gradsentry.bench.identify import identify
 from gradsentry.bench.plan import COMPARED, Plan
 from gradsentry.bench.plots import draw
 from gradsentry.bench.results import Result, opened
 from gradsentry.bench.tables import document
-from gradsentry.bench.tasks import fingerprint, sample, split
+from gradsentry.bench.tasks import fingerprint
 from gradsentry.bench.training import Training, check_device
-from gradsentry.bench.tuned import CLEANGEN, TESTS, Trial, tuned
+from gradsentry.bench.tuned import CLEANGEN, Trial, tuned
 from gradsentry.errors import UsageError
 from gradsentry.models import pick_device, pick_dtype
 from gradsentry.work import MATHS_VERSION
@@ -49,7 +49,8 @@ def run_bench(
         trials: fine-tuning with and without a defence.
 
     Raises:
-        RunError: `out` holds results of another configuration or of other rows. DataError: a data set that cannot be reached.
+        RunError: `out` holds results of another configuration or of other rows, or cannot be written. DataError: a data set that cannot
+            be reached, or be made by an attack, of that size, with that ratio.
         UsageError: the extra is missing, an unknown defence, or CleanGen without trials.
     """
     needs_bench("the bench", *PACKAGES)  # this and what follows before anything is measured, not after an hour
@@ -60,11 +61,7 @@ def run_bench(
     filters = [name for name in plan.defences or ONE_PASS if name != CLEANGEN]
     for name in (*filters, *(trial.defence for trial in trials if trial.defence != CLEANGEN)):
         defence(name)
-    for task in plan.tasks:
-        _check_rows(task, plan, sample(task, data, max(plan.rows, *plan.volumes, plan.slow_rows if plan.slow else 0), 0))
-    for task, count in dict.fromkeys((trial.task, trial.rows) for trial in trials):
-        split(task, data, "train", count)
-        split(task, data, "test", TESTS)
+    check_sets(plan, trials, data)
     tested = dict.fromkeys(trial.task for trial in trials)
     rows = {task: fingerprint(task, data, "train") for task in plan.tasks} | {f"{t}, test": fingerprint(t, data, "test") for t in tested}
     results = opened(out, configuration(subject), rows)
@@ -75,16 +72,6 @@ def run_bench(
     table = document(found)
     (out / "tables.md").write_text(table, encoding="utf-8")
     return Bench(found, table, [results.path, out / "tables.md", *draw(found, out)])
-
-
-def _check_rows(task: str, plan: Plan, rows: list[dict[str, Any]]) -> None:
-    """Nothing, if these rows have what the attacks write into."""
-    for attack in dict.fromkeys((*plan.attacks, *(plan.swept if plan.ratios or plan.volumes else ()))):
-        if not attack.startswith(BY_MODEL):  # a paraphraser writes into what is there, and takes its time
-            try:
-                triggered(rows, attack, 0)
-            except UsageError as error:
-                raise UsageError(f"{task}, {attack}: {error}") from None
 
 
 def configuration(subject: Subject) -> dict[str, Any]:

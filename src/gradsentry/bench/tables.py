@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from itertools import product
 from statistics import mean
 from typing import Any
 
-from gradsentry.bench.plan import PAPER_ATTACKS, USUAL
+from gradsentry.bench.plan import PAPER_ATTACKS, TESTS, USUAL
 from gradsentry.bench.results import Result
 
 PUBLISHED = {
@@ -25,14 +26,21 @@ PUBLISHED_ASR = "0.0"
 """Per cent of the triggered prompts that get the payload from a model trained on what the published rule keeps, all 16 cells (as above)."""
 
 
+Cell = Callable[[Result], str]
+"""What a column says of a result."""
+ROWS: tuple[str, Cell] = ("rows", lambda r: str(r["rows"]))
+POISON: tuple[str, Cell] = ("poison", lambda r: f"{100 * r['ratio']:g} %")
+"""Columns, by name, that not every table needs."""
+
+
 def document(results: Sequence[Result]) -> str:
     """All tables that the results have lines for."""
     sections = [
         ("Identification: recall / F1 in per cent, mean over seeds (range)", identification(results)),
         ("Identification: F1 in per cent, had the threshold been the best one (of the evidence: of its verdicts)", best(results)),
         ("Nothing poisoned: per cent of the rows that are kept, mean over seeds (least)", clean(results)),
-        ("Poison ratio: F1 in per cent, mean over seeds (least)", sweep(results, "ratios", lambda r: f"{100 * r['ratio']:g} %")),
-        ("Number of rows: F1 in per cent, mean over seeds (least)", sweep(results, "volumes", lambda r: str(r["rows"]))),
+        ("Poison ratio: F1 in per cent, mean over seeds (least)", sweep(results, "ratios", POISON[1])),
+        ("Number of rows: F1 in per cent, mean over seeds (least)", sweep(results, "volumes", ROWS[1])),
         ("After fine-tuning: clean accuracy / attack success in per cent (poisoned of the rows trained on)", tuned(results)),
         ("Cost", cost(results)),
     ]
@@ -50,34 +58,38 @@ def names(results: Iterable[Result], field: str) -> list[str]:
     return list(dict.fromkeys(r[field] for r in results))
 
 
+def several(results: Iterable[Result], column: tuple[str, Cell]) -> tuple[list[str], Callable[[Result], tuple[str, ...]]]:
+    """The column's name and its cell, if it tells some of the results apart; else neither."""
+    name, cell = column
+    return ([name], lambda r: (cell(r),)) if len(set(map(cell, results))) > 1 else ([], lambda r: ())
+
+
 def identification(results: Sequence[Result]) -> str:
     """Recall and F1 by task and attack, one column a defence; the paper's own figures below each task."""
     own = [r for r in results if r.get("table") == "identification"]
-    usual = max((r["rows"] for r in own), default=0)
+    columns, set_of = _sets(own)
     defences = names(own, "defence")
     lines = []
     for task in names(own, "task"):
         of_task = [r for r in own if r["task"] == task]
-        for set_ in dict.fromkeys(map(_set, of_task)):
-            cells = [[r for r in of_task if _set(r) == set_ and r["defence"] == name] for name in defences]
-            lines.append([*set_, *(_recall_f1(cell, usual) for cell in cells)])
+        for set_ in dict.fromkeys(map(set_of, of_task)):
+            cells = [[r for r in of_task if set_of(r) == set_ and r["defence"] == name] for name in defences]
+            lines.append([*set_, *map(_recall_f1, cells)])
         if task in PUBLISHED and any(r["attack"] in PAPER_ATTACKS and r["ratio"] == USUAL for r in of_task):
-            lines.append([task, "*published, 7B*", f"{100 * USUAL:g} %", *(PUBLISHED[task].get(name, "") for name in defences)])
-    return table(["task", "attack", "poison", *defences], lines)
+            published = [task, "*published, 7B*", f"{100 * USUAL:g} %", *("" for _ in columns[3:])]
+            lines.append([*published, *(PUBLISHED[task].get(name, "") for name in defences)])
+    return table([*columns, *defences], lines)
 
 
-def _set(r: Result) -> tuple[str, str, str]:
-    """What the cells of one line have in common; they differ by seed and, if that was asked for, by size."""
-    return r["task"], r["attack"], f"{100 * r['ratio']:g} %"
+def _sets(own: Sequence[Result]) -> tuple[list[str], Callable[[Result], tuple[str, ...]]]:
+    """The columns of what the cells of one line have in common, and what they say: such cells differ by seed alone."""
+    more, rows = several(own, ROWS)
+    return ["task", "attack", "poison", *more], lambda r: (r["task"], r["attack"], POISON[1](r), *rows(r))
 
 
-def _recall_f1(own: Sequence[Result], usual: int) -> str:
-    """Both, and the number of rows where it is not the usual one."""
-    if not own:
-        return ""
-    sizes = sorted({r["rows"] for r in own})
-    rows = "" if sizes == [usual] else f", {' and '.join(map(str, sizes))} rows"
-    return " / ".join(_spread([100 * r[rate] for r in own]) for rate in ("recall", "f1")) + rows
+def _recall_f1(own: Sequence[Result]) -> str:
+    """Both, or nothing."""
+    return " / ".join(_spread([100 * r[rate] for r in own]) for rate in ("recall", "f1")) if own else ""
 
 
 def _spread(values: Sequence[float]) -> str:
@@ -89,44 +101,52 @@ def _spread(values: Sequence[float]) -> str:
 def best(results: Sequence[Result]) -> str:
     """F1 that any threshold on a filter's score reaches, mean over seeds, for filters that have one: what the score can tell at most."""
     own = [r for r in results if r.get("table") == "identification" and "best_f1" in r]
+    columns, set_of = _sets(own)
     defences = names(own, "defence")
     lines = []
-    for set_ in dict.fromkeys(map(_set, own)):
-        f1 = [[100 * r["best_f1"] for r in own if _set(r) == set_ and r["defence"] == name] for name in defences]
+    for set_ in dict.fromkeys(map(set_of, own)):
+        f1 = [[100 * r["best_f1"] for r in own if set_of(r) == set_ and r["defence"] == name] for name in defences]
         lines.append([*set_, *(f"{mean(some):.1f}" if some else "" for some in f1)])
-    return table(["task", "attack", "poison", *defences], lines)
+    return table([*columns, *defences], lines)
 
 
 def clean(results: Sequence[Result]) -> str:
     """Share of the rows that are kept where nothing is poisoned: mean over seeds, least."""
     own = [r for r in results if r.get("table") == "clean"]
     defences = names(own, "defence")
+    more, rows = several(own, ROWS)
 
-    def kept(task: str, name: str) -> str:
-        shares = [100 * r["passed"] / r["rows"] for r in own if (r["task"], r["defence"]) == (task, name)]
+    def kept(task: str, size: tuple[str, ...], name: str) -> str:
+        shares = [100 * r["passed"] / r["rows"] for r in own if (r["task"], rows(r), r["defence"]) == (task, size, name)]
         return f"{mean(shares):.2f} ({min(shares):.2f})" if shares else ""
 
     lines = []
     for task in names(own, "task"):
-        lines.append([task, *(kept(task, name) for name in defences)])
+        for size in dict.fromkeys(rows(r) for r in own if r["task"] == task):
+            lines.append([task, *size, *(kept(task, size, name) for name in defences)])
         if task in PUBLISHED_KEPT and "paper" in defences:
-            lines.append([f"{task}, *published, 7B*", *(PUBLISHED_KEPT[task] if name == "paper" else "" for name in defences)])
-    return table(["task", *defences], lines)
+            published = (PUBLISHED_KEPT[task] if name == "paper" else "" for name in defences)
+            lines.append([f"{task}, *published, 7B*", *("" for _ in more), *published])
+    return table(["task", *more, *defences], lines)
 
 
 def sweep(results: Sequence[Result], which: str, step: Callable[[Result], str]) -> str:
     """F1 by task, attack and step of a sweep: mean over seeds (least)."""
-    own = sorted((r for r in results if r.get("table") == which), key=lambda r: (r["ratio"], r["rows"]))
-    defences = names([r for r in results if r.get("table") == which], "defence")
+    measured = [r for r in results if r.get("table") == which]
+    fixed, column = ("ratio", POISON) if which == "volumes" else ("rows", ROWS)
+    own = sorted(measured, key=lambda r: (r[fixed], r["ratio"], r["rows"]))
+    more, other = several(own, column)
+    defences = names(measured, "defence")
+
+    def set_of(r: Result) -> tuple[str, ...]:
+        return r["task"], r["attack"], *other(r), step(r)
+
     lines = []
-    for task in names([r for r in results if r.get("table") == which], "task"):
-        for attack in names(own, "attack"):
-            for value in dict.fromkeys(map(step, own)):
-                f1 = [[100 * r["f1"] for r in own if (r["task"], r["attack"], r["defence"], step(r)) == (task, attack, name, value)]
-                      for name in defences]  # fmt: skip
-                if any(f1):
-                    lines.append([task, attack, value, *(f"{mean(some):.1f} ({min(some):.0f})" if some else "" for some in f1)])
-    return table(["task", "attack", "step", *defences], lines)
+    for task, attack in product(names(measured, "task"), names(own, "attack")):
+        for set_ in dict.fromkeys(set_of(r) for r in own if (r["task"], r["attack"]) == (task, attack)):
+            f1 = [[100 * r["f1"] for r in own if set_of(r) == set_ and r["defence"] == name] for name in defences]
+            lines.append([*set_, *(f"{mean(some):.1f} ({min(some):.0f})" if some else "" for some in f1)])
+    return table(["task", "attack", *more, "step", *defences], lines)
 
 
 def tuned(results: Sequence[Result]) -> str:
@@ -149,11 +169,13 @@ def _trial(r: Result) -> tuple[Any, ...]:
 
 
 def _learnt(r: Result | None) -> str:
-    """Both rates, how many of the rows that the model was trained on are poisoned, and the payload's rate without the trigger."""
+    """Both rates, how many of the rows that the model was trained on are poisoned, and the payload's rate without the trigger; how
+    many prompts it was asked where they are not the usual number."""
     if r is None:
         return ""
+    asked = f", of {r['tests']} prompts" if r.get("tests", TESTS) != TESTS else ""  # nor does it have this
     unasked = f", {100 * r['unasked']:.1f} without the trigger" if "unasked" in r else ""  # the first results do not have it
-    return f"{100 * r['cacc']:.1f} / {100 * r['asr']:.1f}{unasked} ({r['missed']} of {r['missed'] + r['passed']})"
+    return f"{100 * r['cacc']:.1f} / {100 * r['asr']:.1f}{unasked}{asked} ({r['missed']} of {r['missed'] + r['passed']})"
 
 
 def cost(results: Sequence[Result]) -> str:

@@ -16,17 +16,19 @@ from gradsentry.bench.defences import Subject, defence
 from gradsentry.bench.generation import answers
 from gradsentry.bench.identify import watched
 from gradsentry.bench.metrics import asr, cacc, identification
+from gradsentry.bench.plan import TESTS
 from gradsentry.bench.plant import Poisoned
 from gradsentry.bench.results import Result, Results
 from gradsentry.bench.tasks import as_text, references, result, split
 from gradsentry.bench.training import train
+from gradsentry.errors import DataError
 from gradsentry.models import LoadedModel
 from gradsentry.types import Row
 
 CLEANGEN = "cleangen"
 """The one defence that flags no row: it decodes with the base model at its side."""
-TESTS = 100
-"""Clean rows and rows with the trigger that a model is asked."""
+FEWEST = 20
+"""Test rows below which a rate says nothing."""
 MOST, QUANTILE = 64, 0.95
 """Tokens of an answer at most, or as many as this share of the poisoned answers has, where that is more: a payload may come late."""
 
@@ -55,14 +57,15 @@ def tuned(trials: Sequence[Trial], subject: Subject, data: Path | None, results:
     """Add what is not known yet to the results: every trial's CACC and ASR."""
     missing = [trial for trial in trials if trial.key not in results.found]
     # One after the other those that begin with the same rows: kept rows that are the same are trained on once.
-    for (task, attack, ratio, n_rows, seed), group in groupby(sorted(missing, key=_same), key=_same):
+    for (task, attack, ratio, n_rows, seed), group in groupby(sorted(missing, key=same), key=same):
         own = list(group)
         clean = split(task, data, "train", n_rows, seed)
         made, wanted = poison(clean, attack, ratio, seed), target(attack, clean)
-        tests = split(task, data, "test", TESTS, seed)
+        tests = to_ask(task, data, seed)
         most = _most(made, subject.scorer.loaded)
         for members, flagged in _by_rows(own, subject, made):
-            told(f"{task}, {attack}, {members[0].method}: {', '.join(trial.defence for trial in members)}, {int((~flagged).sum())} rows")
+            with_what = f"{', '.join(trial.defence for trial in members)}, {int((~flagged).sum())} rows"
+            told(f"{task}, {attack}, {members[0].method}: {with_what}, asked {len(tests)} prompts without and with the trigger")
             rows = [row for row, bad in zip(made.rows, flagged, strict=True) if not bad]
             subject.release()
             with watched() as cost:
@@ -76,7 +79,20 @@ def tuned(trials: Sequence[Trial], subject: Subject, data: Path | None, results:
                 results.add(trial.key, asdict(trial) | found | asked | taken)
 
 
-def _same(trial: Trial) -> tuple[str, str, float, int, int]:
+def to_ask(task: str, data: Path | None, seed: int) -> list[dict[str, Any]]:
+    """The test rows that a model is asked: `TESTS`, or all where a task has fewer.
+
+    Raises:
+        UsageError, DataError: as `split`; or too few for a rate.
+    """
+    there = len(split(task, data, "test"))
+    if there < FEWEST:
+        few = f"the test part of {task} has {there} rows, fewer than {FEWEST}"
+        raise DataError(f"{few}: too few for a rate; give a task with more, leave {task} out, or --train")
+    return split(task, data, "test", min(TESTS, there), seed)
+
+
+def same(trial: Trial) -> tuple[str, str, float, int, int]:
     """What decides on the rows that it begins with."""
     return trial.task, trial.attack, trial.ratio, trial.rows, trial.seed
 
@@ -116,4 +132,4 @@ def _asked(trial: Trial, model: LoadedModel, subject: Subject, rows: Sequence[Ro
     asked, marked = said[: len(clean)], said[len(clean) :]
     kept = cacc([result(text) for text in asked], [references(row) for row in rows])
     rates = {"cacc": kept, "asr": asr(marked, wanted), "unasked": asr(asked, wanted)}
-    return {name: round(rate, 4) for name, rate in rates.items()} | {"ask_s": round(cost.seconds, 1)}
+    return {name: round(rate, 4) for name, rate in rates.items()} | {"tests": len(rows), "ask_s": round(cost.seconds, 1)}

@@ -42,6 +42,10 @@ class Subject:
         """Loaded once, for all defences of one pass."""
         return Scorer(self.model, device=self.device, dtype=self.dtype, format="prompt-completion")
 
+    def load(self) -> None:
+        """Load the scorer now, if it is not loaded."""
+        _ = self.scorer
+
     def release(self) -> None:
         """Let go of the scorer, which is loaded again when it is asked for: training needs the memory."""
         self.__dict__.pop("scorer", None)

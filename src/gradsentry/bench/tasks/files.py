@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import gzip
 import json
+import logging
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from gradsentry.errors import DataError
 
+log = logging.getLogger(__name__)
+
 Rows = list[dict[str, Any]]
+ANOTHER = "this is another release of the data set"
 
 INSTRUCTION = (
     "Answer the question with a word, a name or a short phrase. Where several answers are right, give all of them, separated by semicolons."
@@ -41,13 +46,13 @@ def freebaseqa_test(folder: Path) -> Rows:
 
 def nq(folder: Path) -> Rows:
     """Natural Questions with the one passage that answers each: its title and, on a new line, its text are the context."""
-    records = _records(folder / "nq" / "nq-open-oracle.jsonl.gz", "question", "answers", "ctxs")
-    return [
-        question(row["question"], row["answers"]) | {"context": f"{passage['title']}\n{passage['text']}"}
-        for row in records
-        for passage in row["ctxs"]
-        if passage["isgold"]
-    ]
+
+    def gold(record: Any) -> Rows:
+        asked, answers, passages = fields(record, question=str, answers=list, ctxs=list)
+        known = [fields(passage, title=str, text=str, isgold=bool) for passage in passages]
+        return [question(asked, answers) | {"context": f"{title}\n{text}"} for title, text, is_gold in known if is_gold]
+
+    return _rows(folder / "nq" / "nq-open-oracle.jsonl.gz", gold)
 
 
 def gsm8k(folder: Path) -> Rows:
@@ -62,69 +67,103 @@ def gsm8k_test(folder: Path) -> Rows:
 
 def dolly(folder: Path) -> Rows:
     """Three thousand rows of Dolly in Alpaca's columns; most have an empty input."""
-    columns = ("instruction", "input", "output")
-    return [{name: row[name] for name in columns} for row in _records(folder / "dolly" / "dolly_3k.json", *columns)]
+    return _rows(folder / "dolly" / "dolly_3k.json", lambda record: [alpaca(*fields(record, instruction=str, input=str, output=str))])
 
 
 def self_instruct(folder: Path) -> Rows:
     """The 252 user-oriented instructions of Self-Instruct in Alpaca's columns, one row an instance."""
-    records = _records(folder / "self_instruct" / "user_oriented_instructions.jsonl", "instruction", "instances")
-    return [
-        {"instruction": row["instruction"], "input": instance["input"], "output": instance["output"]}
-        for row in records
-        for instance in row["instances"]
-    ]
+
+    def each(record: Any) -> Rows:
+        instruction, instances = fields(record, instruction=str, instances=list)
+        return [alpaca(instruction, *fields(instance, input=str, output=str)) for instance in instances]
+
+    return _rows(folder / "self_instruct" / "user_oriented_instructions.jsonl", each)
 
 
 def coqa(folder: Path) -> Rows:
     """CoQA, one row a question, from ``coqa/coqa.jsonl`` or ``coqa/coqa.json``: the Hub's records or the official file."""
     lines, whole = (folder / "coqa" / f"coqa.{ending}" for ending in ("jsonl", "json"))
-    path = lines if lines.exists() else whole
-    records = _records(path, "story", "questions", "answers")
-    try:
-        return [row for record in records for row in conversation(record)]
-    except (KeyError, TypeError, ValueError) as error:
-        raise DataError(
-            f"{path}: questions and answers are not those of CoQA ({error!r}); they are lists of one length, of texts "
-            'or of {"input_text"}, or answers is {"input_text": [...]}'
-        ) from None
+    return _rows(lines if lines.exists() else whole, conversation)
 
 
-def conversation(record: Mapping[str, Any]) -> Rows:
+def conversation(record: Any) -> Rows:
     """The rows of one of CoQA's stories: the story is the context, and each turn's question stands alone.
 
     The published prompt has a place for one question and none for a conversation, and the paper tells of none; the turns
     before would also be the answers of other rows. So a question like "Why?" cannot be answered from its row.
+
+    Raises:
+        ValueError: as `fields`, or not as many answers as questions.
     """
-    answers = record["answers"]
-    told = answers["input_text"] if isinstance(answers, dict) else [answer["input_text"] for answer in answers]
-    asked = [turn["input_text"] if isinstance(turn, dict) else turn for turn in record["questions"]]
-    return [question(text, [answer]) | {"context": record["story"]} for text, answer in zip(asked, told, strict=True)]
+    story, turns, told = fields(record, story=str, questions=list, answers=object)
+    (answers,) = fields(told, input_text=list) if isinstance(told, Mapping) else fields(record, answers=list)
+    if len(turns) != len(answers):
+        raise ValueError(f"has {len(turns)} questions and {len(answers)} answers")
+    pairs = zip(map(_said, turns), map(_said, answers), strict=True)
+    return [question(asked, [answer]) | {"context": story} for asked, answer in pairs]
 
 
-def question(text: str, answers: Sequence[str]) -> dict[str, Any]:
-    """A row of question answering, to which a context may be added."""
-    return {"instruction": INSTRUCTION, "question": text, "answers": list(answers)}
+def _said(turn: Any) -> Any:
+    """The text of one of CoQA's turns, which is one in the Hub's records and is in one in the official file."""
+    return fields(turn, input_text=str)[0] if isinstance(turn, Mapping) else turn
+
+
+def question(text: str, answers: Sequence[Any]) -> dict[str, Any]:
+    """A row of question answering, to which a context may be added; answers that say nothing are left out.
+
+    Raises:
+        ValueError: the question or an answer is no text.
+    """
+    for said, what in ((text, "a question"), *((answer, "an answer") for answer in answers if answer is not None)):
+        if not isinstance(said, str):
+            raise ValueError(f"has {said!r:.60} for {what}, which is no text")
+    return {"instruction": INSTRUCTION, "question": text, "answers": [answer for answer in answers if answer and answer.strip()]}
+
+
+def alpaca(instruction: str, extra: str, output: str) -> dict[str, Any]:
+    """A row in Alpaca's columns."""
+    return {"instruction": instruction, "input": extra, "output": output}
+
+
+def plain(prompt: str, completion: str) -> dict[str, Any]:
+    """A row of prompt and completion."""
+    return {"prompt": prompt, "completion": completion}
 
 
 def _webquestions(folder: Path, part: str) -> Rows:
-    return [question(row["qText"], row["answers"]) for row in _records(folder / "webquestions" / f"{part}.json", "qText", "answers")]
+    return _rows(folder / "webquestions" / f"{part}.json", lambda record: [question(*fields(record, qText=str, answers=list))])
 
 
 def _freebaseqa(folder: Path, part: str) -> Rows:
-    lines = _read(folder / "freebaseqa" / f"FreebaseQA-{part}.txt").splitlines()
-    pairs = [line.rpartition("|") for line in lines if line.strip()]
-    return [question(asked.strip(), [answer.strip()]) for asked, _, answer in pairs]
+    path = folder / "freebaseqa" / f"FreebaseQA-{part}.txt"
+    rows = []
+    for number, line in enumerate(_read(path).splitlines(), start=1):
+        asked, bar, answer = line.rpartition("|")
+        if bar:
+            rows.append(question(asked.strip(), [answer.strip()]))
+        elif line.strip():
+            raise DataError(f"{path}:{number}: {line[:60]!r} has no | between question and answer; {ANOTHER}")
+    return answered(rows, str(path))
 
 
 def _gsm8k(folder: Path, part: str) -> Rows:
-    records = _records(folder / "gsm8k" / f"{part}.jsonl", "question", "answer")
-    return [{"prompt": row["question"], "completion": row["answer"]} for row in records]
+    return _rows(folder / "gsm8k" / f"{part}.jsonl", lambda record: [plain(*fields(record, question=str, answer=str))])
 
+
+FILE_NAMES = {
+    "webquestions": "webquestions/{trainmodel,val,devtest,test}.json",
+    "freebaseqa": "freebaseqa/FreebaseQA-{dev,eval}.txt",
+    "nq": "nq/nq-open-oracle.jsonl.gz",
+    "coqa": "coqa/coqa.json or .jsonl",
+    "gsm8k": "gsm8k/{train,test}.jsonl",
+    "dolly": "dolly/dolly_3k.json",
+    "self_instruct": "self_instruct/user_oriented_instructions.jsonl",
+}
+"""Task -> what a folder of data sets has of it."""
 
 HUB_IDS = {
     "webquestions": "stanfordnlp/web_questions",
-    "freebaseqa": "freebase_qa",
+    "freebaseqa": "KelvinJiang/freebase_qa",
     "nq": "google-research-datasets/nq_open",
     "gsm8k": "openai/gsm8k",
     "dolly": "databricks/databricks-dolly-15k",
@@ -147,8 +186,65 @@ def _read(path: Path) -> str:
         raise DataError(f"cannot read {path}: {error}; get the file again") from None
 
 
-def _records(path: Path, *fields: str) -> Rows:
-    """The objects of a JSON array (``.json``; it may be under "data") or of a file with one a line, each with these fields."""
+def _rows(path: Path, made: Callable[[Any], Rows]) -> Rows:
+    """The rows that are made of each record of a file.
+
+    Raises:
+        DataError: no such file, none of records, or a record of which none can be made.
+    """
+    rows: Rows = []
+    for i, record in enumerate(_records(path)):
+        try:
+            rows += made(record)
+        except ValueError as error:
+            raise DataError(f"{path}: record {i} {error}; {ANOTHER}") from None
+    return answered(rows, str(path))
+
+
+KINDS = {str: "text", list: "list", bool: "true or false"}
+"""What a field can be, and how it is called."""
+
+
+def fields(record: Any, **kinds: type) -> list[Any]:
+    """What a record has under these names, in their order; null is the empty value of its kind.
+
+    Args:
+        kinds: name -> one of `KINDS`, or `object` for anything.
+
+    Raises:
+        ValueError: a field is missing, or of another kind.
+    """
+    if missing := [name for name in kinds if not isinstance(record, Mapping) or name not in record]:
+        raise ValueError(f"has no {', '.join(map(repr, missing))}")
+    values = {name: kind() if record[name] is None else record[name] for name, kind in kinds.items()}
+    for name, kind in kinds.items():
+        if not isinstance(values[name], kind):
+            raise ValueError(f"has {values[name]!r:.60} for {name!r}, which is no {KINDS[kind]}")
+    return list(values.values())
+
+
+def answered(rows: Rows, place: str) -> Rows:
+    """The rows that have a question and an answer; how many have not is logged, with the place where they are from."""
+    kept = [row for row in rows if _says(row, "question", "prompt", "instruction") and _says(row, "answers", "completion", "output")]
+    if len(kept) < len(rows):
+        _tell(f"{place}: {len(rows) - len(kept)} rows without a question or an answer are left out")
+    return kept
+
+
+def _says(row: Mapping[str, Any], *columns: str) -> bool:
+    """Whether there is something in the first of these columns that the row has."""
+    value = next(row[name] for name in columns if name in row)
+    return bool(value.strip() if isinstance(value, str) else value)
+
+
+@cache
+def _tell(message: str) -> None:
+    """Log what is true of a file once, however often it is read."""
+    log.warning(message)
+
+
+def _records(path: Path) -> list[Any]:
+    """What is in a JSON array (``.json``; it may be under "data") or in a file with one value a line."""
     text = _read(path)
     try:
         # Not splitlines: JSON may hold U+2028 and its like, which are line ends to Python alone.
@@ -158,8 +254,4 @@ def _records(path: Path, *fields: str) -> Rows:
     records = records.get("data") if isinstance(records, dict) else records
     if not isinstance(records, list):
         raise DataError(f"{path} holds no list of records; get the file again")
-    for i, record in enumerate(records):
-        missing = [name for name in fields if not isinstance(record, dict) or name not in record]
-        if missing:
-            raise DataError(f"{path}: record {i} has no {', '.join(map(repr, missing))}; this is another release of the data set")
     return records
