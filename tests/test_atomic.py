@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -157,3 +158,22 @@ def test_what_killed_processes_left_is_swept_and_what_live_ones_write_is_not(tmp
     sweep(tmp_path)
     assert set(tree(tmp_path)) == {elsewhere.name, ours[1].name, kept.name}
     assert not folder.exists()
+
+
+def as_host(host: str, code: str) -> None:
+    """Run code in a process of its own that takes this machine for the one of that name."""
+    before = (
+        f"import os, platform\nfrom pathlib import Path\nplatform.node = lambda: {host!r}\nfrom gradsentry.atomic import sweep, whole\n"
+    )
+    subprocess.run([sys.executable, "-c", before + code], check=True)
+
+
+def test_the_files_of_a_machine_whose_name_begins_like_ours_are_left_alone(tmp_path: Path) -> None:
+    dead = subprocess.Popen(["true"])
+    dead.wait()
+    as_host(f"node-{dead.pid}", f"with whole(Path({str(tmp_path / 'a')!r})) as part:\n    part.write_text('half')\n    os._exit(0)")
+    (half,) = tree(tmp_path)
+    as_host("node", f"sweep(Path({str(tmp_path)!r}))")
+    assert set(tree(tmp_path)) == {half}
+    as_host(f"node-{dead.pid}", f"sweep(Path({str(tmp_path)!r}))")
+    assert tree(tmp_path) == {}, "its own knows that the process is gone"

@@ -2,24 +2,65 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
+from typing import Any
+
 import numpy as np
 import pytest
 
 from gradsentry import cells
 from gradsentry.errors import RowProblem
-from gradsentry.formats import FORMATS
+from turns import HUGE, NAN
 
 
-@pytest.mark.parametrize("value", [None, "", []])
+@pytest.mark.parametrize("value", [None, "", [], (), NAN, np.float32("nan"), np.array([])])
 def test_nothing_is_in_an_empty_cell(value: object) -> None:
     assert cells.empty(value)
 
 
-@pytest.mark.parametrize("value", [0, False, " ", [None], {}, np.array([]), np.array([1, 2])])
+@pytest.mark.parametrize("value", [0, False, " ", [None], {}, np.array([1, 2]), np.int64(0), cells.Unreadable("why")])
 def test_something_is_in_any_other(value: object) -> None:
     assert not cells.empty(value)
 
 
-def test_an_array_of_a_caller_is_a_problem_of_its_row_and_no_failure() -> None:
-    with pytest.raises(RowProblem, match="column 'input_ids' is ndarray, not a list of token ids"):
-        FORMATS["tokens"].convert({"input_ids": np.array([1, 2]), "labels": np.array([1, 2]), "text": "t"})
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (None, ""), (NAN, ""), (np.float64("nan"), ""), (np.float32("nan"), ""),
+        (3, "3"), (2.5, "2.5"), (np.int8(3), "3"), (np.float32(1.1), "1.1"), (Decimal("1.10"), "1.10"), (np.str_("a"), "a"),
+    ],
+)  # fmt: skip
+def test_numbers_are_written_out_and_nothing_is_no_text(value: Any, text: str) -> None:
+    assert cells.text(value, "a") == text
+
+
+@pytest.mark.parametrize("value", [True, np.True_, [1], np.array([1]), np.datetime64("2020-01-01")])
+def test_what_is_neither_text_nor_number_is_told_with_its_type(value: Any) -> None:
+    with pytest.raises(RowProblem, match=rf"column 'a' is {type(value).__name__}, not text"):
+        cells.text(value, "a")
+
+
+def test_the_first_column_with_something_in_it_is_read() -> None:
+    row = {"a": None, "b": NAN, "c": 0, "d": "x", "e": ""}
+    assert cells.first(row, "x", "a", "b", "c", "d") == (0, "c")
+    assert cells.first(row, "x", "e", "a") == ("", "e"), "nothing in any: the first that is there"
+    assert cells.optional(row, "a", "d") == ("x", "d")
+    assert cells.optional(row, "e", "x") == (None, "e")
+    with pytest.raises(RowProblem, match="column 'x' or 'y' is missing; the row has 'a', 'b'"):
+        cells.first(row, "x", "y")
+
+
+def test_a_cell_that_could_not_be_read_is_a_problem_only_of_who_reads_it() -> None:
+    row = {"a": cells.Unreadable("out of range"), "b": "x"}
+    assert cells.first(row, "b") == ("x", "b")
+    for read in (cells.first, cells.optional):
+        with pytest.raises(RowProblem, match=r"^column 'a': a value cannot be read: out of range; mend or remove the row$"):
+            read(row, "a", "b")
+    assert f"{row['a']}" == f"{row['a']!r}" == "(cannot be read: out of range)"
+
+
+@pytest.mark.parametrize("wrapped", [False, True])
+@pytest.mark.parametrize("key", ["role", "content", "tool_calls"])
+def test_a_message_that_python_does_not_write_out_is_a_problem(key: str, wrapped: bool) -> None:
+    with pytest.raises(RowProblem, match="an integer with too many digits"):
+        cells.message({"role": "a", "content": "b", key: [HUGE] if wrapped else HUGE}, "messages")

@@ -66,6 +66,37 @@ def test_nothing_flagged_is_exit_0_and_the_default_directory_is_named_after_the_
     assert (run / "flagged.jsonl").read_bytes() == b""
 
 
+@pytest.mark.parametrize(
+    ("data", "name"),
+    [
+        (".", "work"),
+        ("./", "work"),
+        ("sub/..", "work"),
+        ("..", "above"),
+        ("sub", "sub"),
+        ("sub/", "sub"),
+        ("sub/.", "sub"),
+        ("./d.jsonl", "d"),
+        ("org/name", "name"),
+    ],
+)
+def test_the_default_directory_has_the_name_of_the_data_whatever_it_is_called(data: str, name: str, tmp_path: Path) -> None:
+    here = tmp_path / "above" / "work"
+    (here / "sub").mkdir(parents=True)
+    code = "import gradsentry.scanning as s\ndef scan(data, out, **_): print(out)\ns.scan = scan\nfrom gradsentry.cli import app\napp()"
+    told = subprocess.run([sys.executable, "-c", code, "scan", data], cwd=here, capture_output=True, text=True, check=True)
+    assert told.stdout == f"gradsentry-runs/{name}\n"
+
+
+def test_the_working_directory_is_scanned(data: Path, model_dir: Path, tmp_path: Path) -> None:
+    here, run = tmp_path / "here", tmp_path / "run"
+    here.mkdir()
+    data.rename(here / "data.jsonl")
+    assert gradsentry("scan", ".", "--model", model_dir, "--out", run, "--threshold", "1.0", cwd=here).returncode == 0
+    assert json.loads((run / "report.json").read_text())["run"]["data"] == "."
+    assert pq.read_table(run / "verdicts.parquet").num_rows == 40
+
+
 def test_an_unreliable_threshold_is_said_loudly_on_stderr(data: Path, model_dir: Path, tmp_path: Path) -> None:
     result = gradsentry("scan", data, "--model", model_dir, "--out", "run", "--policy", "paper", cwd=tmp_path)
     assert "NOT reliable" in clean(result)
@@ -147,6 +178,7 @@ def bad_input(tmp_path: Path, model_dir: Path) -> dict[str, tuple[list[object], 
     model = ["--model", model_dir]
     return {
         "no such file": (["nothing.jsonl", *model], 2, ["nothing.jsonl"]),
+        "no data": (["", *model, "--out", tmp_path.parent / "run"], 2, ["no data given"]),
         "empty file": (["empty.jsonl", *model], 3, ["empty.jsonl", "no rows"]),
         "unknown columns": (["unknown.jsonl", *model], 2, ["'a', 'b'", "--map"]),
         "nothing scorable": (["unscorable.jsonl", *model], 3, ["no row could be scored", "unscorable.jsonl:1", "empty"]),
@@ -163,16 +195,20 @@ def bad_input(tmp_path: Path, model_dir: Path) -> dict[str, tuple[list[object], 
         "no model in there": (["ok.jsonl", "--model", "nomodel"], 2, ["config.json"]),
         "pickled weights": (["ok.jsonl", "--model", "pickled"], 2, ["pickle", "--allow-pickle"]),
         "foreign directory": (["ok.jsonl", *model, "--out", "foreign", "--overwrite"], 2, ["foreign", "holds no run"]),
-        "out is a file": (["ok.jsonl", *model, "--out", "ok.jsonl"], 2, ["is a file"]),
-        "out below a file": (["ok.jsonl", "--model", "nomodel", "--out", "ok.jsonl/run"], 2, ["--out ok.jsonl/run", "ok.jsonl is a file"]),
+        "out is a file": (["ok.jsonl", *model, "--out", "array.jsonl"], 2, ["is a file"]),
+        "out below a file": (
+            ["ok.jsonl", "--model", "nomodel", "--out", "array.jsonl/run"],
+            2,
+            ["--out array.jsonl/run", "array.jsonl is a file"],
+        ),
         "no such device": (["ok.jsonl", *model, "--device", "warp"], 2, ["--device warp"]),
     }
 
 
 CASES = [
-    "no such file", "empty file", "unknown columns", "nothing scorable", "broken array", "array under another name", "no parquet",
-    "no such column", "bad map", "bad format", "bad threshold", "bad crop", "no such model", "no such hub model", "no model in there",
-    "pickled weights", "foreign directory", "out is a file", "out below a file", "no such device",
+    "no such file", "no data", "empty file", "unknown columns", "nothing scorable", "broken array", "array under another name",
+    "no parquet", "no such column", "bad map", "bad format", "bad threshold", "bad crop", "no such model", "no such hub model",
+    "no model in there", "pickled weights", "foreign directory", "out is a file", "out below a file", "no such device",
 ]  # fmt: skip
 
 
@@ -239,6 +275,27 @@ def test_parquet_in_is_parquet_out(model_dir: Path, tmp_path: Path) -> None:
     kept, flagged = (pq.read_table(tmp_path / "run" / f"{name}.parquet") for name in ("kept", "flagged"))
     assert kept.schema == flagged.schema == table.schema
     assert sorted(kept["n"].to_pylist() + flagged["n"].to_pylist()) == list(range(20))
+
+
+def test_a_value_that_cannot_be_read_hides_no_row_whose_format_does_not_read_it(model_dir: Path, tmp_path: Path) -> None:
+    offsets = [0, 3, 6, 7, 10]
+    completion = pa.StringArray.from_buffers(4, pa.array(offsets, pa.int32()).buffers()[1], pa.py_buffer(b"onetwo\xffend"))
+    made = pa.array([0, 2**60, 0, 2**60], pa.timestamp("ms"))
+    table = pa.table({"prompt": ["a", "b", "c", "d"], "completion": completion, "made": made})
+    pq.write_table(
+        pa.concat_tables([table, pa.table({"prompt": ["e"], "completion": [""], "made": made.slice(1, 1)})]), tmp_path / "d.parquet"
+    )
+    result = gradsentry("scan", "d.parquet", "--model", model_dir, "--out", "run", "--threshold", "1.0", cwd=tmp_path)
+    clean(result)
+    assert result.returncode == 0
+    verdicts = pq.read_table(tmp_path / "run" / "verdicts.parquet").to_pylist()
+    assert [verdict["status"] for verdict in verdicts] == ["scored", "scored", "error", "scored", "unscorable"]
+    assert verdicts[2]["reason"].startswith("d.parquet row 2: column 'completion': a value cannot be read: 'utf-8' codec")
+    assert verdicts[2]["reason"].endswith("; mend or remove the row")
+    unscored = json.loads((tmp_path / "run" / "report.json").read_text())["unscored"]
+    assert "completion: (cannot be read: 'utf-8' codec" in unscored[0]["completion"]
+    assert "made: (cannot be read: " in unscored[1]["completion"]
+    assert pq.read_table(tmp_path / "run" / "kept.parquet").num_rows == 5
 
 
 def test_text_in_a_message_is_no_emoji(tmp_path: Path) -> None:

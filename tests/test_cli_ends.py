@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from typed import COMMAND, clean
+from typed import COMMAND, clean, gradsentry
 
 
 def raising(what: str, *arguments: object, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -92,3 +94,27 @@ def test_ctrl_c_while_modules_are_imported_is_no_traceback(tmp_path: Path) -> No
 def test_python_m_is_the_command(tmp_path: Path) -> None:
     result = subprocess.run([sys.executable, "-m", "gradsentry", "--version"], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert result.stdout.startswith("gradsentry ")
+
+
+@pytest.mark.parametrize("encoding", ["latin-1", "ascii", "utf-8"])
+def test_what_the_output_cannot_hold_is_escaped_and_changes_no_exit_code(scanned: Path, tmp_path: Path, encoding: str) -> None:
+    run = tmp_path / "lauf\u65e5"
+    shutil.copytree(scanned / "run", run)
+    result = gradsentry("filter", run, cwd=scanned, PYTHONIOENCODING=encoding)
+    assert (result.returncode, result.stderr) == (0, "")
+    assert ("lauf\u65e5" if encoding == "utf-8" else r"lauf\u65e5") in result.stdout
+    wrong = gradsentry("explain", run, 40, cwd=scanned, PYTHONIOENCODING=encoding)
+    assert wrong.returncode == 2
+    assert "row 40: the run has rows 0 to 39" in clean(wrong)
+    helped = gradsentry("scan", "--help", cwd=scanned, PYTHONIOENCODING=encoding)
+    assert (helped.returncode, helped.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("encoding", ["latin-1", "ascii", "utf-8"])
+def test_json_is_json_in_every_encoding(tmp_path: Path, encoding: str) -> None:
+    document = {"\u00e9": "\u65e5 \U0001f600 \ud83d"}
+    code = f"import gradsentry.cli as c\nc.main()\nc.emit({document!a})"
+    env = os.environ | {"PYTHONIOENCODING": encoding}
+    result = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=env, capture_output=True, check=True)
+    assert json.loads(result.stdout.decode(encoding)) == document
+    assert ("\u65e5" in result.stdout.decode(encoding)) == (encoding == "utf-8")

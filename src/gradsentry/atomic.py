@@ -15,8 +15,9 @@ from gradsentry.errors import RunError
 
 TEMPORARY = ".part-"
 """How all temporary names begin."""
-OURS = f"{TEMPORARY}{platform.node()}-"
-"""How those begin under which processes of this machine write; their process id follows."""
+OURS = f"{TEMPORARY}{platform.node()}@"
+"""How those begin under which processes of this machine write; their process id follows. No machine has an @ in its name, which
+sets it apart from one whose name goes on where ours ends."""
 STALE = 24 * 3600
 """Seconds after which a temporary file counts as left over, wherever its process ran."""
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)

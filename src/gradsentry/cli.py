@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import io
 import json
 import logging
 import os
@@ -58,8 +59,9 @@ def tell(message: str) -> None:
 
 def emit(document: dict[str, Any]) -> None:
     """The result for machines, all that stdout has. Who reads it may stop before its end."""
+    escaped = not (sys.stdout.encoding or "utf-8").lower().startswith("utf")  # as JSON escapes it, which Python does in its own way
     try:
-        print(json.dumps(document, indent=2, ensure_ascii=False), flush=True)
+        print(json.dumps(document, indent=2, ensure_ascii=escaped), flush=True)
     except BrokenPipeError:
         silence(sys.stdout)
 
@@ -131,6 +133,8 @@ def scan_options(command: Callable[..., Any]) -> Callable[..., Any]:
 def main(
     version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
 ) -> None:
+    if isinstance(sys.stdout, io.TextIOWrapper):  # stderr escapes by itself what its encoding does not have
+        sys.stdout.reconfigure(errors="backslashreplace")
     if version:
         print(f"gradsentry {__version__}")
         raise typer.Exit()
@@ -161,7 +165,7 @@ def scan(
     from gradsentry.progress import shown
     from gradsentry.scanning import scan as run_scan
 
-    target = out or Path("gradsentry-runs") / Path(data).stem
+    target = out or _default_run(data)
     if engine is None and engine_option:
         raise UsageError("--engine-option needs --engine")
     kept = nullcontext() if config.overwrite else resumable(target, PARTS)  # with it the same command begins anew
@@ -266,6 +270,12 @@ def demo(
 def _bench(**options: Any) -> int:
     with resumable(options["out"], "results.jsonl"):
         return bench(**options)
+
+
+def _default_run(data: str) -> Path:
+    """The run directory of the data's name; "." and ".." go by the name of the directory for which they stand."""
+    path = Path(data)
+    return Path("gradsentry-runs") / (path.resolve().name if path.name in ("", "..") else path.stem)
 
 
 def _finish(result: ScanResult, as_json: bool) -> int:

@@ -6,7 +6,7 @@ The formats are named as TRL and the fine-tuning tools name them; `docs/formats.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +21,9 @@ SHAREGPT_ROLES = {
     "observation": "tool", "tool": "tool", "function_response": "tool",
 }  # fmt: skip
 
+PROMPTS = ("prompt", "question", "instruction", "input")
+"""Columns in which preference pairs have their prompt."""
+
 
 @dataclass(frozen=True)
 class Format:
@@ -29,7 +32,7 @@ class Format:
     name: str
     """What `--format` calls it."""
     columns: tuple[tuple[str, ...], ...]
-    """Columns that must be there; each is a tuple of names of which one suffices."""
+    """Columns that must be there, the answer's last; each is a tuple of names of which one suffices."""
     optional: tuple[str, ...]
     """Columns that are used when they are there."""
     read: Callable[[Row], Sample]
@@ -39,13 +42,19 @@ class Format:
     loss_on: LossOn
     """Default of `--loss-on`."""
 
+    @property
+    def names(self) -> list[str]:
+        """All columns that it reads."""
+        return [name for names in self.columns for name in names] + list(self.optional)
+
     def matches(self, row: Row) -> bool:
         """Whether the row has the format's columns."""
         return all(any(name in row for name in names) for names in self.columns)
 
     def fills(self, row: Row) -> bool:
-        """Whether there is something in all of the format's columns."""
-        return all(any(not cells.empty(row.get(name)) for name in names) for names in self.columns)
+        """Whether the row has the format's columns and an answer in them; a prompt may be empty, a row without an answer has nothing
+        to supervise."""
+        return self.matches(row) and any(not cells.empty(row.get(name)) for name in self.columns[-1])
 
     def convert(self, row: Row) -> Sample:
         """The row's sample.
@@ -53,6 +62,8 @@ class Format:
         Raises:
             RowProblem: the row does not hold what the format promises; where it holds what another one does, the reason says so.
         """
+        if not isinstance(row, Mapping):
+            raise RowProblem("error", f"it is a {type(row).__name__}, not a mapping from column names to values")
         try:
             return self.read(row)
         except RecursionError:
@@ -71,47 +82,44 @@ class Format:
 
 def prompt_completion(row: Row) -> Sample:
     """TRL's prompt/completion, plain text or lists of messages."""
-    prompt, completion = cells.first(row, "prompt"), cells.first(row, "completion")
-    if isinstance(completion, list) or isinstance(prompt, list):
-        answer = cells.messages(completion, "completion")
-        if not any(message["content"] or len(message) > 2 for message in answer):
-            raise RowProblem("unscorable", "'completion' is empty: no supervised token")
-        return ChatSample(cells.messages(prompt, "prompt"), answer, cells.tools(row))
-    return TextSample(cells.text(prompt, "prompt"), cells.completion(completion, "completion"))
+    prompt, completion = (cells.first(row, name)[0] for name in ("prompt", "completion"))
+    if not any(isinstance(cells.unboxed(side), (list, tuple)) for side in (prompt, completion)):
+        return TextSample(cells.text(prompt, "prompt"), cells.completion(completion, "completion"))
+    answer = () if cells.empty(completion) else cells.messages(completion, "completion")
+    if not any(map(cells.says_something, answer)):
+        raise RowProblem("unscorable", "'completion' is empty: no supervised token")
+    return ChatSample(cells.messages(prompt, "prompt"), answer, cells.tools(row))
 
 
 def messages(row: Row) -> Sample:
     """A conversation under `messages`, with `tools` if the row has them."""
-    return cells.split_at_answer(cells.messages(cells.first(row, "messages"), "messages"), "messages", cells.tools(row))
+    return cells.split_at_answer(cells.messages(*cells.first(row, "messages")), "messages", cells.tools(row))
 
 
 def sharegpt(row: Row) -> Sample:
     """A conversation under `conversations` with from/value (ShareGPT) or role/content."""
     turns = []
-    for item in cells.listed(cells.first(row, "conversations"), "conversations", "messages"):
-        own = isinstance(item, dict) and "from" in item
+    for item in cells.listed(*cells.first(row, "conversations"), "messages"):
+        own = isinstance(item, dict) and item.get("from") is not None
         turn = cells.message(item, "conversations", *(("from", "value") if own else ("role", "content")))
         if turn["role"] not in SHAREGPT_ROLES:
             known = ", ".join(SHAREGPT_ROLES)
             raise RowProblem("error", f"column 'conversations' has the role {turn['role']!r}; known are {known}")
         turns.append({**turn, "role": SHAREGPT_ROLES[turn["role"]]})
-    if row.get("system"):
-        turns.insert(0, {"role": "system", "content": cells.text(row["system"], "system")})
+    if system := cells.text(*cells.optional(row, "system")):
+        turns.insert(0, {"role": "system", "content": system})
     return cells.split_at_answer(tuple(turns), "conversations", cells.tools(row))
 
 
 def alpaca(row: Row) -> Sample:
     """Alpaca: the user turn is the instruction and, on a new line, the input; `history` holds earlier pairs."""
-    instruction = cells.text(cells.first(row, "instruction"), "instruction")
-    extra = cells.text(row.get("input", row.get("context")), "input")
-    output = cells.completion(cells.first(row, "output", "response"), "output" if "output" in row else "response")
-    system = cells.text(row.get("system"), "system")
+    instruction = cells.text(*cells.first(row, "instruction"))
+    extra = cells.text(*cells.optional(row, "input", "context"))
+    output = cells.completion(*cells.first(row, "output", "response"))
+    system = cells.text(*cells.optional(row, "system"))
     turns = [{"role": "system", "content": system}] if system else []
-    for pair in cells.listed(row.get("history") or (), "history", "[question, answer] pairs"):
-        if not isinstance(pair, Sequence) or isinstance(pair, str) or len(pair) != 2:
-            raise RowProblem("error", "column 'history' holds something else than [question, answer] pairs")
-        turns += [{"role": "user", "content": cells.text(pair[0], "history")}]
-        turns += [{"role": "assistant", "content": cells.text(pair[1], "history")}]
+    for question, answer in _history(row):
+        turns += [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
     turns.append({"role": "user", "content": "\n".join(part for part in (instruction, extra) if part)})
     parts = [system] if system else []
     parts += [f"### Instruction:\n{instruction}"] + ([f"### Input:\n{extra}"] if extra else [])
@@ -119,32 +127,39 @@ def alpaca(row: Row) -> Sample:
     return ChatSample(tuple(turns), ({"role": "assistant", "content": output},), plain=plain)
 
 
+def _history(row: Row) -> list[list[str]]:
+    """Alpaca's earlier [question, answer] pairs."""
+    value, column = cells.optional(row, "history")
+    pairs = [cells.unboxed(pair) for pair in cells.listed(() if value is None else value, column, "[question, answer] pairs")]
+    if not all(isinstance(pair, Sequence) and not isinstance(pair, str) and len(pair) == 2 for pair in pairs):
+        raise RowProblem("error", "column 'history' holds something else than [question, answer] pairs")
+    return [[cells.text(part, column) for part in pair] for pair in pairs]
+
+
 def question_answer(row: Row) -> Sample:
     """Question answering in the paper's template: several answers are joined with "; "."""
-    name = "answers" if "answers" in row else "answer"
-    value = cells.first(row, "answers", "answer")
+    value, name = cells.first(row, "answers", "answer")
     if isinstance(value, dict) and "text" in value:  # SQuAD keeps its answers one level down
         value = value["text"]
+    value = cells.unboxed(value)
     answers = value if isinstance(value, (list, tuple)) else [value]
     completion = cells.completion("; ".join(cells.text(answer, name) for answer in answers), name)
-    parts = [("Instruction", row.get("instruction")), ("Context", row.get("context")), ("Question", cells.first(row, "question"))]
-    blocks = [f"### {title}:\n{cells.text(text, title.lower())}" for title, text in parts if text]
+    parts = [cells.optional(row, "instruction"), cells.optional(row, "context"), cells.first(row, "question")]
+    blocks = [f"### {name.title()}:\n{text}" for name, text in ((name, cells.text(value, name)) for value, name in parts) if text]
     return TextSample("\n\n\n\n".join([*blocks, "### Answer: "]), completion)
 
 
 def text(row: Row) -> Sample:
     """One text; the prompt cannot be told from the completion, so the loss is on all of it."""
-    return TextSample("", cells.completion(cells.first(row, "text"), "text"))
+    return TextSample("", cells.completion(*cells.first(row, "text")))
 
 
 def tokens(row: Row) -> Sample:
     """Already tokenised: input_ids and labels of one length."""
-    ids, labels = (cells.listed(cells.first(row, name), name, "token ids") for name in ("input_ids", "labels"))
-    if not all(isinstance(value, int) and not isinstance(value, bool) for value in (*ids, *labels)):
-        raise RowProblem("error", "'input_ids' or 'labels' holds something else than whole numbers")
+    ids, labels = (cells.token_ids(*cells.first(row, name)) for name in ("input_ids", "labels"))
     if len(ids) != len(labels):
         raise RowProblem("error", f"{len(ids)} input_ids but {len(labels)} labels")
-    return TokenSample(tuple(ids), tuple(labels))
+    return TokenSample(ids, labels)
 
 
 FORMATS = {
@@ -160,7 +175,7 @@ FORMATS = {
         Format("text", (("text",),), (), text, "the whole text (a prompt cannot be told from it)", "all"),
     )
 }  # fmt: skip
-"""Every format by its name; detection takes the first whose columns a row has."""
+"""Every format by its name; detection takes the first that a row fills."""
 
 
 def parse_mapping(spec: str | None) -> dict[str, str]:
@@ -169,8 +184,7 @@ def parse_mapping(spec: str | None) -> dict[str, str]:
     Raises:
         UsageError: no ``column=own column`` pairs, or a column that no format has.
     """
-    known = {name for item in FORMATS.values() for names in item.columns for name in names}
-    known |= {name for item in FORMATS.values() for name in item.optional}
+    known = {name for item in FORMATS.values() for name in item.names}
     mapping: dict[str, str] = {}
     for pair in filter(None, (spec or "").split(",")):
         ours, equals, theirs = (part.strip() for part in pair.partition("="))
@@ -181,16 +195,19 @@ def parse_mapping(spec: str | None) -> dict[str, str]:
 
 
 def apply_mapping(row: Row, mapping: dict[str, str]) -> Row:
-    """The row with the mapped columns under the names that the formats know."""
-    if not mapping:
+    """The row with the mapped columns under the names that the formats know; what is no row stays as it is."""
+    if not mapping or not isinstance(row, Mapping):
         return row
     moved = set(mapping.values())
     kept = {name: value for name, value in row.items() if name not in moved and name not in mapping}
     return kept | {ours: row[theirs] for ours, theirs in mapping.items() if theirs in row}
 
 
-def detect(rows: Iterable[Row]) -> Format:
+def detect(rows: Iterable[Row], among: Iterable[Format] = tuple(FORMATS.values())) -> Format:
     """The format that most of these rows have.
+
+    A row is of the first format whose columns it has with an answer in them; empty cells are those of other formats that a table
+    holds too. The columns alone decide where no row has an answer.
 
     One for all of them: a trainer reads a data set in one format, and scores of rows that are rendered in different ways
     cannot be held against each other. Rows of another format become problems that say so (see `Format.convert`).
@@ -198,42 +215,74 @@ def detect(rows: Iterable[Row]) -> Format:
     Raises:
         DataError: none fits; the message names the columns and the way out.
     """
-    rows = list(rows)
-    votes: Counter[str] = Counter()
-    for row in rows:
-        votes.update([name for name, item in FORMATS.items() if item.matches(row)][:1])
-    if votes:
-        return FORMATS[votes.most_common(1)[0][0]]
+    given, among = list(rows), list(among)
+    rows = [row for row in given if isinstance(row, Mapping)]
+    if given and not rows:
+        raise DataError(f"row 0 is a {type(given[0]).__name__}, not a mapping from column names to values; give rows as dicts")
+    for fits in (Format.fills, Format.matches):
+        votes = Counter(name for row in rows if (name := next((item.name for item in among if fits(item, row)), None)))
+        if votes:
+            return FORMATS[votes.most_common(1)[0][0]]
+    raise DataError(_no_format(rows, among))
+
+
+def _no_format(rows: Sequence[Row], among: Sequence[Format]) -> str:
+    """That none of these formats fits, and the way out."""
     columns = ", ".join(repr(name) for name in dict.fromkeys(name for row in rows for name in row))
-    if any("chosen" in row and "rejected" in row for row in rows):
-        raise DataError(f"preference pairs ({columns}) are not scored yet; give the column to score: --map prompt=prompt,completion=chosen")
+    if pair := next((row for row in rows if "chosen" in row and "rejected" in row), None):
+        return f"preference pairs ({columns}) are not scored yet; give the column to score: --map {_chosen_mapping(pair)}"
     if len(rows) == 1 and (wrapper := next((name for name, value in rows[0].items() if _holds_rows(value)), None)):
-        raise DataError(
+        return (
             f"the data is one row, whose column {wrapper!r} holds a list of objects; if these are the rows, write that list alone "
             "into the file (a JSON array, or one object a line)"
         )
-    raise DataError(
+    return (
         f"cannot tell the format from the columns {columns or '(no readable row)'}; say which columns hold prompt and answer, "
-        "for example --map prompt=question,completion=reply (formats: " + ", ".join(FORMATS) + ")"
+        "for example --map prompt=question,completion=reply (formats: " + ", ".join(item.name for item in among) + ")"
     )
 
 
+def _chosen_mapping(pair: Row) -> str:
+    """The mapping that scores the chosen side of a preference pair: an answer to a prompt of its kind, or all of a conversation."""
+    chat = _holds_rows(pair["chosen"])
+    prompt = next((name for name in PROMPTS if not cells.empty(pair.get(name))), None)
+    if prompt is not None and chat == _holds_rows(pair[prompt]):
+        return f"prompt={prompt},completion=chosen"
+    return "messages=chosen" if chat else "text=chosen"
+
+
 def _holds_rows(value: Any) -> bool:
+    value = cells.unboxed(value)
     return isinstance(value, list) and bool(value) and all(isinstance(item, dict) for item in value)
 
 
 def settle(name: str | None, mapping: dict[str, str], rows: Sequence[Row]) -> Format:
-    """The format of this name, or the one that some rows have.
+    """The format of this name, or the one that some rows have, among those that know all mapped columns.
 
     Raises:
-        UsageError: no such format, or a column named by `mapping` is in none of the rows. DataError: no format fits.
+        UsageError: no such format, none that knows the mapped columns, or a column named by `mapping` is in none of the rows.
+        DataError: no format fits.
     """
     if name is not None and name not in FORMATS:
         raise UsageError(f"--format {name}: it can be {', '.join(FORMATS)}")
+    among = _meant(name, mapping)
+    readable = [row for row in rows if isinstance(row, Mapping)]
     for ours, theirs in mapping.items():
-        if rows and not any(theirs in row for row in rows):
-            columns = ", ".join(dict.fromkeys(column for row in rows for column in row))
+        if readable and not any(theirs in row for row in readable):
+            columns = ", ".join(dict.fromkeys(column for row in readable for column in row))
             raise UsageError(f"--map {ours}={theirs}: no row has a column {theirs!r}; there are {columns}")
+    return among[0] if name is not None else detect((apply_mapping(row, mapping) for row in rows), among)
+
+
+def _meant(name: str | None, mapping: dict[str, str]) -> list[Format]:
+    """The formats that know all mapped columns, of this name if there is one."""
+    among = [FORMATS[name]] if name is not None else list(FORMATS.values())
+    meant = [item for item in among if mapping.keys() <= set(item.names)]
+    if meant:
+        return meant
+    told = "--map " + ",".join(f"{ours}={theirs}" for ours, theirs in mapping.items())
     if name is not None:
-        return FORMATS[name]
-    return detect(apply_mapping(row, mapping) for row in rows)
+        strange = next(ours for ours in mapping if ours not in among[0].names)
+        raise UsageError(f"{told}: {name} has no column {strange}; it has {', '.join(among[0].names)}")
+    homes = {ours: " and ".join(item.name for item in among if ours in item.names) for ours in mapping}
+    raise UsageError(f"{told}: no format has all of these columns; " + ", ".join(f"{ours} is of {home}" for ours, home in homes.items()))

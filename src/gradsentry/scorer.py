@@ -124,7 +124,7 @@ class Scorer:
         Raises:
             DataError: the format cannot be told from the rows.
         """
-        records = [Record(i, f"row {i}", row) for i, row in enumerate(rows)]
+        records = [Record(i, f"row {i}", row, "" if row is not None else f"row {i}: it is None, not a row") for i, row in enumerate(rows)]
         return self.score_records(records, progress)
 
     def score_records(self, records: Sequence[Record], progress: Progress = _nothing) -> list[Score]:

@@ -168,12 +168,13 @@ def plan(data: Any, out: Path, config: ScanConfig, model: Any = None, tokenizer:
 
 def _keep_apart(data: Any, out: Path) -> None:
     """Refuse a run in whose directory the data lies, which it would replace or delete, and one that would become a part of the data."""
-    if not isinstance(data, (str, os.PathLike)) or not Path(data).exists():
+    if not isinstance(data, (str, os.PathLike)) or not data or not Path(data).exists():
         return
     where, run = Path(data).resolve(), out.resolve()
-    if run in (where, *where.parents):
+    inside = where.parents if where.is_file() else (where, *where.parents)
+    if run in inside:
         raise UsageError(f"--out {out}: {data} lies in it, and a run replaces what is there; give another directory, or move the data")
-    if where in run.parents:
+    if where.is_dir() and where in run.parents:
         raise UsageError(f"--out {out} lies in the data, {data}, of which it would become a part; give a directory outside of it")
 
 

@@ -32,7 +32,7 @@ def test_no_row_is_lost(tmp_path_factory, name, data, shard_rows):
     kept = folder / f"kept.{source.suffix}"
     assert source.split([False] * len(records), kept, folder / "flagged") == (len(records), 0)
     if source.kind != "json":
-        assert _lines(kept.read_bytes()) == _lines(data)
+        assert _lines(kept.read_bytes()) in (_lines(data), _lines(data + b"\n"), _lines(data + b"\r\n"))
         if records:
             again = open_source(kept)
             assert [r.value for s in again.plan(2) for r in again.read(s)] == [r.value for r in records]

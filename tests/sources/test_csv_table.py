@@ -66,6 +66,13 @@ def test_byte_order_mark_and_last_line_without_newline(open_bytes, read_all, spl
     assert split_bytes(source, [False, False]) == (BOM + b"a,b\n1,2\n3,4\n", b"a,b\n")
 
 
+@pytest.mark.parametrize("end", [b"", b"\r", b"\r\n"])
+def test_the_newline_that_is_supplied_is_that_of_the_header(open_bytes, read_all, split_bytes, end):
+    source = open_bytes("data.csv", b'"a\n",b\r\n1,2\r\n3,4' + end)
+    assert [record.value for record in read_all(source, 1)] == [{"a\n": "1", "b": "2"}, {"a\n": "3", "b": "4"}]
+    assert split_bytes(source, [False, True]) == (b'"a\n",b\r\n1,2\r\n', b'"a\n",b\r\n3,4\r\n')
+
+
 @pytest.mark.parametrize(
     ("record", "error"),
     [

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import datasets
 import pytest
@@ -56,6 +57,20 @@ def test_plain_directory(tmp_path, read_all, asked):
     folder.mkdir()
     (folder / "data.jsonl").write_text("".join(json.dumps(row) + "\n" for row in ROWS))
     assert [record.value for record in read_all(open_source(str(folder), split=asked))] == ROWS
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+@pytest.mark.parametrize(("data", "name"), [(".", "."), ("./", "."), ("../plain", "../plain"), ("sub/..", "sub/..")])
+def test_a_directory_goes_by_any_name_and_is_told_by_the_users(tmp_path, monkeypatch, read_all, data, name, streaming):
+    folder = tmp_path / "plain"
+    (folder / "sub").mkdir(parents=True)
+    monkeypatch.chdir(folder)
+    with pytest.raises(DataError, match=rf"^{re.escape(name)}: the directory cannot be loaded as a data set"):
+        open_source(data, streaming=streaming)
+    (folder / "data.jsonl").write_text("".join(json.dumps(row) + "\n" for row in ROWS))
+    source = open_source(data, streaming=streaming)
+    assert source.name == name
+    assert [(record.place, record.value) for record in read_all(source)] == [("plain row 0", ROWS[0]), ("plain row 1", ROWS[1])]
 
 
 @pytest.mark.parametrize("streaming", [False, True])

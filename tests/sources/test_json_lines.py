@@ -44,7 +44,15 @@ def test_blank_lines_are_no_rows_but_count_as_lines(open_bytes, read_all, split_
 def test_crlf_and_a_last_line_without_newline(open_bytes, read_all, split_bytes):
     source = open_bytes("data.jsonl", b'{"a": 1}\r\n{"a": 2}')
     assert [record.value for record in read_all(source)] == [{"a": 1}, {"a": 2}]
-    assert split_bytes(source, [False, True]) == (b'{"a": 1}\r\n', b'{"a": 2}\n')
+    assert split_bytes(source, [False, True]) == (b'{"a": 1}\r\n', b'{"a": 2}\r\n')
+
+
+@pytest.mark.parametrize("end", [b"", b"\r", b"\r\n"])
+def test_the_newline_that_is_supplied_is_that_of_the_file(open_bytes, read_all, split_bytes, end):
+    lines = [b'{"a": 1}\r\n', b'{"a": 2}\r\n']
+    source = open_bytes("data.jsonl", BOM + lines[0] + lines[1].removesuffix(b"\r\n") + end)
+    assert [record.value for record in read_all(source, 1)] == [{"a": 1}, {"a": 2}]
+    assert split_bytes(source, [False, False]) == (BOM + lines[0] + lines[1], b"")
 
 
 def test_byte_order_mark_goes_to_both_files_and_into_no_row(open_bytes, read_all, split_bytes):

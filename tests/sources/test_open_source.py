@@ -38,11 +38,18 @@ def test_files_that_are_not_read(write, name, data, message):
     assert message in str(caught.value)
 
 
-@pytest.mark.parametrize("name", ["missing.jsonl", "a/b/c", "./missing", "/missing/data", "x.csv.gz", "", "a b", "\0"])
+@pytest.mark.parametrize("name", ["missing.jsonl", "a/b/c", "./missing", "/missing/data", "x.csv.gz", "a b", "\0"])
 def test_nothing_there(tmp_path, monkeypatch, name):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(DataError, match=r"no such file or directory|cannot be loaded"):
         open_source(name)
+
+
+def test_no_data_is_not_the_working_directory(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "data.jsonl").write_text('{"a": 1}\n')
+    with pytest.raises(UsageError, match="no data given; give a path"):
+        open_source("")
 
 
 def test_a_missing_path_object_is_not_looked_up_on_the_hub(tmp_path, monkeypatch):

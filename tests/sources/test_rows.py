@@ -5,6 +5,7 @@ from types import MappingProxyType
 
 import numpy as np
 
+from gradsentry.cells import Unreadable
 from gradsentry.sources import open_source
 
 
@@ -37,3 +38,36 @@ def test_fingerprint_follows_the_content():
     one = open_source([{"a": 1, "b": 2}]).fingerprint()
     assert one == open_source([{"b": 2, "a": 1}]).fingerprint()
     assert one != open_source([{"a": 1, "b": 3}]).fingerprint()
+
+
+def nested(depth: int) -> list:
+    """A list in a list in a list ..."""
+    value = []
+    for _ in range(depth):
+        value = [value]
+    return value
+
+
+def test_what_python_does_not_write_out_is_one_unreadable_cell(read_all, split_bytes):
+    huge, deep = 10**5000, nested(100_000)
+    rows = [{"a": "x", "n": huge}, {"a": "y", "n": [1, {"m": huge}]}, {"a": "z", "n": deep}, {"a": "w", "n": 1}]
+    source = open_source(rows)
+    records = read_all(source)
+    assert [record.value["a"] for record in records] == ["x", "y", "z", "w"]
+    reasons = ["an integer with too many digits", "an integer with too many digits", "it is nested too deeply"]
+    assert [record.value["n"] for record in records] == [*map(Unreadable, reasons), 1]
+    assert "too many digits" in str(records[0].value)
+    kept, flagged = split_bytes(source, [False, True, True, False])
+    first, last = map(json.loads, kept.splitlines())
+    assert first == f"{{'a': 'x', 'n': '{hex(huge)}'}}"
+    assert last == rows[3]
+    second, third = map(json.loads, flagged.splitlines())
+    assert second == f"{{'a': 'y', 'n': [1, {{'m': '{hex(huge)}'}}]}}"
+    assert third == "a dict nested too deeply to be written out"
+    assert source.fingerprint() != open_source([rows[0] | {"n": huge + 1}, *rows[1:]]).fingerprint()
+
+
+def test_a_row_that_holds_itself_is_written_as_text(split_bytes):
+    row = {"a": "x"}
+    row["self"] = row
+    assert json.loads(split_bytes(open_source([row]), [False])[0]) == "{'a': 'x', 'self': {...}}"

@@ -235,14 +235,6 @@ def test_a_broken_line_in_a_directory_is_reported(tmp_path):
         rows_of(open_source(folder, streaming=True))
 
 
-def test_a_value_that_cannot_be_read_is_one_bad_row(read_all):
-    text = pa.StringArray.from_buffers(3, pa.py_buffer(b"\0\0\0\0\1\0\0\0\2\0\0\0\3\0\0\0"), pa.py_buffer(b"a\xffc"))
-    dataset = datasets.Dataset(datasets.table.InMemoryTable(pa.table({"a": text})))
-    first, bad, last = read_all(open_source(dataset.to_iterable_dataset()), 10)
-    assert (first.value, bad.value, last.value) == ({"a": "a"}, None, {"a": "c"})
-    assert bad.error.startswith("stream row 1: a value cannot be read: 'utf-8' codec")
-
-
 def test_media_stay_as_stored_and_json_is_decoded(tmp_path):
     image = {"bytes": b"no image at all", "path": None}
     features = datasets.Features({"image": datasets.Image(), "meta": datasets.Json()})

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import datetime
 import hashlib
 
 import datasets
@@ -8,8 +9,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from gradsentry.cells import Unreadable
 from gradsentry.errors import DataError
 from gradsentry.sources import open_source
+from gradsentry.sources import table as table_module
 
 NESTED = [{"messages": [{"role": "user", "content": f"q{n}"}] * (n % 3), "n": n, "t": None} for n in range(10)]
 
@@ -39,6 +42,23 @@ def test_parquet_split_keeps_rows_and_schema(parquet, tmp_path):
         table = pq.read_table(tmp_path / name)
         assert table.to_pylist() == [row for row, flag in zip(NESTED, flags, strict=True) if flag == wanted]
         assert table.schema.equals(pq.read_schema(parquet), check_metadata=True)
+
+
+@pytest.mark.parametrize("kind", [pa.string_view(), pa.binary_view(), pa.list_(pa.string_view()), pa.struct([("x", pa.string_view())])])
+def test_parquet_split_of_types_that_arrow_does_not_filter(tmp_path, read_all, kind):
+    texts = [f"{n} is a text too long to stand within a view" for n in range(9)] + [None]
+    values = {"list": [[text, "x"] for text in texts], "struct": [{"x": text} for text in texts]}
+    table = pa.table({"a": pa.array(values.get(str(kind).partition("<")[0], texts), kind), "n": range(10)})
+    pq.write_table(table, tmp_path / "views.parquet")
+    source = open_source(tmp_path / "views.parquet")
+    assert [record.value for record in read_all(source)] == table.to_pylist()
+    for number, flags in enumerate(([n in (1, 6, 7, 9) for n in range(10)], [True] * 10)):
+        kept, flagged = tmp_path / f"kept{number}", tmp_path / f"flagged{number}"
+        assert source.split(flags, kept, flagged) == (flags.count(False), flags.count(True))
+        for path, wanted in ((kept, False), (flagged, True)):
+            part = pq.read_table(path)
+            assert part.schema.equals(pq.read_schema(tmp_path / "views.parquet"), check_metadata=True)
+            assert part.to_pylist() == [row for row, flag in zip(table.to_pylist(), flags, strict=True) if flag == wanted]
 
 
 @pytest.mark.parametrize("flags", [[False] * 9, [True] * 11])
@@ -93,12 +113,55 @@ def test_one_giant_row_group_is_not_held(tmp_path):
     assert peak - before < size / 4
 
 
-def test_parquet_value_that_cannot_be_read_is_one_bad_row(tmp_path, read_all):
+def with_unreadable_cells() -> pa.Table:
+    """Three rows: text that is not UTF-8 in the second, a date beyond Python's in the third."""
     text = pa.StringArray.from_buffers(3, pa.py_buffer(b"\0\0\0\0\1\0\0\0\2\0\0\0\3\0\0\0"), pa.py_buffer(b"a\xffc"))
-    pq.write_table(pa.table({"a": text}), tmp_path / "bad.parquet")
-    first, bad, last = read_all(open_source(tmp_path / "bad.parquet"), 10)
-    assert (first.value, bad.value, last.value) == ({"a": "a"}, None, {"a": "c"})
-    assert bad.error.startswith("bad.parquet row 1: a value cannot be read: 'utf-8' codec can't decode")
+    return pa.table({"prompt": ["p", "q", "r"], "source": text, "made": pa.array([0, 1, 2**60], pa.timestamp("ms"))})
+
+
+def check_unreadable(records):
+    epoch = datetime.datetime(1970, 1, 1)
+    assert [record.error for record in records] == [""] * 3
+    assert [record.value["prompt"] for record in records] == ["p", "q", "r"]
+    assert records[0].value == {"prompt": "p", "source": "a", "made": epoch}
+    assert records[1].value["made"] == epoch + datetime.timedelta(milliseconds=1)
+    assert records[2].value["source"] == "c"
+    text, date = records[1].value["source"], records[2].value["made"]
+    assert isinstance(text, Unreadable)
+    assert text.reason.startswith("'utf-8' codec can't decode")
+    assert isinstance(date, Unreadable)
+    assert date.reason
+
+
+@pytest.mark.parametrize("shard_rows", [1, 10])
+def test_a_value_that_cannot_be_read_is_one_unreadable_cell(tmp_path, read_all, shard_rows):
+    pq.write_table(with_unreadable_cells(), tmp_path / "bad.parquet")
+    check_unreadable(read_all(open_source(tmp_path / "bad.parquet"), shard_rows))
+    dataset = datasets.Dataset(datasets.table.InMemoryTable(with_unreadable_cells()))
+    check_unreadable(read_all(open_source(dataset), shard_rows))
+    check_unreadable(read_all(open_source(dataset.to_iterable_dataset()), shard_rows))
+
+
+def test_the_column_of_an_unreadable_cell_is_searched_by_halves(tmp_path, monkeypatch):
+    table = with_unreadable_cells()
+    many = pa.concat_tables([table.slice(0, 1)] * 1000 + [table.slice(1, 1)] + [table.slice(0, 1)] * 23)
+    pq.write_table(many, tmp_path / "bad.parquet")
+    source, reads = open_source(tmp_path / "bad.parquet"), []
+    read = table_module._columns
+    monkeypatch.setattr(table_module, "_columns", lambda *a: reads.append(a) or read(*a))
+    (shard,) = source.plan(2000)
+    assert [r.row for r in source.read(shard) if isinstance(r.value["source"], Unreadable)] == [1000]
+    assert len(reads) < 30
+
+
+def test_media_stay_as_stored_beside_an_unreadable_cell(read_all):
+    image = {"bytes": b"no image at all", "path": None}
+    bad = with_unreadable_cells()["source"]
+    features = datasets.Features({"image": datasets.Image(), "source": datasets.Value("string")})
+    stored = pa.array([image] * 3, datasets.Features({"image": datasets.Image()}).arrow_schema.field("image").type)
+    dataset = datasets.Dataset(datasets.table.InMemoryTable(pa.table({"image": stored, "source": bad}, schema=features.arrow_schema)))
+    for source in (open_source(dataset), open_source(dataset.to_iterable_dataset())):
+        assert [record.value["image"] for record in read_all(source)] == [image] * 3
 
 
 def test_what_is_no_parquet_file_is_refused(write):

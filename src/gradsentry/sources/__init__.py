@@ -92,6 +92,8 @@ def open_source(
 
 def _open_path(data: str | os.PathLike[str], split: str | None, streaming: bool) -> Source:
     """The source for a path or, where nothing has that path, for a Hub id."""
+    if data == "":  # as a path it would be the working directory
+        raise UsageError("no data given; give a path, or the id of a data set on the Hub")
     path = Path(data)
     if os.path.isdir(path):
         from gradsentry.sources.hub import from_directory

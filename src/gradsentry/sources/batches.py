@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from gradsentry.cells import Unreadable
 from gradsentry.sources.common import changed
-from gradsentry.types import Record, Row
+from gradsentry.types import Record
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -20,6 +22,9 @@ BATCH = 1024
 """Rows that are held at a time."""
 GROUP_BYTES = 16 << 20
 """Size in memory at which rows that wait to be written become a row group."""
+
+Fetch = Callable[[Sequence[str], int, int], Mapping[str, list[Any]]]
+"""From names of columns, a first row and the one past the last to the columns' values."""
 
 
 class Forward:
@@ -61,26 +66,27 @@ class Forward:
         return self._latest
 
 
-def records(place: str, start: int, stop: int, fetch: Callable[[int, int], list[Row]]) -> Iterator[Record]:
-    """The rows as records, fetched in batches; if a batch fails, row by row to find the one to blame."""
+def records(place: str, start: int, stop: int, columns: Sequence[str], fetch: Fetch) -> Iterator[Record]:
+    """The rows as records, fetched in batches; a value that cannot be read is one `Unreadable` cell."""
     for low in range(start, stop, BATCH):
         high = min(low + BATCH, stop)
         try:
-            rows = fetch(low, high)
+            held = fetch(columns, low, high)
         except _unreadable():
-            yield from (_single(place, row, fetch) for row in range(low, high))
-        else:
-            for row, value in enumerate(rows, low):
-                yield Record(row, f"{place} row {row}", value)
+            held = {name: _cells(name, low, high, fetch) for name in columns}
+        for row in range(low, high):
+            yield Record(row, f"{place} row {row}", {name: values[row - low] for name, values in held.items()})
 
 
-def _single(name: str, row: int, fetch: Callable[[int, int], list[Row]]) -> Record:
-    place = f"{name} row {row}"
+def _cells(column: str, low: int, high: int, fetch: Fetch) -> list[Any]:
+    """A column's values; where some cannot be read, each half of them for itself."""
     try:
-        return Record(row, place, fetch(row, row + 1)[0])
+        return fetch([column], low, high)[column]
     except _unreadable() as error:
-        problem = f"a value cannot be read: {first_line(error)}"
-        return Record(row, place, None, f"{place}: {problem}; mend or remove the row")
+        if high - low == 1:
+            return [Unreadable(first_line(error))]
+    middle = (low + high) // 2
+    return [*_cells(column, low, middle, fetch), *_cells(column, middle, high, fetch)]
 
 
 def _unreadable() -> tuple[type[Exception], ...]:
@@ -98,21 +104,31 @@ def split_tables(
     tables: Iterable[pa.Table], schema: pa.Schema, flagged: Iterable[bool], kept: Path, flagged_path: Path, name: str
 ) -> tuple[int, int]:
     """Write the rows to one of two Parquet files, as `Source.split` does."""
-    import pyarrow as pa
-
     flags, counts = iter(flagged), [0, 0]
     with _GroupWriter(kept, schema) as kept_file, _GroupWriter(flagged_path, schema) as flagged_file:
         for table in tables:
             mask = np.fromiter(islice(flags, len(table)), dtype=bool)
             if len(mask) < len(table):
                 raise changed(name, "more")
-            kept_file.add(table.filter(pa.array(~mask)))
-            flagged_file.add(table.filter(pa.array(mask)))
+            kept_file.add(_where(table, ~mask))
+            flagged_file.add(_where(table, mask))
             counts[1] += int(mask.sum())
             counts[0] += len(mask) - int(mask.sum())
     if next(flags, None) is not None:
         raise changed(name, "fewer")
     return counts[0], counts[1]
+
+
+def _where(table: pa.Table, mask: NDArray[np.bool_]) -> pa.Table:
+    """The rows at which the mask is true."""
+    import pyarrow as pa
+
+    try:
+        return table.filter(pa.array(mask))
+    except pa.ArrowNotImplementedError:  # for string views and the like; but runs of rows can be cut from any table
+        edges = np.flatnonzero(np.diff(mask, prepend=False, append=False))
+        runs = [table.slice(start, stop - start) for start, stop in zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True)]
+        return pa.concat_tables([table.slice(0, 0), *runs]).combine_chunks()  # slices of a struct of views cannot be written
 
 
 class _GroupWriter:

@@ -7,12 +7,13 @@ import io
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
 from gradsentry.errors import DataError
 from gradsentry.sources.common import open_binary
-from gradsentry.sources.text import BadRow, Frame, TextFormat, byte_order_mark, decode
+from gradsentry.sources.text import BadRow, Frame, TextFormat, byte_order_mark, closed, decode, newline_of
 from gradsentry.types import Row
 
 FIELD_LIMIT = 1 << 27
@@ -32,12 +33,8 @@ def csv_table(path: Path) -> TextFormat:
     csv.field_size_limit(max(csv.field_size_limit(), FIELD_LIMIT))
     bom = byte_order_mark(path)
     delimiter, suffix = ("\t", "tsv") if path.suffix.lower() == ".tsv" else (",", "csv")
-
-    def frames(file: BinaryIO, offset: int, line: int) -> Iterator[Frame]:
-        return _frames(file, offset, line, delimiter)
-
     with open_binary(path) as file:
-        header = next(frames(file, len(bom), 1), Frame(len(bom), 1, b""))
+        header = next(_frames(delimiter, b"\n", file, len(bom), 1), Frame(len(bom), 1, b""))
     columns = _columns(header, delimiter, path)
 
     def parse(frame: Frame) -> Row:
@@ -52,7 +49,7 @@ def csv_table(path: Path) -> TextFormat:
         "record",
         header.offset + len(header.data),
         header.line + header.data.count(b"\n"),
-        frames,
+        partial(_frames, delimiter, newline_of(header.data)),
         parse,
         head=bom + header.data,
     )
@@ -78,7 +75,7 @@ class _Tap:
         return data
 
 
-def _frames(file: BinaryIO, offset: int, line: int, delimiter: str) -> Iterator[Frame]:
+def _frames(delimiter: str, newline: bytes, file: BinaryIO, offset: int, line: int) -> Iterator[Frame]:
     file.seek(offset)
     tap = _Tap(file)
     reader = csv.reader(tap, delimiter=delimiter)
@@ -89,7 +86,7 @@ def _frames(file: BinaryIO, offset: int, line: int, delimiter: str) -> Iterator[
         if not data:
             return
         if data.strip(b" \r\n"):
-            yield Frame(offset, line, data if data.endswith(b"\n") else data + b"\n")
+            yield Frame(offset, line, closed(data, newline))
         offset += len(data)
         line += data.count(b"\n")
 

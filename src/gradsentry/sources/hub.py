@@ -58,17 +58,17 @@ def from_directory(path: Path, split: str | None, streaming: bool) -> DatasetSou
     """
     import datasets
 
-    name, place = str(path), path.resolve().name
+    name, where = str(path), path.resolve()  # load_dataset(".") finds nothing
     if any((path / file).is_file() for file in ("state.json", "dataset_info.json", "dataset_dict.json")):
         failure, advice = f"{path}: the saved data set cannot be loaded", "save it again with save_to_disk"
-        loaded = _load(lambda: datasets.load_from_disk(name), failure, advice)
+        loaded = _load(lambda: datasets.load_from_disk(str(where)), failure, advice)
     else:
         log.info("looking for data files in %s", path)  # in all that lies below, which may take minutes
         failure, advice = f"{path}: the directory cannot be loaded as a data set", "give one of the files in it"
         if streaming:
-            return _stream(name, split, place, failure, advice)
-        loaded = _load(lambda: datasets.load_dataset(name, split=split), failure, advice)
-    return DatasetSource(_choose(loaded, split, name), name, place)
+            return _stream(str(where), split, name, where.name, failure, advice)
+        loaded = _load(lambda: datasets.load_dataset(str(where), split=split), failure, advice)
+    return DatasetSource(_choose(loaded, split, name), name, where.name)
 
 
 def from_hub(name: str, split: str | None, streaming: bool) -> DatasetSource | StreamSource:
@@ -83,15 +83,15 @@ def from_hub(name: str, split: str | None, streaming: bool) -> DatasetSource | S
     failure = f"{name}: no file or directory has this name, and as the id of a data set on the Hub it cannot be loaded"
     advice = "check the name and the connection, or load it in Python, save_to_disk and give that directory"
     if streaming:
-        return _stream(name, split, name, failure, advice)
+        return _stream(name, split, name, name, failure, advice)
     return DatasetSource(_choose(_load(lambda: datasets.load_dataset(name, split=split), failure, advice), split, name), name, name)
 
 
-def _stream(name: str, split: str | None, place: str, failure: str, advice: str) -> StreamSource:
-    """What load_dataset makes of `name` in its streaming mode; the builder behind it knows revision, files and rows."""
+def _stream(where: str, split: str | None, name: str, place: str, failure: str, advice: str) -> StreamSource:
+    """What load_dataset makes of a directory or id in its streaming mode; the builder behind it knows revision, files and rows."""
     import datasets
 
-    builder = _load(lambda: datasets.load_dataset_builder(name), failure, advice)
+    builder = _load(lambda: datasets.load_dataset_builder(where), failure, advice)
     stream = _choose(_load(builder.as_streaming_dataset, failure, advice), split, name)
     chosen, told = str(stream.split), builder.info.splits or {}
     rows = told[chosen].num_examples if chosen in told else None

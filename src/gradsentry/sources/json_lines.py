@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
 from gradsentry.sources.common import open_binary
-from gradsentry.sources.text import BadRow, Frame, TextFormat, byte_order_mark, decode
+from gradsentry.sources.text import BadRow, Frame, TextFormat, byte_order_mark, closed, decode, newline_of
 from gradsentry.types import Row
 
 _NAMES = {list: "an array", str: "a string", bool: "true or false", int: "a number", float: "a number"}
@@ -17,7 +18,9 @@ _NAMES = {list: "an array", str: "a string", bool: "true or false", int: "a numb
 def json_lines(path: Path) -> TextFormat:
     """The format of a JSON lines file."""
     bom = byte_order_mark(path)
-    return TextFormat("jsonl", "jsonl", "line", len(bom), 1, _frames, _parse, head=bom)
+    with open_binary(path) as file:
+        newline = newline_of(file.readline())
+    return TextFormat("jsonl", "jsonl", "line", len(bom), 1, partial(_frames, newline), _parse, head=bom)
 
 
 def is_one_object(path: Path) -> bool:
@@ -48,11 +51,11 @@ def parse_object(data: bytes, spot: Callable[[json.JSONDecodeError], str]) -> Ro
     return value
 
 
-def _frames(file: BinaryIO, offset: int, line: int) -> Iterator[Frame]:
+def _frames(newline: bytes, file: BinaryIO, offset: int, line: int) -> Iterator[Frame]:
     file.seek(offset)
     for data in file:
         if not data.isspace():
-            yield Frame(offset, line, data if data.endswith(b"\n") else data + b"\n")
+            yield Frame(offset, line, closed(data, newline))
         offset += len(data)
         line += 1
 

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from gradsentry.cells import Unreadable
 from gradsentry.sources.common import cut, paired
 from gradsentry.types import Record, Shard
 
@@ -27,11 +28,11 @@ class RowsSource:
         return cut(len(self._rows), shard_rows)
 
     def read(self, shard: Shard) -> Iterator[Record]:
-        """The shard's rows; an item that is no mapping is an unreadable row."""
+        """The shard's rows; an item that is no mapping is an unreadable row, and what Python cannot write out an unreadable cell."""
         for row in range(shard.start, shard.stop):
             item, place = self._rows[row], f"row {row}"
             if isinstance(item, Mapping):
-                yield Record(row, place, item)
+                yield Record(row, place, {name: _cell(value) for name, value in item.items()})
             else:
                 kind = type(item).__name__
                 yield Record(row, place, None, f"{place}: it is a {kind}, not a mapping from column names to values")
@@ -54,12 +55,24 @@ class RowsSource:
         return counts[0], counts[1]
 
 
+def _cell(value: Any) -> Any:
+    """The value; one that Python does not write out, on which a report that shows the row would fail, is unreadable."""
+    if isinstance(value, (int, list, tuple, dict)):
+        try:
+            repr(value)
+        except ValueError:
+            return Unreadable("an integer with too many digits")
+        except RecursionError:
+            return Unreadable("it is nested too deeply")
+    return value
+
+
 def json_line(item: object, sort_keys: bool = False) -> bytes:
     """Anything as a line of JSON; what JSON cannot hold becomes text."""
     try:
         text = json.dumps(item, ensure_ascii=False, sort_keys=sort_keys, default=_plain)
-    except (TypeError, ValueError):  # keys that are no text, or a value that contains itself
-        text = json.dumps(str(item), ensure_ascii=False)
+    except (TypeError, ValueError, RecursionError):  # keys that are no text, a value that contains itself, integers and nesting without end
+        text = json.dumps(_as_text(item), ensure_ascii=False)
     # Half a surrogate pair has no UTF-8 form; a backslash escape is how JSON writes it.
     return text.encode("utf-8", "backslashreplace") + b"\n"
 
@@ -69,3 +82,23 @@ def _plain(value: Any) -> Any:
     if isinstance(value, Mapping):
         return dict(value)
     return value.tolist() if hasattr(value, "tolist") else str(value)
+
+
+def _as_text(item: object) -> str:
+    """What Python writes for it, if it does."""
+    try:
+        try:
+            return str(item)
+        except ValueError:  # integers of thousands of digits are written out in hexadecimal alone
+            return str(_hexadecimal(item))
+    except RecursionError:
+        return f"a {type(item).__name__} nested too deeply to be written out"
+
+
+def _hexadecimal(value: Any) -> Any:
+    """The value with integers of more than 64 bits as text."""
+    if isinstance(value, Mapping):
+        return {key: _hexadecimal(inner) for key, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_hexadecimal(inner) for inner in value]
+    return hex(value) if isinstance(value, int) and value.bit_length() > 64 else value

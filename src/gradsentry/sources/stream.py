@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property, partial
 from itertools import zip_longest
 from pathlib import Path
@@ -15,7 +15,7 @@ from gradsentry.sources.batches import BATCH, Forward, first_line, records, spli
 from gradsentry.sources.common import changed, cut
 from gradsentry.sources.rows import json_line
 from gradsentry.sources.table import undecoded
-from gradsentry.types import Record, Row, Shard
+from gradsentry.types import Record, Shard
 
 if TYPE_CHECKING:
     import datasets
@@ -175,12 +175,12 @@ class StreamSource:
             yield batch if isinstance(batch, pa.Table) else pa.Table.from_pydict(batch, schema)
 
     def _records(self, start: int, table: pa.Table) -> Iterator[Record]:
-        return records(self._place, start, start + len(table), partial(_decoded, table, self._features, start))
+        return records(self._place, start, start + len(table), table.column_names, partial(_decoded, table, self._features, start))
 
     def _digest(self, table: pa.Table) -> bytes:
         digest = hashlib.sha256()
         for record in self._records(0, table):
-            digest.update(json_line(record.value or record.error, sort_keys=True))
+            digest.update(json_line(record.value, sort_keys=True))
         return digest.digest()
 
     def _other(self, how: str) -> DataError:
@@ -191,14 +191,14 @@ class StreamSource:
         return DataError(f"{self.name}: it has {how} rows than the {self._told} that its description tells; read it without streaming")
 
 
-def _decoded(table: pa.Table, features: datasets.Features, first: int, start: int, stop: int) -> list[Row]:
-    """Rows of a table that begins at row `first`, with media as stored."""
+def _decoded(table: pa.Table, features: datasets.Features, first: int, names: Sequence[str], start: int, stop: int) -> dict[str, list[Any]]:
+    """Columns of a table that begins at row `first`, with media as stored."""
     from datasets import Dataset, DatasetInfo, Features
     from datasets.table import InMemoryTable
 
-    info = DatasetInfo(features=Features(undecoded(dict(features))))
-    columns = Dataset(InMemoryTable(table.slice(start - first, stop - start)), info=info, fingerprint="batch")[:]
-    return [{name: values[at] for name, values in columns.items()} for at in range(stop - start)]
+    info = DatasetInfo(features=Features(undecoded({name: features[name] for name in names})))
+    rows = table.select(list(names)).slice(start - first, stop - start)
+    return Dataset(InMemoryTable(rows), info=info, fingerprint="batch")[:]
 
 
 def _endless(stream: datasets.IterableDataset) -> bool:

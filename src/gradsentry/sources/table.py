@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from itertools import accumulate
 from pathlib import Path
@@ -16,7 +16,7 @@ import numpy as np
 from gradsentry.errors import DataError
 from gradsentry.sources.batches import BATCH, Forward, first_line, records, split_tables
 from gradsentry.sources.common import cut, open_binary, paired, sha256_of
-from gradsentry.types import Record, Row, Shard
+from gradsentry.types import Record, Shard
 
 if TYPE_CHECKING:
     import datasets
@@ -62,7 +62,11 @@ class ParquetSource:
     def read(self, shard: Shard) -> Iterator[Record]:
         """The shard's rows, from the row groups that it touches."""
         for start, table in self._forward.tables(shard.start, shard.stop):
-            yield from records(self._path.name, start, start + len(table), lambda a, b, t=table, s=start: _rows(t, a - s, b - s))
+
+            def fetch(names: Sequence[str], low: int, high: int, table: pa.Table = table, start: int = start) -> dict[str, list[Any]]:
+                return _columns(table, names, low - start, high - start)
+
+            yield from records(self._path.name, start, start + len(table), table.column_names, fetch)
 
     def fingerprint(self) -> str:
         """SHA-256 of the file's bytes."""
@@ -127,7 +131,7 @@ class DatasetSource:
 
     def read(self, shard: Shard) -> Iterator[Record]:
         """The shard's rows; images and the like are left as stored."""
-        return records(self._place, shard.start, shard.stop, self._slice)
+        return records(self._place, shard.start, shard.stop, self._view.column_names, self._columns)
 
     def fingerprint(self) -> str:
         """The fingerprint that `datasets` keeps."""
@@ -141,13 +145,13 @@ class DatasetSource:
             self._dataset.select(np.flatnonzero(mask)).save_to_disk(path, num_shards=None if mask.any() else 1)
         return int((~flags).sum()), int(flags.sum())
 
-    def _slice(self, start: int, stop: int) -> list[Row]:
-        columns = self._view[start:stop]
-        return [{name: values[at] for name, values in columns.items()} for at in range(stop - start)]
+    def _columns(self, names: Sequence[str], start: int, stop: int) -> dict[str, list[Any]]:
+        view = self._view if len(names) == len(self._view.column_names) else self._view.select_columns(list(names))
+        return view[start:stop]
 
 
-def _rows(table: pa.Table, start: int, stop: int) -> list[Row]:
-    return table.slice(start, stop - start).to_pylist()
+def _columns(table: pa.Table, names: Sequence[str], start: int, stop: int) -> dict[str, list[Any]]:
+    return table.select(list(names)).slice(start, stop - start).to_pydict()
 
 
 def undecoded(feature: Any) -> Any:

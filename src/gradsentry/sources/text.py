@@ -33,7 +33,7 @@ class Frame(NamedTuple):
     line: int
     """Line of that byte, from 1."""
     data: bytes
-    """Its own bytes; in a format of lines with the newline, which is supplied where the file ends without."""
+    """Its own bytes; in a format of lines with the newline (see `closed`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,3 +158,15 @@ def decode(data: bytes) -> str:
     except UnicodeDecodeError as error:
         byte = data[error.start]
         raise BadRow(f"not UTF-8: byte 0x{byte:02X} at position {error.start + 1}") from error
+
+
+def closed(data: bytes, newline: bytes) -> bytes:
+    """A line with its newline; that of the file is supplied where it ends without."""
+    if data.endswith(b"\n"):
+        return data
+    return data + newline.removeprefix(b"\r" if data.endswith(b"\r") else b"")
+
+
+def newline_of(line: bytes) -> bytes:
+    """The newline of a file that has this line, or begins with it."""
+    return b"\r\n" if line.endswith(b"\r\n") else b"\n"
