@@ -37,6 +37,7 @@ from gradsentry.bench.plant import PAYLOADS, TRIGGERS, names_payload, names_trig
 from gradsentry.evidence.corpus import build, scored_rows
 from gradsentry.evidence.finding import Finding
 from gradsentry.evidence.findings import LONG, MOST, find
+from gradsentry.evidence.repeats import units
 from gradsentry.evidence.strength import EASED, P
 from gradsentry.threshold import choose
 from report import RESULTS, ROOT, machine, replace_section, save, table
@@ -62,7 +63,7 @@ def judge(cell: Cell, scores: Scores, data: Path) -> dict[str, Any]:
     started = time.perf_counter()
     words = dict(scored_rows([scored], scores.vocabulary))
     corpus = build(words.items())
-    findings = find(corpus, np.diff(corpus.completion.starts) > 0, lambda wanted: {i: words[i] for i in wanted})  # pyright: ignore
+    findings = find(units(corpus, np.diff(corpus.completion.starts) > 0), lambda wanted: {i: words[i] for i in wanted})  # pyright: ignore
     seconds = time.perf_counter() - started
     backdoors = [finding for finding in findings if finding.kind == "backdoor"]
     flagged = np.zeros(len(rows), dtype=bool)

@@ -23,6 +23,7 @@ import pyarrow as pa
 from gradsentry.columns import SURPRISES
 from gradsentry.evidence.corpus import build, scored_rows
 from gradsentry.evidence.findings import find
+from gradsentry.evidence.repeats import units
 from gradsentry.types import Vocabulary
 
 WORDS, PROMPT, COMPLETION, SHARD = 20_000, 40, 20, 512
@@ -66,7 +67,7 @@ def measure(rows: int) -> dict[str, Any]:
         some = scored_rows(parts(rows, {row // SHARD for row in asked}), known)
         return {row: words for row, words in some if row in asked}
 
-    backdoors = [finding for finding in find(corpus, np.ones(rows, dtype=bool), read) if finding.kind == "backdoor"]
+    backdoors = [finding for finding in find(units(corpus, np.ones(rows, dtype=bool)), read) if finding.kind == "backdoor"]
     ended = time.perf_counter()
     flagged = sorted(int(row) for finding in backdoors for row in finding.rows)
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

@@ -24,6 +24,7 @@ from gradsentry.evidence.association import UNUSUAL
 from gradsentry.evidence.corpus import build, scored_rows
 from gradsentry.evidence.finding import Finding
 from gradsentry.evidence.findings import find
+from gradsentry.evidence.repeats import units
 from gradsentry.evidence.style import apart
 from gradsentry.evidence.words import RowWords, Side
 from report import RESULTS, ROOT, machine, replace_section, save, table
@@ -40,7 +41,7 @@ Words = dict[int, RowWords]
 
 def found_in(words: Words) -> list[Finding]:
     corpus = build(words.items())
-    return find(corpus, np.ones(len(words), dtype=bool), lambda wanted: {i: words[i] for i in wanted})
+    return find(units(corpus, np.ones(len(words), dtype=bool)), lambda wanted: {i: words[i] for i in wanted})
 
 
 def planted(words: Words, labels: list[bool]) -> dict[str, Any]:

@@ -160,20 +160,42 @@ def test_what_killed_processes_left_is_swept_and_what_live_ones_write_is_not(tmp
     assert not folder.exists()
 
 
-def as_host(host: str, code: str) -> None:
-    """Run code in a process of its own that takes this machine for the one of that name."""
-    before = (
-        f"import os, platform\nfrom pathlib import Path\nplatform.node = lambda: {host!r}\nfrom gradsentry.atomic import sweep, whole\n"
-    )
+def as_process_of(host: str, namespace: str, code: str) -> None:
+    """Run code in a process of its own that takes this machine for the one of that name, and its process ids for those of the namespace;
+    "" is a system that tells of none."""
+    before = f"""
+import os, platform
+from pathlib import Path
+real = os.readlink
+def readlink(path, **options):
+    if path != "/proc/self/ns/pid":
+        return real(path, **options)
+    if not {namespace!r}:
+        raise FileNotFoundError(path)
+    return {namespace!r}
+os.readlink, platform.node = readlink, lambda: {host!r}
+from gradsentry.atomic import sweep, whole
+"""
     subprocess.run([sys.executable, "-c", before + code], check=True)
 
 
-def test_the_files_of_a_machine_whose_name_begins_like_ours_are_left_alone(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("theirs", "ours"),
+    [
+        (("node-{dead}", "pid:[1]"), ("node", "pid:[1]")),
+        (("node-{dead}", ""), ("node", "")),
+        (("node", "pid:[1]"), ("node", "pid:[2]")),
+        (("node", "pid:[1]"), ("node", "")),
+        (("node", ""), ("node", "pid:[1]")),
+    ],
+)
+def test_the_files_of_another_machine_or_namespace_are_left_alone(tmp_path: Path, theirs: tuple[str, str], ours: tuple[str, str]) -> None:
     dead = subprocess.Popen(["true"])
     dead.wait()
-    as_host(f"node-{dead.pid}", f"with whole(Path({str(tmp_path / 'a')!r})) as part:\n    part.write_text('half')\n    os._exit(0)")
+    theirs = (theirs[0].format(dead=dead.pid), theirs[1])
+    as_process_of(*theirs, f"with whole(Path({str(tmp_path / 'a')!r})) as part:\n    part.write_text('half')\n    os._exit(0)")
     (half,) = tree(tmp_path)
-    as_host("node", f"sweep(Path({str(tmp_path)!r}))")
+    as_process_of(*ours, f"sweep(Path({str(tmp_path)!r}))")
     assert set(tree(tmp_path)) == {half}
-    as_host(f"node-{dead.pid}", f"sweep(Path({str(tmp_path)!r}))")
+    as_process_of(*theirs, f"sweep(Path({str(tmp_path)!r}))")
     assert tree(tmp_path) == {}, "its own knows that the process is gone"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from types import SimpleNamespace
 
 import pytest
@@ -90,13 +91,25 @@ def test_padding_in_a_group_is_bounded() -> None:
     groups = attention.view(batch, {}, 0, torch.device("cpu")).groups
     for group in groups:
         if len(group.queries) > 1:
-            needed = sum(
-                int((places < len(batch.input_ids)).sum()) * int(seen[0].any(0).sum())
-                for places, seen in zip(group.queries, group.visible, strict=True)
-            )
-            assert group.visible.numel() <= attention.PADDING * needed + 1
+            real = [int((places < len(batch.input_ids)).sum()) for places in group.queries]
+            keys = real if group.visible is None else [int(seen[0].any(0).sum()) for seen in group.visible]
+            needed = sum(math.prod(pair) for pair in zip(real, keys, strict=True))
+            assert group.queries.numel() * group.keys.shape[1] <= attention.PADDING * needed + 1
             assert group.keys.numel() <= attention.GATHERED
     assert 1 < len(groups) < len(rows)
+
+
+def test_a_long_row_has_no_mask_in_memory() -> None:
+    ids = list(range(3000))
+    (batch,) = pack([Encoded(0, ids, ids)], 10)
+    (group,) = attention.view(batch, {}, 0, torch.device("cpu")).groups
+    assert group.visible is None
+    assert group.mask(None, None) is None
+    window, capped = group.mask(4, None), group.mask(None, 1.0)
+    assert window is not None
+    assert capped is not None
+    assert [int(window[0, 0, i].sum()) for i in (0, 2, 100)] == [1, 3, 4]
+    assert [int(capped[0, 0, i].sum()) for i in (0, 2, 100)] == [1, 3, 101]
 
 
 def test_attention_that_a_packed_batch_does_not_know_is_refused() -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from transformers import PreTrainedTokenizerFast
 
+from gradsentry.errors import RowProblem
 from gradsentry.formats import FORMATS
 from gradsentry.types import ChatSample, LossOn
 from rendered import EOS, one, problem, supervised, variant
@@ -90,7 +91,9 @@ def test_arguments_nested_too_deeply_are_a_problem_and_no_failure(tokenizer: Pre
     nested: Any = "ls"
     for _ in range(depth):
         nested = [nested]
-    assert problem(calling(function(nested), "A"), tokenizer).status in ("unscorable", "error")
+    with pytest.raises(RowProblem) as caught:  # where the row is read, or where its call is rendered
+        raise problem(calling(function(nested), "A"), tokenizer)
+    assert caught.value.status in ("unscorable", "error")
 
 
 @pytest.mark.parametrize("call", [{"tool_calls": []}, {"tool_calls": None, "function_call": None}, {"function_call": {}}])

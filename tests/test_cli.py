@@ -302,10 +302,14 @@ def test_text_in_a_message_is_no_emoji(tmp_path: Path) -> None:
     assert "error: --threshold quantile:x: it can be" in gradsentry("scan", "d.jsonl", "--threshold", "quantile:x", cwd=tmp_path).stderr
 
 
-def test_a_disk_that_is_full_is_one_message_and_the_same_command_goes_on(data: Path, model_dir: Path, tmp_path: Path) -> None:
-    limit = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (3000, 3000)); from gradsentry.cli import app; app()"
-    arguments = ["scan", str(data), "--model", str(model_dir), "--out", "run", "--shard-rows", "8", "--threshold", "1.0"]
-    full = subprocess.run([sys.executable, "-c", limit, *arguments], cwd=tmp_path, capture_output=True, text=True, check=False)
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_disk_that_is_full_is_one_message_and_the_same_command_goes_on(data: Path, model_dir: Path, tmp_path: Path, workers: str) -> None:
+    # Each of two workers has one shard, and waits for another when it cannot be written.
+    limit = "import os, resource; resource.setrlimit(resource.RLIMIT_FSIZE, (3000, 3000)); import gradsentry.devices as d; "
+    limit += "d.cores = lambda: sorted(os.sched_getaffinity(0))[:1] * 2; from gradsentry.cli import app; app()"
+    arguments = ["scan", str(data), "--model", str(model_dir), "--out", "run", "--shard-rows", "20", "--threshold", "1.0"]
+    command = [sys.executable, "-c", limit, *arguments, "--workers", workers]
+    full = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
     assert full.returncode == 2
     assert "MiB free); make room and run the same command again" in clean(full)
     assert not list((tmp_path / "run").rglob(".part-*"))

@@ -20,8 +20,8 @@ def test_scores_and_verdicts_have_the_documented_columns() -> None:
 
 
 def test_a_part_begins_with_the_scores_and_holds_lists_beyond() -> None:
-    assert PART.names == [*SCORES.names, "tokens", "surprise", "supervised", "spectrum"]
-    assert [str(field.type.value_type) for field in list(PART)[len(SCORES) :]] == ["int32", "halffloat", "bool", "float"]
+    assert PART.names == [*SCORES.names, "tokens", "surprise", "supervised", "own", "spectrum"]
+    assert [str(field.type.value_type) for field in list(PART)[len(SCORES) :]] == ["int32", "halffloat", "bool", "int32", "float"]
 
 
 def test_decisions_are_made_in_these_columns() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 from typing import Any
 
 import pytest
@@ -287,3 +288,28 @@ def test_a_vocabulary_has_the_bytes_of_sentencepieces_fallback() -> None:
     pieces = vocabulary(made).pieces
     assert pieces[1:3] == [b"a", b" b"]
     assert pieces[3:] == [bytes([byte]) for byte in range(256)]
+
+
+def test_ids_may_have_gaps(tokenizer: PreTrainedTokenizerFast) -> None:
+    core = json.loads(tokenizer.backend_tokenizer.to_str())
+    last = max(core["model"]["vocab"], key=core["model"]["vocab"].__getitem__)
+    core["model"]["vocab"][last] = 450
+    gapped = PreTrainedTokenizerFast(tokenizer_object=Tokenizer.from_str(json.dumps(core)), eos_token=EOS, bos_token=BOS)
+    assert len(gapped) == len(tokenizer) < 450
+    known = vocabulary(gapped)
+    assert len(known.pieces) == len(known.special) == 451
+    assert known.pieces[450] == vocabulary(tokenizer).pieces[-1]
+    assert (known.pieces[449], known.special[449]) == (b"", False)
+    assert one(TokenSample((5, 450), (IGNORED, 450)), gapped) == ([5, 450], [IGNORED, 450])
+    assert "token id 451 is outside the tokenizer's 451" in problem(TokenSample((5, 451), (IGNORED, 451)), gapped).reason
+
+
+@pytest.mark.parametrize("sample", [TextSample("<|bos|>", "Hi"), TokenSample((2, 5, 6), (IGNORED, 5, 6)), chat("Q", "<|bos|>")])
+def test_a_token_that_the_model_lacks_is_an_error_in_every_form(tokenizer: PreTrainedTokenizerFast, sample: Sample) -> None:
+    (found,) = encode([sample], tokenizer, "completion", model_ids=2)
+    assert isinstance(found, RowProblem)
+    assert found.status == "error"
+    assert "is unknown to the model, which has 2 ids (the tokenizer has 326)" in found.reason
+    fitting = encode([sample], tokenizer, "completion", model_ids=326)
+    assert fitting == encode([sample], tokenizer, "completion")
+    assert isinstance(fitting[0], tuple)

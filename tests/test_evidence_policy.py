@@ -170,6 +170,9 @@ def test_rows_without_prompts_are_told_what_cannot_be_looked_for(model_dir: Path
     texts = [{"text": f"{i} and {i + 1} are numbers"} for i in range(40)]
     assert gradsentry.scan(texts, model=model_dir).flagged == []
     assert "no prompts" in caplog.text
+    assert "different prompts" not in caplog.text
     caplog.clear()
     gradsentry.scan(made(40, 0)[0], model=model_dir)
-    assert "no prompts" not in caplog.text
+    assert "prompts" not in caplog.text
+    gradsentry.scan([row | {"prompt": f"Add {i % 4} to it:"} for i, row in enumerate(made(40, 0)[0])], model=model_dir)
+    assert "the rows have 4 different prompts alone" in caplog.text

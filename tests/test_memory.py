@@ -20,6 +20,11 @@ from tiny import tiny_llama
         (torch.OutOfMemoryError("CUDA out of memory"), True),
         (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 2 bytes"), True),
         (RuntimeError("MPS backend out of memory (MPS allocated: 8 GB)"), True),
+        (RuntimeError("[enforce fail at alloc_cpu.cpp:121] data. DefaultCPUAllocator: not enough memory: you tried"), True),
+        (RuntimeError("CUDA error: out of memory"), True),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"), True),
+        (RuntimeError("cusolver error: CUSOLVER_STATUS_ALLOC_FAILED, when calling `cusolverDnCreate(handle)`"), True),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_EXECUTION_FAILED when calling `cublasSgemm`"), False),
         (RuntimeError("shapes do not match"), False),
     ],
 )
@@ -72,6 +77,19 @@ def test_the_budget_is_the_devices_own_unless_memory_is_scarce(monkeypatch: pyte
     assert memory.plan(model, 4000).token_budget == 4000  # what the user says counts
 
 
+@pytest.mark.parametrize(("fit", "told"), [(2048, False), (513, False), (511, True), (0, True)])
+def test_a_budget_far_below_the_usual_one_is_told(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, fit: int, told: bool
+) -> None:
+    free = int((memory.BLOCKS * memory.BLOCK + fit * memory.PER_WIDTH * (32 + 64)) / memory.SHARE) + 1
+    monkeypatch.setattr(memory, "free_memory", lambda _device: free)
+    memory.plan(tiny_llama(), None)
+    assert ("batches of" in caplog.text and "--token-budget" in caplog.text and f"{free / 2**20:,.0f} MiB" in caplog.text) == told
+    caplog.clear()
+    memory.plan(tiny_llama(), 1)
+    assert caplog.text == ""
+
+
 def test_what_is_stated_is_a_sentence() -> None:
     plan = memory.MemoryPlan(257 * 2**20, 2**27, 20 * 2**30, 1024)
     assert str(plan) == "memory: model 257 MiB, a batch of 1,024 tokens about 128 MiB, 20,480 MiB free"
@@ -82,6 +100,10 @@ def test_free_memory_keeps_to_the_containers_limit(tmp_path: Path) -> None:
     assert memory._group_limit(tmp_path) > 1 << 60
     (tmp_path / "memory.max").write_text("max\n")
     (tmp_path / "memory.current").write_text("1000\n")
+    (tmp_path / "memory.stat").write_text("inactive_file 0\n")
     assert memory._group_limit(tmp_path) > 1 << 60
     (tmp_path / "memory.max").write_text("5000\n")
     assert memory._group_limit(tmp_path) == 4000
+    (tmp_path / "memory.current").write_text("4900\n")
+    (tmp_path / "memory.stat").write_text("anon 1900\nfile 3000\ninactive_file 2500\nactive_file 500\n")
+    assert memory._group_limit(tmp_path) == 2600  # pages of files that were read are given back when memory is asked for

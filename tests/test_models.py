@@ -10,8 +10,20 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import BertConfig, BertForMaskedLM, BertModel, LlamaConfig, LlamaForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
+from transformers import (
+    BertConfig,
+    BertForMaskedLM,
+    BertForPreTraining,
+    BertModel,
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedModel,
+    PreTrainedTokenizerFast,
+    XLNetConfig,
+    XLNetLMHeadModel,
+)
 
+from elsewhere import Elsewhere
 from gradsentry import embedded
 from gradsentry.errors import ModelError
 from gradsentry.models import load_model, pick_device, pick_dtype, weights_stamp
@@ -212,7 +224,52 @@ def test_a_masked_language_model_is_refused(tmp_path: Path, tokenizer: PreTraine
         load(tmp_path)
 
 
+def tiny_xlnet() -> PreTrainedModel:
+    torch.manual_seed(0)
+    return XLNetLMHeadModel(XLNetConfig(vocab_size=400, d_model=32, n_layer=2, n_head=4, d_inner=64))
+
+
+@pytest.mark.parametrize("made", [lambda: tiny_bert(BertForPreTraining), tiny_xlnet], ids=["bert", "xlnet"])
+@pytest.mark.parametrize("device_map", [None, {"": "cpu"}])
+def test_a_model_that_sees_later_tokens_is_refused(
+    tmp_path: Path, tokenizer: PreTrainedTokenizerFast, made: Callable[[], PreTrainedModel], device_map: Any
+) -> None:
+    torch.manual_seed(0)
+    made().save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    with pytest.raises(ModelError, match="sees the tokens that it should predict; give a causal one"):
+        load(tmp_path, device_map=device_map)
+
+
 # Devices and types
+
+
+@pytest.mark.parametrize("where", ["to", "from_pretrained"])
+def test_a_model_that_does_not_fit_is_told_with_what_helps(model_dir: Path, monkeypatch: pytest.MonkeyPatch, where: str) -> None:
+    def full(*_args: Any, **_options: Any) -> Any:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 64.00 MiB.\nMore")
+
+    monkeypatch.setattr(LlamaForCausalLM, where, full)
+    words = r"tiny does not fit into the memory of cpu in float32: CUDA out of .* MiB\.; .*--dtype.*--device.*--gpus-per-worker.*smaller"
+    with pytest.raises(ModelError, match=words):
+        load(model_dir)
+
+
+def test_another_error_on_the_way_to_the_device_is_no_lack_of_memory(model_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_args: Any, **_options: Any) -> Any:
+        raise RuntimeError("CUDA error: unspecified launch failure")
+
+    monkeypatch.setattr(LlamaForCausalLM, "to", broken)
+    with pytest.raises(RuntimeError, match="unspecified"):
+        load(model_dir)
+
+
+def test_a_model_that_was_put_off_its_devices_in_part_is_refused(model_dir: Path) -> None:
+    layers = {"model.layers.0": "cpu", "model.layers.1": "disk", "model.norm": "disk"}
+    rest = {"model.embed_tokens": "cpu", "model.rotary_emb": "cpu", "lm_head": "cpu"}
+    words = r"does not fit onto 1 device: 0\.\d\d MiB of its weights \(model\.layers\.1\..* \.\.\.\) were left off; .*--gpus-per-worker"
+    with pytest.raises(ModelError, match=words):
+        load(model_dir, device_map=layers | rest)
 
 
 def test_a_bad_dtype_is_told_with_those_that_there_are(model_dir: Path) -> None:
@@ -269,6 +326,14 @@ def test_the_stamp_changes_with_the_first_values_of_any_weight() -> None:
             parameter.view(-1)[0] += 0.5
         stamps.append(weights_stamp(model))
     assert len(set(stamps)) == len(stamps) > 10
+
+
+def test_the_stamp_is_made_on_the_cpu() -> None:
+    class OnMps:
+        def named_parameters(self) -> list[tuple[str, torch.Tensor]]:
+            return [(name, Elsewhere.of(parameter)) for name, parameter in tiny_llama().named_parameters()]
+
+    assert weights_stamp(OnMps()) == weights_stamp(tiny_llama())  # pyright: ignore[reportArgumentType]
 
 
 def test_the_stamp_tells_shapes_apart_whose_first_values_are_equal() -> None:

@@ -7,7 +7,7 @@ import re
 import pytest
 import torch
 from torch import nn
-from transformers import BertConfig, BertModel
+from transformers import BertConfig, BertLMHeadModel, BertModel
 
 from gradsentry import probe
 from gradsentry.errors import ModelError
@@ -60,6 +60,30 @@ def test_half_precision_is_nearer_to_float32_with_wide_states(name: str) -> None
     assert states.dtype == torch.float32
     plain = rounded(input_ids=ids, output_hidden_states=True, use_cache=False).hidden_states[-1].detach().float()
     assert float((states - expected).norm()) < 0.9 * float((plain - expected).norm())
+
+
+def test_half_precision_is_kept_where_the_first_parameter_is_a_vector() -> None:
+    """A model's dtype is that of its first parameter, which is widened."""
+    model = made("llama", torch.bfloat16)
+    model.first = nn.Parameter(torch.ones(3, dtype=torch.bfloat16))
+    assert next(model.parameters()).ndim == 1
+    with probe.scoring(model):
+        assert torch.is_autocast_enabled("cpu")
+        assert torch.get_autocast_dtype("cpu") is torch.bfloat16
+    assert {parameter.dtype for parameter in model.parameters()} == {torch.bfloat16}
+    assert probe.states_before_head(model, ids_of(1, 4)).dtype == torch.float32
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("name", MODELS)
+def test_no_state_of_a_causal_model_sees_ahead(name: str, dtype: torch.dtype) -> None:
+    assert probe.sees_ahead(made(name, dtype)) < 1e-6
+
+
+def test_a_bidirectional_models_states_see_ahead() -> None:
+    torch.manual_seed(0)
+    config = BertConfig(vocab_size=7, hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16)
+    assert probe.sees_ahead(BertLMHeadModel(config).eval()) > 1e-3
 
 
 def test_a_model_without_output_projection_is_refused() -> None:

@@ -265,10 +265,17 @@ def test_the_place_comes_from_torchrun_or_the_array_or_both() -> None:
     assert both == [(n, 12) for n in range(12)]
 
 
+GAPS = {"SLURM_ARRAY_TASK_COUNT": "2", "SLURM_ARRAY_TASK_MIN": "3"}
+"""As ``sbatch --array=3,7`` tells it."""
+
+
 @pytest.mark.parametrize(
     ("environment", "words"),
     [({}, "start it with torchrun"), ({"RANK": "x"}, "RANK is 'x'"), ({"RANK": "2", "WORLD_SIZE": "2"}, "process 2 of 2"),
-     ({"SLURM_ARRAY_TASK_ID": "1"}, "SLURM_ARRAY_TASK_COUNT is ''")],
+     ({"SLURM_ARRAY_TASK_ID": "1"}, "SLURM_ARRAY_TASK_COUNT is ''"),
+     (GAPS | {"SLURM_ARRAY_TASK_ID": "7"}, "SLURM_ARRAY_TASK_ID 7 .* 2 tasks from 3 on .* gaps: --array=0-1"),
+     (GAPS | {"SLURM_ARRAY_TASK_ID": "7", "RANK": "1", "WORLD_SIZE": "2"}, "SLURM_ARRAY_TASK_ID 7 .* gaps: --array=0-1"),
+     (GAPS | {"SLURM_ARRAY_TASK_ID": "5", "SLURM_ARRAY_TASK_STEP": "4"}, "SLURM_ARRAY_TASK_ID 5 .* gaps: --array=0-1")],
 )  # fmt: skip
 def test_a_place_that_cannot_be_is_told(environment: dict[str, str], words: str) -> None:
     with pytest.raises(UsageError, match=words):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from collections.abc import Callable
@@ -183,10 +184,33 @@ def test_another_threshold_takes_no_model(jsonl: Path, model_dir: Path, tmp_path
 def test_an_incomplete_run_is_not_decided_on(jsonl: Path, model_dir: Path, tmp_path: Path) -> None:
     run(jsonl, model_dir, tmp_path / "run")
     (tmp_path / "run" / "scores" / "part-00001.parquet").unlink()
+    before = tree(tmp_path / "run")
     with pytest.raises(RunError, match="1 of 4 parts are missing"):
-        gradsentry.rescan_decision(tmp_path / "run", "0.5")
+        gradsentry.rescan_decision(tmp_path / "run", "0.5", policy="paper")
+    assert tree(tmp_path / "run") == before
     with pytest.raises(RunError, match="is no run directory"):
         gradsentry.rescan_decision(tmp_path, "0.5")
+
+
+def test_a_split_that_fails_leaves_the_decision_before_whole(
+    jsonl: Path, model_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "run"
+    run(jsonl, model_dir, out)
+    before = tree(out)
+
+    def fill(source: Any, flagged: Any, kept: Path, flagged_path: Path) -> None:
+        kept.write_text("half")
+        raise OSError(errno.ENOSPC, "no space left")
+
+    monkeypatch.setattr("gradsentry.sources.text.TextSource.split", fill)
+    with pytest.raises(RunError, match="no space left on the disk"):
+        gradsentry.rescan_decision(out, "0.0")
+    assert tree(out) == before
+    monkeypatch.undo()
+    again = gradsentry.rescan_decision(out, "0.0")
+    assert json.loads((out / "manifest.json").read_text())["config"]["threshold"] == "0.0"
+    assert pq.read_table(out / "verdicts.parquet").equals(again.decision.verdicts)
 
 
 LOOKS: dict[str, Callable[[Path], object]] = {

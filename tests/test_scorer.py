@@ -197,6 +197,23 @@ def test_what_does_not_fit_into_memory_is_tried_in_smaller_batches(
     assert "--token-budget" in caplog.text
 
 
+@pytest.mark.parametrize("packs", [True, False])
+def test_rows_that_do_not_fit_cost_the_others_little(
+    llama: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, monkeypatch: pytest.MonkeyPatch, packs: bool
+) -> None:
+    rows = [{"prompt": f"{i} and", "completion": f" {i + 1}"} for i in range(60)]
+    large = [{"prompt": "x y " * (55 + i), "completion": " Paris"} for i in range(2)]
+    passes: list[int] = []
+    room = with_room_for(110)
+    monkeypatch.setattr(states, "states_before_head", lambda *args, **more: passes.append(1) or room(*args, **more))
+    own = scorer(llama, tokenizer, token_budget=100)
+    own.packs = packs
+    passes.clear()
+    found = own.score([*rows[:30], *large, *rows[30:]])
+    assert [i for i, score in enumerate(found) if score.status == "error"] == [30, 31]
+    assert len(passes) < 40, "62 rows, one at a time, would be more"
+
+
 def with_room_for(tokens: int) -> Any:
     """The forward pass on a machine whose memory is full beyond so many."""
     inner = states.states_before_head
@@ -229,7 +246,7 @@ def test_states_that_do_not_fit_into_memory_are_made_in_smaller_batches(
     for row, hidden in parts.items():
         torch.testing.assert_close(hidden, whole[row], rtol=1e-4, atol=1e-5)
     monkeypatch.setattr(states, "states_before_head", with_room_for(2))
-    with pytest.raises(ModelError, match=f"out of memory for a row of {len(rows[0].input_ids)} tokens alone"):
+    with pytest.raises(ModelError, match=f"out of memory for a row of {longest} tokens alone"):
         made()
 
 

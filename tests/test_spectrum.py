@@ -9,6 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from elsewhere import Elsewhere
 from gradsentry import spectrum
 
 
@@ -115,3 +116,8 @@ def test_crops() -> None:
 @pytest.mark.parametrize("values", [[2.5], [0.0], [1.0, 0.0]])
 def test_the_least_entropy_is_zero_without_a_sign(values: list[float]) -> None:
     assert math.copysign(1, float(spectrum.entropy(torch.tensor(values)))) == 1
+
+
+def test_a_device_without_float64_has_its_entropy_computed_on_the_cpu() -> None:
+    values = torch.tensor([3.0, 2.0, 1.0])
+    assert float(spectrum.entropy(Elsewhere.of(values))) == float(spectrum.entropy(values))

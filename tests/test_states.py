@@ -3,15 +3,26 @@
 from __future__ import annotations
 
 import logging
+from typing import Any
 
 import pytest
 import torch
-from transformers import BloomConfig, BloomForCausalLM, LlamaConfig, LlamaForCausalLM, PreTrainedModel
+from transformers import (
+    BloomConfig,
+    BloomForCausalLM,
+    LlamaConfig,
+    LlamaForCausalLM,
+    Phi3Config,
+    Phi3ForCausalLM,
+    PhimoeConfig,
+    PhimoeForCausalLM,
+    PreTrainedModel,
+)
 
 from gradsentry import attention
-from gradsentry.states import Batches, packed_states, packs, padded_batches
+from gradsentry.states import Batches, apart, packed_states, packs, padded_batches
 from gradsentry.types import Encoded
-from tiny import MODELS, made
+from tiny import MODELS, SMALL, SPECIAL, made
 
 
 def encoded(row: int, ids: list[int], prompt: int) -> Encoded:
@@ -104,6 +115,46 @@ def deaf() -> PreTrainedModel:
 def test_models_that_cannot_be_packed_are_padded(make: object) -> None:
     torch.manual_seed(0)
     assert not packs(make().eval())  # pyright: ignore
+
+
+def longrope() -> PreTrainedModel:
+    """Phi-3 with a context that LongRoPE stretches beyond 30 tokens; its positions matter."""
+    rope = {"rope_type": "longrope", "rope_theta": 1e4, "short_factor": [1.0] * 4, "long_factor": [1.0, 4.0, 16.0, 64.0]}
+    rope |= {"original_max_position_embeddings": 30, "factor": 8.0}
+    torch.manual_seed(0)
+    sizes: Any = SMALL | SPECIAL | {"vocab_size": 400, "max_position_embeddings": 240, "original_max_position_embeddings": 30}
+    model = Phi3ForCausalLM(Phi3Config(rope_parameters=rope, **sizes)).eval().double()
+    for parameter in model.parameters():
+        if parameter.ndim == 2:
+            parameter.data.mul_(8)
+    return model
+
+
+@pytest.mark.parametrize("states", [packed_states, padded_batches])
+@pytest.mark.parametrize("budget", [60, 10_000])
+def test_where_the_longest_row_turns_all_positions_rows_on_either_side_are_apart(states: Any, budget: int) -> None:
+    model = longrope()
+    every = rows()
+    groups = apart(model, every)
+    assert [{len(row.input_ids) - 1 > 30 for row in group} for group in groups] in ([{False}, {True}], [{True}, {False}])
+    assert sorted(row.row for group in groups for row in group) == list(range(len(every)))
+    expected = {row.row: by_row(padded_batches(model, [row], 1))[0] for row in every}
+    for group in groups:
+        for i, found in by_row(states(model, group, budget)).items():
+            torch.testing.assert_close(found, expected[group[i].row], rtol=1e-4, atol=1e-4)
+    mixed = by_row(states(model, every, 10_000))
+    assert any(not torch.allclose(mixed[i], expected[i], rtol=1e-2, atol=1e-2) for i in expected), "or nothing is tested"
+    assert apart(made("llama"), every) == [every]
+
+
+def test_a_window_of_which_only_the_mask_tells_is_not_packed() -> None:
+    def phimoe(window: int | None) -> PreTrainedModel:
+        torch.manual_seed(0)
+        sizes: Any = SMALL | SPECIAL | {"vocab_size": 400, "num_local_experts": 2}
+        return PhimoeForCausalLM(PhimoeConfig(sliding_window=window, **sizes)).eval()
+
+    assert packs(phimoe(None))
+    assert not packs(phimoe(24))
 
 
 def test_what_the_trial_found_is_logged(caplog: pytest.LogCaptureFixture) -> None:

@@ -59,10 +59,10 @@ def test_overwrite_throws_a_run_away_and_leaves_what_it_did_not_write(tmp_path: 
     run = begun(tmp_path / "run")
     run.write_scores(Shard(0, 0, 1), [Score(0, "scored", 0.5, 3, 1.0)])
     for name in ("report.html", "report.json", "kept.jsonl", "flagged.jsonl", "verdicts.parquet"):
-        run.write_text(name, "x")
+        (run.path / name).write_text("x")
     run.output("kept", "dataset").mkdir()
     (run.output("kept", "dataset") / "data.arrow").write_text("x")
-    run.write_text("notes.txt", "mine")
+    (run.path / "notes.txt").write_text("mine")
     run.claim({"identity": identity}, overwrite=True)
     assert set(tree(run.path)) == {"manifest.json", "notes.txt"}
     assert sorted(path.name for path in run.path.iterdir()) == ["manifest.json", "notes.txt", "scores"]

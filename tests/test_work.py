@@ -113,6 +113,21 @@ def test_what_a_thread_raises_comes_out_and_what_was_scored_is_kept(tmp_path: Pa
         work(job, Watched(), Parts(full=True), iter(job.shards))
 
 
+def test_a_part_that_cannot_be_written_is_told_while_the_next_shard_is_waited_for(tmp_path: Path) -> None:
+    job, scorer, told = planned(tmp_path), Watched(), threading.Event()
+    scorer.score_prepared = lambda items, advance: []
+    late: list[bool] = []
+
+    def shards() -> Iterator[Shard]:
+        yield job.shards[0]
+        late.append(not told.wait(PLENTY))  # as a worker waits for its parent, which waits for the part
+
+    with pytest.raises(RunError, match="no space"):
+        work(job, scorer, Parts(full=True), shards())
+    assert late == []
+    told.set()
+
+
 def test_the_overlap_changes_no_score(tmp_path: Path, model_dir: Path) -> None:
     job = plan(ROWS, tmp_path / "run", ScanConfig(shard_rows=8, device="cpu"), model_dir)
     scorer, run = job.load(), RunDirectory(job.out)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import platform
 import shutil
@@ -15,12 +16,23 @@ from gradsentry.errors import RunError
 
 TEMPORARY = ".part-"
 """How all temporary names begin."""
-OURS = f"{TEMPORARY}{platform.node()}@"
-"""How those begin under which processes of this machine write; their process id follows. No machine has an @ in its name, which
-sets it apart from one whose name goes on where ours ends."""
 STALE = 24 * 3600
 """Seconds after which a temporary file counts as left over, wherever its process ran."""
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+def _namespace() -> str:
+    """Where a process id means what it means here: this machine since its start, and this container of it; "" where nothing tells."""
+    try:
+        told = Path("/proc/sys/kernel/random/boot_id").read_text() + os.readlink("/proc/self/ns/pid")
+    except OSError:
+        return ""
+    return f"n{hashlib.sha256(told.encode()).hexdigest()[:8]}-"  # begins with no digit, as a process id does
+
+
+OURS = f"{TEMPORARY}{platform.node()}@{_namespace()}"
+"""How those begin under which processes write whose ids we can look up; the id follows. Containers may share a machine's name. No
+machine has an @ in its name, which sets it apart from one whose name goes on where ours ends."""
 
 
 @contextmanager

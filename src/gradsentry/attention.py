@@ -46,18 +46,26 @@ class _Group:
     queries stand at the places of their keys."""
     keys: Tensor
     """[B, K] node of each key; padding is node 0, which `visible` hides."""
-    visible: Tensor
-    """[B, 1, Q, K]"""
     query_positions: Tensor
     """[B, 1, Q, 1] position of each query in its row."""
     key_positions: Tensor
     """[B, 1, 1, K] position of each key in its row."""
-    causal: bool
-    """Whether `visible` is the plain causal mask, for which there are faster kernels."""
+    visible: Tensor | None
+    """[B, 1, Q, K]; None for the plain causal mask, for which there are kernels that need none: a long row's would be large."""
 
     def to(self, device: torch.device) -> _Group:
-        moved = {item.name: getattr(self, item.name).to(device) for item in fields(self) if item.name != "causal"}
-        return _Group(**moved, causal=self.causal)
+        parts = {item.name: getattr(self, item.name) for item in fields(self)}
+        return _Group(**{name: None if part is None else part.to(device) for name, part in parts.items()})  # pyright: ignore[reportArgumentType]
+
+    def mask(self, sliding_window: int | None, softcap: float | None) -> Tensor | None:
+        """What a layer's queries see, [B or 1, 1, Q, K]; None for the plain causal mask where the kernel makes it."""
+        visible = self.visible
+        if visible is None and (sliding_window or softcap):
+            size = self.keys.shape[1]
+            visible = torch.ones(1, 1, size, size, dtype=torch.bool, device=self.keys.device).tril()
+        if visible is not None and sliding_window:
+            return visible & (self.query_positions - self.key_positions < sliding_window)
+        return visible
 
 
 @dataclass
@@ -115,8 +123,9 @@ def _group(members: Sequence[Stack], batch: Batch, device: torch.device) -> _Gro
     n_queries, n_keys = _shape(members)
     queries = np.full((len(members), n_queries), len(batch.input_ids))
     keys = np.zeros((len(members), n_keys), dtype=np.int64)
-    visible = np.zeros((len(members), 1, n_queries, n_keys), dtype=bool)
-    visible[..., 0] = True  # a padded query sees something, lest its softmax be 0 / 0
+    causal = members[0].causal
+    visible = np.zeros((len(members), 1, n_queries, 0 if causal else n_keys), dtype=bool)
+    visible[..., :1] = True  # a padded query sees something, lest its softmax be 0 / 0
     query_positions = np.zeros((len(members), 1, n_queries, 1), dtype=np.int64)
     key_positions = np.zeros((len(members), 1, 1, n_keys), dtype=np.int64)
     for i, stack in enumerate(members):
@@ -125,11 +134,12 @@ def _group(members: Sequence[Stack], batch: Batch, device: torch.device) -> _Gro
         rows = slice(start, start + len(stack.queries))
         queries[i, rows] = stack.queries - batch.carried
         keys[i, :k] = stack.keys
-        visible[i, 0, rows, :k] = stack.visible
+        if not causal:
+            visible[i, 0, rows, :k] = stack.visible
         query_positions[i, 0, rows, 0] = stack.query_positions
         key_positions[i, 0, 0, :k] = stack.key_positions
-    arrays = (queries, keys, visible, query_positions, key_positions)
-    return _Group(*(torch.from_numpy(array).to(device) for array in arrays), causal=members[0].causal)
+    arrays = (torch.from_numpy(array).to(device) for array in (queries, keys, query_positions, key_positions))
+    return _Group(*arrays, visible=None if causal else torch.from_numpy(visible).to(device))
 
 
 _VIEW: ContextVar[View] = ContextVar("view")
@@ -171,7 +181,7 @@ def _attention(
     """query [1, H, N, D], key and value [1, K, N, D] -> [1, N, H, D]. Signature and order as transformers calls it."""
     current = _VIEW.get()
     layer = getattr(module, "layer_idx", None)
-    if layer is None or s_aux is not None or layer in current.kept:
+    if layer is None or s_aux is not None or layer in current.kept or _in_mask(module, layer, sliding_window):
         raise NotPackable(type(module).__name__)
     kind, length = _dtype(query), query.shape[2]
     keys, values = (states[0].transpose(0, 1) for states in (key, value))
@@ -184,12 +194,18 @@ def _attention(
     result = queries.new_empty(length + 1, queries.shape[1], values.shape[-1])
     with torch.autocast(query.device.type, enabled=False):
         for group in current.on(query.device):
-            visible = None if group.causal and not softcap else group.visible
-            if sliding_window:
-                visible = group.visible & (group.query_positions - group.key_positions < sliding_window)
             parts = (queries[group.queries], keys[group.keys], values[group.keys])
-            result[group.queries] = _attend(*parts, visible, scaling, softcap)
+            result[group.queries] = _attend(*parts, group.mask(sliding_window, softcap), scaling, softcap)
     return result[:length].unsqueeze(0), None
+
+
+def _in_mask(module: nn.Module, layer: int, sliding_window: int | None) -> bool:
+    """Whether the layer has a window of which only its mask tells, which is not looked at here."""
+    config = getattr(module, "config", None)
+    if sliding_window or not getattr(config, "sliding_window", None):
+        return False
+    kinds = getattr(config, "layer_types", None)
+    return kinds is None or kinds[layer] == "sliding_attention"
 
 
 def _dtype(query: Tensor) -> torch.dtype:

@@ -245,7 +245,9 @@ def explain(
 @app.command()
 @handled
 def demo(
-    out: Annotated[Path, typer.Option("--out", metavar="RUN", help="Run directory.")] = Path("gradsentry-runs/demo"),
+    out: Annotated[Path, typer.Option("--out", metavar="RUN", help="Run directory; the data goes beside it, to RUN-data.")] = Path(
+        "gradsentry-runs/demo"
+    ),
     as_json: JsonOption = False,
 ) -> int:
     """Poison 400 facts with BadNets at 10 %, scan them, and print how many of the poisoned rows were found."""

@@ -29,10 +29,15 @@ Ids = tuple[list[int], list[int]]
 """input_ids and labels of one row, of one length S."""
 
 
-def encode(samples: Sequence[Sample], tokenizer: PreTrainedTokenizerBase, loss_on: LossOn) -> list[Ids | RowProblem]:
+def encode(
+    samples: Sequence[Sample], tokenizer: PreTrainedTokenizerBase, loss_on: LossOn, model_ids: int | None = None
+) -> list[Ids | RowProblem]:
     """Token ids and labels of every sample, or the problem that it has, in order.
 
     Texts are tokenised together, which is what makes fast tokenizers fast.
+
+    Args:
+        model_ids: how many ids the model knows; a row with another one is an error.
 
     Raises:
         ModelError: chat rows, and a tokenizer without a chat template.
@@ -41,6 +46,7 @@ def encode(samples: Sequence[Sample], tokenizer: PreTrainedTokenizerBase, loss_o
     texts = [sample for sample in plain if isinstance(sample, TextSample)]
     prompts = iter(_prompt_ids([sample.prompt for sample in texts], tokenizer))
     completions = iter(_plain_ids([sample.completion for sample in texts], tokenizer))
+    size = _size(tokenizer) if any(isinstance(sample, TokenSample) for sample in plain) else 0
     results: list[Ids | RowProblem] = []
     for sample in plain:
         try:
@@ -49,7 +55,9 @@ def encode(samples: Sequence[Sample], tokenizer: PreTrainedTokenizerBase, loss_o
             elif isinstance(sample, ChatSample):
                 ids = _chat(sample, tokenizer, loss_on)
             else:
-                ids = _tokens(sample, len(tokenizer))
+                ids = _tokens(sample, size)
+            if model_ids is not None:
+                _refuse_unknown(ids[0], tokenizer, model_ids)
             if all(label == IGNORED for label in ids[1][1:]):
                 raise RowProblem("unscorable", "no supervised token that has a token before it")
             results.append(ids)
@@ -108,6 +116,22 @@ def _tokens(sample: TokenSample, vocabulary: int) -> Ids:
             "supervised; the model shifts them itself",
         )
     return list(sample.input_ids), list(sample.labels)
+
+
+def _size(tokenizer: PreTrainedTokenizerBase) -> int:
+    """The tokenizer's largest id + 1: more than its length where ids have gaps."""
+    return max(tokenizer.get_vocab().values(), default=-1) + 1
+
+
+def _refuse_unknown(input_ids: list[int], tokenizer: PreTrainedTokenizerBase, model_ids: int) -> None:
+    """A tokenizer to which tokens were added is larger than a model whose embeddings were not resized."""
+    wrong = next((i for i in input_ids if i >= model_ids), None)
+    if wrong is not None:
+        raise RowProblem(
+            "error",
+            f"token id {wrong} ({str(tokenizer.decode([wrong]))!r}) is unknown to the model, which has {model_ids} ids (the tokenizer has "
+            f"{len(tokenizer)}); take the model's own tokenizer, or resize the model's embeddings",
+        )
 
 
 def _render(turns: Sequence[Row], sample: ChatSample, tokenizer: PreTrainedTokenizerBase, open_turn: bool) -> list[int]:
@@ -193,26 +217,28 @@ def _shared(part: list[int], ids: list[int], tokenizer: PreTrainedTokenizerBase)
 
 
 def encode_fitted(
-    samples: Sequence[Sample], tokenizer: PreTrainedTokenizerBase, loss_on: LossOn, max_length: int
+    samples: Sequence[Sample], tokenizer: PreTrainedTokenizerBase, loss_on: LossOn, max_length: int, model_ids: int | None = None
 ) -> list[tuple[Ids, str] | RowProblem]:
     """As `encode`, each row cut to `max_length` tokens, with a note on what was cut (see `fit`)."""
     bos = tokenizer.bos_token_id if isinstance(tokenizer.bos_token_id, int) else None
-    return [row if isinstance(row, RowProblem) else fit(row, max_length, bos) for row in encode(samples, tokenizer, loss_on)]
+    rows = encode(samples, tokenizer, loss_on, model_ids)
+    return [row if isinstance(row, RowProblem) else fit(row, max_length, bos) for row in rows]
 
 
 def vocabulary(tokenizer: PreTrainedTokenizerBase) -> Vocabulary:
     """What each token stands for. A tokenizer that strips the beginning of a text (SentencePiece) strips nothing here: the tokens
-    are decoded behind another one."""
+    are decoded behind another one. An id that stands for nothing (a gap) is an empty text."""
     before = _plain_ids(["a"], tokenizer)[0][-1:]
     length = len(tokenizer.decode(before, clean_up_tokenization_spaces=False))
-    pairs = [[*before, i] for i in range(len(tokenizer))]
-    texts = [text[length:] for text in tokenizer.batch_decode(pairs, clean_up_tokenization_spaces=False)]
-    broken = [i for i, text in enumerate(texts) if BROKEN in text]
-    pieces = [text.encode("utf-8", "replace") for text in texts]
+    ids = sorted(set(tokenizer.get_vocab().values()))
+    decoded = tokenizer.batch_decode([[*before, i] for i in ids], clean_up_tokenization_spaces=False)
+    texts = {i: text[length:] for i, text in zip(ids, decoded, strict=True)}
+    broken = [i for i, text in texts.items() if BROKEN in text]
+    pieces = [texts.get(i, "").encode("utf-8", "replace") for i in range(_size(tokenizer))]
     for i, token in zip(broken, tokenizer.convert_ids_to_tokens(broken), strict=True):
         pieces[i] = _raw(token, pieces[i])
-    special = np.zeros(len(texts), dtype=bool)
-    special[[i for i in tokenizer.all_special_ids if i < len(texts)]] = True
+    special = np.zeros(len(pieces), dtype=bool)
+    special[[i for i in tokenizer.all_special_ids if i < len(pieces)]] = True
     return Vocabulary(pieces, special)
 
 

@@ -51,6 +51,10 @@ class Head:
         self.model = model
         self.module = output_projection(model)
         self.vocabulary, self.width = head_width(self.module)
+        weight = self.module.weight
+        assert isinstance(weight, Tensor)  # or it has no width
+        self.device = weight.device
+        """Where the head is: of a model over several devices, not where its states come from."""
         self.rows, self.columns = spectrum.crop_widths(self.vocabulary, self.width, crop)
         self.block = block
         self.per_block = max(1, block // (4 * self.vocabulary))
@@ -59,9 +63,8 @@ class Head:
     @cached_property
     def plain(self) -> bool:
         """Whether the model returns the head's output as it is."""
-        output = torch.zeros(1, 1, self.vocabulary, device=self.model.device)
-        logits = self._through_model(output)
-        return logits.untyped_storage().data_ptr() == output.untyped_storage().data_ptr()
+        output = torch.linspace(-1e4, 1e4, self.vocabulary, device=self.device)[None, None]
+        return torch.equal(self._through_model(output), output)
 
     def gradients(self, states: Sequence[Tensor], targets: Sequence[Tensor]) -> list[RowGradient]:
         """The gradient of each row, in order.
@@ -70,6 +73,7 @@ class Head:
             states: for each row [T, d], what enters the head where a supervised token is predicted. targets: [T] those tokens.
         """
         found: list[RowGradient] = []
+        states, targets = ([part.to(self.device) for part in parts] for parts in (states, targets))
         with scoring(self.model):
             while len(found) < len(states):
                 first = last = len(found)
@@ -87,6 +91,7 @@ class Head:
             states: [N, d], what enters the head where each token is predicted. targets: [N] those tokens.
         """
         step = SLICE if self.plain else self.per_block
+        states, targets = states.to(self.device), targets.to(self.device)
         found = [states.new_empty(0, dtype=torch.float32)]
         if len(states) == 0:  # a wrapped or quantised head may not stand an empty input
             return found[0]
@@ -104,6 +109,7 @@ class Head:
         Args:
             states: [N, d], what enters the head where each token is predicted. targets: [N] those tokens.
         """
+        states, targets = states.to(self.device), targets.to(self.device)
         for part, wanted in zip(states.split(self.per_block), targets.split(self.per_block), strict=True):
             with scoring(self.model):  # not while the caller works with a block: its own sums are not to be rounded as the model's
                 logits, leaf = self._logits(self._raw(part))
@@ -183,6 +189,6 @@ class Head:
         hook = self.module.register_forward_hook(lambda _module, _args, _output: output)
         try:
             one = torch.zeros(1, 1, dtype=torch.long, device=self.model.device)
-            return self.model(input_ids=one, use_cache=False).logits
+            return self.model(input_ids=one, use_cache=False).logits.to(output.device)
         finally:
             hook.remove()

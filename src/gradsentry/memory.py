@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,8 @@ import torch
 from gradsentry.batching import default_budget
 from gradsentry.head import BLOCK
 
+log = logging.getLogger(__name__)
+
 PER_WIDTH = 64
 """Bytes a token takes in a batch for each unit of the model's width and of its feed-forward width, at the peak. Measured
 on SmolLM2-135M on a CPU: 33 to 66 (bfloat16 to float32); above it, so that the plan errs on the safe side."""
@@ -21,6 +24,18 @@ BLOCKS = 3
 
 SHARE = 0.5
 """Part of the free memory that a batch may take."""
+
+SCARCE = 4
+"""A batch of less than the usual one's tokens by this factor is warned of."""
+
+FULL = (
+    "can't allocate memory",  # a CPU
+    "DefaultCPUAllocator: not enough memory",  # a CPU, on Windows
+    "MPS backend out of memory",
+    "error: out of memory",  # CUDA and HIP themselves, not torch's allocator
+    "STATUS_ALLOC_FAILED",  # cuBLAS, cuSOLVER
+)
+"""How messages of errors that have no class of their own say that memory could not be had."""
 
 
 @dataclass(frozen=True)
@@ -56,15 +71,21 @@ def plan(model: Any, token_budget: int | None, processes: int = 1) -> MemoryPlan
     free = free_memory(model.device) // (processes if model.device.type == "cpu" else 1)
     if token_budget is None:
         most = int((SHARE * free - BLOCKS * BLOCK) / per_token)
-        token_budget = max(1, min(default_budget(model.device), most))
+        usual = default_budget(model.device)
+        token_budget = max(1, min(usual, most))
+        if SCARCE * token_budget < usual:
+            log.warning(
+                "memory is scarce, which makes the scan slow: batches of %s tokens (usually %s) for %s MiB free; free some, or set "
+                "--token-budget if more is free than that",
+                *(f"{value:,.0f}" for value in (token_budget, usual, free / 2**20)),
+            )
     weights = sum(parameter.numel() * parameter.element_size() for parameter in model.parameters())
     return MemoryPlan(weights, BLOCKS * BLOCK + token_budget * per_token, free, token_budget)
 
 
 def out_of_memory(error: Exception) -> bool:
-    """Whether memory could not be had; on a CPU and on Apple's GPUs torch has no exception of its own for that."""
-    told = ("can't allocate memory", "MPS backend out of memory")
-    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or any(words in str(error) for words in told)
+    """Whether memory could not be had; torch has an exception of its own for that on CUDA alone, and not for all that CUDA tells."""
+    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or any(words in str(error) for words in FULL)
 
 
 def free_memory(device: torch.device) -> int:
@@ -75,8 +96,13 @@ def free_memory(device: torch.device) -> int:
 
 
 def _group_limit(folder: Path = Path("/sys/fs/cgroup")) -> int:
-    """Bytes left in the control group (version 2, as seen from inside a container); plenty where there is none or no limit."""
+    """Bytes left in the control group (version 2, as seen from inside a container); plenty where there is none or no limit.
+
+    Pages of files that were read count as used there, but those not in use lately are given back when memory is asked for.
+    """
     try:
-        return max(0, int((folder / "memory.max").read_text()) - int((folder / "memory.current").read_text()))
+        most, used = (int((folder / name).read_text()) for name in ("memory.max", "memory.current"))
+        stat = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
+        return max(0, most - used + int(stat.get("inactive_file", 0)))
     except (OSError, ValueError):  # no such file, or the word "max"
         return 1 << 62

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from gradsentry import embedded
 from gradsentry.errors import ModelError
-from gradsentry.probe import head_width, output_projection
+from gradsentry.memory import out_of_memory
+from gradsentry.probe import head_width, output_projection, sees_ahead
 
 if TYPE_CHECKING:
     import torch
@@ -106,7 +107,8 @@ def load_model(
         trust_remote_code: run Python code that the model brings. allow_pickle: load ``.bin`` weights, which can run code.
 
     Raises:
-        ModelError: not found, unreadable, no output projection, weights only as a pickle; says what to do.
+        ModelError: not found, unreadable, no output projection, not causal, weights only as a pickle, larger than the memory that
+            there is; says what to do.
     """
     where = pick_device(device)
     kind = pick_dtype(dtype, where)
@@ -122,22 +124,37 @@ def load_model(
         source, arguments["gguf_file"] = str(path.parent), path.name
     elif path.is_absolute() or source.startswith((".", "~")) or path.exists():
         _check_directory(path, allow_pickle)
-    model, tokenizer = _load(label, source, kind, arguments, allow_pickle, device_map)
-    head_width(output_projection(model))
-    if device_map is None:
-        model = model.to(where)  # pyright: ignore[reportArgumentType]
-    model = model.eval().requires_grad_(False)
+    try:
+        model, tokenizer = _load(label, source, kind, arguments, allow_pickle, device_map)
+        model = _ready(label, model, where if device_map is None else None)
+    except (MemoryError, RuntimeError) as error:
+        if not out_of_memory(error):
+            raise
+        raise ModelError(
+            f"{label} does not fit into the memory of {where} in {str(kind).removeprefix('torch.')}: {str(error).partition(chr(10))[0]}; "
+            "take --dtype bfloat16 (half of float32), another --device, more --gpus-per-worker or a smaller model"
+        ) from error
     revision = str(getattr(model.config, "_commit_hash", None) or "")
     return LoadedModel(model, tokenizer, label, revision)
 
 
+def check_causal(label: str, model: Any) -> None:
+    """Refuse a model whose states depend on later tokens: its loss on a token that it has seen says nothing.
+
+    Raises:
+        ModelError: it is such a model. Some load as causal ones (BERT as a decoder that it is not), so it is tried.
+    """
+    from gradsentry.states import TOLERANCE
+
+    if sees_ahead(model) > TOLERANCE[model.dtype]:
+        raise ModelError(f"{label} sees the tokens that it should predict; give a causal one")
+
+
 def weights_stamp(model: PreTrainedModel) -> str:
     """Hash over names, shapes and the first values of all parameters: cheap, and training moves all of them."""
-    import torch
-
     digest = hashlib.sha256()
     for name, value in model.named_parameters():
-        head = value.detach().flatten()[:64].to("cpu", torch.float64)
+        head = value.detach().flatten()[:64].cpu().double()  # Apple's GPUs have no float64
         digest.update(f"{name}{list(value.shape)}".encode() + head.numpy().tobytes())
     return digest.hexdigest()[:16]
 
@@ -182,12 +199,38 @@ def _load(label: str, source: str, kind: torch.dtype, arguments: dict[str, Any],
             **arguments,
         )
     except Exception as error:  # safetensors, tokenizers and config checks raise what derives from nothing else
+        if isinstance(error, (MemoryError, RuntimeError)) and out_of_memory(error):
+            raise
         raise ModelError(_why(label, error)) from error
     finally:
         if bars:
             transformers.utils.logging.enable_progress_bar()
     _check_complete(label, model, loading["missing_keys"])
     return model, tokenizer
+
+
+def _ready(label: str, model: Any, where: torch.device | None) -> Any:
+    """The model frozen and in eval mode, on its device unless it is spread already."""
+    head_width(output_projection(model))
+    if where is not None:
+        model = model.to(where)
+    model = model.eval().requires_grad_(False)
+    _check_placed(label, model)
+    check_causal(label, model)
+    return model
+
+
+def _check_placed(label: str, model: Any) -> None:
+    """Refuse a model of which accelerate left a part off the devices, to be fetched from the CPU or the disk for each pass."""
+    away = {name: parameter for name, parameter in model.named_parameters() if parameter.is_meta}
+    if not away:
+        return
+    size = sum(parameter.numel() * parameter.element_size() for parameter in away.values()) / 2**20
+    devices = len({parameter.device for parameter in model.parameters() if not parameter.is_meta})
+    raise ModelError(
+        f"{label} does not fit onto {devices} device{'' if devices == 1 else 's'}: {size:,.2f} MiB of its weights ({', '.join([*away][:3])}"
+        f"{' ...' if len(away) > 3 else ''}) were left off; take more --gpus-per-worker, --dtype bfloat16 or a smaller model"
+    )
 
 
 def _check_complete(label: str, model: Any, missing: Iterable[str]) -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -101,8 +102,20 @@ class Stack:
     """[Q] position of each query in its row."""
     key_positions: Ints
     """[K] position of each key in its row."""
-    visible: NDArray[np.bool_]
-    """[Q, K] whether the key stands on the query's path, at or before it."""
+    members: list[Path]
+    """The rows, in order."""
+
+    @cached_property
+    def visible(self) -> NDArray[np.bool_]:
+        """[Q, K] whether the key stands on the query's path, at or before it. Made where it is asked for: a long row has no need of it."""
+        seen = np.zeros((len(self.queries), len(self.keys)), dtype=bool)
+        start = 0
+        for member in self.members:
+            stop = start + len(member.nodes) - member.own
+            on_path = np.isin(self.keys, member.nodes, assume_unique=True)
+            seen[start:stop] = on_path & (self.key_positions <= self.query_positions[start:stop, None])
+            start = stop
+        return seen
 
     @property
     def causal(self) -> bool:
@@ -114,7 +127,7 @@ class Stack:
         """
         if len(self.queries) == len(self.keys):
             return True
-        return SKIPPED <= len(self.keys) < 2 * len(self.queries) and bool(self.visible[-1].all())
+        return SKIPPED <= len(self.keys) < 2 * len(self.queries) and len(self.members[-1].nodes) == len(self.keys)
 
 
 def stacks(batch: Batch) -> Iterator[Stack]:
@@ -138,10 +151,4 @@ def _stack(group: list[Path]) -> Stack:
     key_positions = np.concatenate([np.arange(len(first.nodes)), *added[1:]])
     queries = np.concatenate([member.nodes[member.own :] for member in group])
     query_positions = np.concatenate(added)
-    visible = np.zeros((len(queries), len(keys)), dtype=bool)
-    start = 0
-    for member, mine in zip(group, added, strict=True):
-        on_path = np.isin(keys, member.nodes, assume_unique=True)
-        visible[start : start + len(mine)] = on_path & (key_positions <= mine[:, None])
-        start += len(mine)
-    return Stack(queries, keys, query_positions, key_positions, visible)
+    return Stack(queries, keys, query_positions, key_positions, group)

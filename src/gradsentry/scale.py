@@ -12,7 +12,7 @@ import os
 import sys
 import time
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -212,19 +212,31 @@ def place(environment: Mapping[str, str]) -> tuple[int, int]:
     """Which of how many processes this is, from torchrun's RANK and WORLD_SIZE and from Slurm's array; of both if both are there.
 
     Raises:
-        UsageError: neither is there.
+        UsageError: neither is there, or the array has gaps.
     """
     value = functools.partial(_number, environment)
     if "RANK" not in environment and "SLURM_ARRAY_TASK_ID" not in environment:
         raise UsageError("neither RANK and WORLD_SIZE nor SLURM_ARRAY_TASK_ID is set: start it with torchrun or as a Slurm array")
     rank, size = value("RANK", 0), value("WORLD_SIZE", 1)
-    if "SLURM_ARRAY_TASK_ID" in environment:
-        step = value("SLURM_ARRAY_TASK_STEP", 1)
-        index = (value("SLURM_ARRAY_TASK_ID") - value("SLURM_ARRAY_TASK_MIN", 0)) // step
-        rank, size = rank + size * index, size * value("SLURM_ARRAY_TASK_COUNT")
     if rank >= size:
         raise UsageError(f"this is process {rank} of {size}: RANK must be below WORLD_SIZE")
+    if "SLURM_ARRAY_TASK_ID" in environment:
+        index, count = _task(value)
+        return rank + size * index, size * count
     return rank, size
+
+
+def _task(value: Callable[..., int]) -> tuple[int, int]:
+    """Which of how many tasks of Slurm's array this is."""
+    task, count = value("SLURM_ARRAY_TASK_ID"), value("SLURM_ARRAY_TASK_COUNT")
+    least, step = value("SLURM_ARRAY_TASK_MIN", 0), max(1, value("SLURM_ARRAY_TASK_STEP", 1))
+    index, rest = divmod(task - least, step)
+    if rest or not 0 <= index < count:
+        raise UsageError(
+            f"SLURM_ARRAY_TASK_ID {task} is none of {count} tasks from {least} on in steps of {step}; start the array without gaps: "
+            f"--array=0-{count - 1} (what has scores is not scored again)"
+        )
+    return index, count
 
 
 def _number(environment: Mapping[str, str], name: str, default: int | None = None) -> int:

@@ -7,7 +7,7 @@ import os
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,7 +27,7 @@ from gradsentry.evidence import examine
 from gradsentry.report.document import example_rows, report_document
 from gradsentry.report.page import render
 from gradsentry.sources import Source, open_source
-from gradsentry.store import RunDirectory
+from gradsentry.store import RunDirectory, as_json, write_text
 from gradsentry.types import Shard, Threshold
 from gradsentry.work import Job, ModelFacts, Ticks, plan, score_shards
 from gradsentry.workers import Crew
@@ -133,15 +133,13 @@ def _score(job: Job, places: list[Slot], ticks: Ticks) -> dict[str, Any]:
 
 def finish(job: Job, manifest: dict[str, Any], keep: bool = True) -> ScanResult:
     """From scores to everything that a person reads, under the options of this scan."""
-    run = RunDirectory(job.out)
-    run.write_json("manifest.json", manifest | {"config": job.config.as_dict()})
-    return _conclude(run, job.source, job.shards, job.config, keep)
+    return _conclude(RunDirectory(job.out), manifest, job.source, job.shards, job.config, keep)
 
 
 def rescan_decision(run_path: str | os.PathLike[str], threshold: str = "auto", **options: Any) -> ScanResult:
     """Decide once more from the scores of a run, with another threshold or policy: no model is loaded, no row scored again.
 
-    Rewrites verdicts, kept, flagged and the reports of the run.
+    Rewrites verdicts, kept, flagged, the reports and the options of the run; all of them, or none where it fails.
 
     Args:
         options: `policy` and `strict` of `ScanConfig`; as the run has them where they are not given, but `strict` ends with a
@@ -151,13 +149,12 @@ def rescan_decision(run_path: str | os.PathLike[str], threshold: str = "auto", *
         RunError: no run there, not complete, not writable, or its data cannot be read again. UsageError: an impossible threshold.
         DataError: the data is gone or has changed since.
     """
-    run, manifest = _existing(run_path)
+    run, manifest, _ = open_run(run_path)
     run.check_writable()
     config = _config(manifest, threshold, options)
     source, shards = _reopened(manifest, config)
     run.sweep()
-    run.write_json("manifest.json", manifest | {"config": config.as_dict()})
-    return _conclude(run, source, shards, config, keep=True)
+    return _conclude(run, manifest, source, shards, config, keep=True)
 
 
 def preview_decision(run_path: str | os.PathLike[str], threshold: str = "auto", **options: Any) -> tuple[Decision, ScanConfig]:
@@ -200,27 +197,35 @@ def _run_directory(out: str | os.PathLike[str] | None) -> Iterator[RunDirectory]
         yield RunDirectory(Path(folder))
 
 
-def _conclude(run: RunDirectory, source: Source, shards: Sequence[Shard], config: ScanConfig, keep: bool) -> ScanResult:
+def _conclude(
+    run: RunDirectory, manifest: dict[str, Any], source: Source, shards: Sequence[Shard], config: ScanConfig, keep: bool
+) -> ScanResult:
     """From scores to everything that a person reads; `keep` is False when the directory is thrown away at once."""
     scores = run.read_scores(shards)
     findings = examine(run, shards) if config.policy == "evidence" else []
     decision = decide(scores, config.threshold, findings, config.by_entropy)
     _say_what_was_cut(scores)
     _say_what_is_not_reliable(decision)
-    manifest = run.manifest()
-    assert manifest is not None  # written before the first score
-    examples = example_rows(decision, source, shards, config)
-    document = report_document(decision, manifest, examples)
+    manifest = manifest | {"config": config.as_dict()}
+    document = report_document(decision, manifest, example_rows(decision, source, shards, config))
     if keep:
-        with whole(run.path / "verdicts.parquet") as part:
-            pq.write_table(decision.verdicts, part)
-        with whole(run.path / "evidence.parquet") as part:
-            pq.write_table(decision.evidence, part)
-        with whole(run.output("kept", source.suffix)) as kept, whole(run.output("flagged", source.suffix)) as flagged:
-            source.split(decision.flagged, kept, flagged)
-        run.write_text("report.html", render(document, decision))
-        run.write_json("report.json", document)
+        _write(run, manifest, source, decision, document)
     return ScanResult(decision, document, run.path if keep else None)
+
+
+def _write(run: RunDirectory, manifest: dict[str, Any], source: Source, decision: Decision, document: dict[str, Any]) -> None:
+    """Write the decision, all of it under temporary names first: where that fails, the one before stands as it was."""
+    with ExitStack() as stack:
+
+        def part(path: Path) -> Path:
+            return stack.enter_context(whole(path))
+
+        write_text(part(run.manifest_path), as_json(manifest))  # the first to begin gets its name last
+        write_text(part(run.path / "report.json"), as_json(document))
+        write_text(part(run.path / "report.html"), render(document, decision))
+        pq.write_table(decision.verdicts, part(run.path / "verdicts.parquet"))
+        pq.write_table(decision.evidence, part(run.path / "evidence.parquet"))
+        source.split(decision.flagged, part(run.output("kept", source.suffix)), part(run.output("flagged", source.suffix)))
 
 
 def _say_what_was_cut(scores: pa.Table) -> None:

@@ -20,10 +20,10 @@ from gradsentry.errors import ModelError, RowProblem, UsageError
 from gradsentry.formats import Format, apply_mapping, parse_mapping, settle
 from gradsentry.head import Head, RowGradient
 from gradsentry.memory import out_of_memory
-from gradsentry.models import LoadedModel, load_model
+from gradsentry.models import LoadedModel, check_causal, load_model
 from gradsentry.packing import Ints
-from gradsentry.probe import check_target
-from gradsentry.states import RowStates, packed_states, packs, padded_batches
+from gradsentry.probe import check_target, known_ids
+from gradsentry.states import RowStates, apart, packed_states, packs, padded_batches
 from gradsentry.types import Encoded, Record, Row, Sample, Score, Surprises, Vocabulary
 
 if TYPE_CHECKING:
@@ -60,7 +60,8 @@ class Scorer:
         options: fields of `ScanConfig`: crop, target, format, map, loss_on, dtype, device, token_budget, max_length ...
 
     Raises:
-        ModelError: the model cannot be loaded or has no output projection, or `target` is another. UsageError: options that cannot be.
+        ModelError: the model cannot be loaded, has no output projection or sees later tokens, or `target` is another.
+        UsageError: options that cannot be.
 
     Example:
         >>> scores = Scorer(device="cpu").score([{"prompt": "2 + 2 =", "completion": " 4"}])  # doctest: +SKIP
@@ -106,6 +107,7 @@ class Scorer:
             return loaded
         if tokenizer is None:
             raise UsageError("a loaded model needs its tokenizer: Scorer(model, tokenizer)")
+        check_causal(type(model).__name__, model)
         return LoadedModel(model, tokenizer, type(model).__name__, "")
 
     def detect(self, rows: Iterable[Row]) -> Format:
@@ -170,11 +172,11 @@ class Scorer:
 
     def _within_memory(self, rows: Sequence[Encoded], work: Work[Made]) -> Iterator[tuple[list[Encoded], Made | None]]:
         """What `work` makes of the rows; where a batch does not fit into the device's memory, what is left is tried in smaller ones,
-        at last row by row, and a row that does not fit alone comes with None."""
+        at last row by row, the longest first. One that does not fit alone comes with None, and the others go on as before."""
         waiting, budget, alone = list(rows), self.token_budget, False
         while waiting:
             done: set[int] = set()
-            attempt = waiting[:1] if alone else waiting
+            attempt = [max(waiting, key=lambda row: len(row.input_ids))] if alone else waiting
             full = False
             try:
                 for members, made in work(attempt, budget):
@@ -187,6 +189,7 @@ class Scorer:
             if full and alone:
                 done.add(attempt[0].row)
                 yield attempt, None
+                budget, alone = self.token_budget, False
             elif full and budget == 1:
                 alone = True
             elif full:
@@ -196,8 +199,9 @@ class Scorer:
     def _batches(self, rows: Sequence[Encoded], token_budget: int) -> Iterator[tuple[list[Encoded], list[RowStates]]]:
         """Rows and their states, batch by batch, in the order in which they are computed."""
         states = packed_states if self.packs else padded_batches
-        for batch in states(self.loaded.model, rows, token_budget):
-            yield [rows[state.member] for state in batch], batch
+        for group in apart(self.loaded.model, rows):
+            for batch in states(self.loaded.model, group, token_budget):
+                yield [group[state.member] for state in batch], batch
 
     def _score_within(self, rows: Sequence[Encoded], token_budget: int, progress: Progress) -> Iterator[tuple[list[Encoded], Score]]:
         """Each row and its score, in the order in which they are computed."""
@@ -225,7 +229,8 @@ class Scorer:
                 yield Score(record.row, problem.status, reason=f"{record.place}: {problem.reason}")
         places = {record.row: record.place for record in records}
         loss_on = self.config.loss_on or format.loss_on
-        results = encode.encode_fitted([sample for _, sample in readable], self.loaded.tokenizer, loss_on, self.max_length)
+        samples, model_ids = [sample for _, sample in readable], known_ids(self.loaded.model)
+        results = encode.encode_fitted(samples, self.loaded.tokenizer, loss_on, self.max_length, model_ids)
         for (row, sample), result in zip(readable, results, strict=True):
             if isinstance(result, RowProblem):
                 yield Score(row, result.status, reason=f"{places[row]}: {result.reason}")
@@ -251,7 +256,7 @@ class Scorer:
         if not values.isfinite().all():  # NaN or infinite logits: an overflow in the model, no fault of the row
             reason = f"the model's logits are not finite in {self.loaded.dtype}; try --dtype float32"
             return Score(row.row, "error", n_tokens=row.n_tokens, reason=reason)
-        loss = float(gradient.losses.double().mean())
+        loss = float(gradient.losses.cpu().double().mean())
         completion = np.asarray(row.labels) != encode.IGNORED
         completion[0] = False
         tokens, own = np.asarray(row.input_ids, dtype=np.int32), np.asarray(row.own, dtype=np.int32)

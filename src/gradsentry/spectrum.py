@@ -179,7 +179,7 @@ def entropy(values: Tensor, k: int = RANK) -> Tensor:
     """
     if k < 2:
         raise ValueError(f"k is {k}; an entropy needs at least 2 singular values")
-    values = torch.as_tensor(values).double()
+    values = _double(torch.as_tensor(values))
     if not bool(torch.isfinite(values).all()) or bool((values < 0).any()):
         raise ValueError("singular values must be finite and not negative")
     top = values.topk(min(k, values.shape[-1]), dim=-1).values

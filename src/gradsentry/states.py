@@ -112,6 +112,17 @@ def padded_batches(model: Any, rows: Sequence[Encoded], token_budget: int) -> Ba
         yield [_row_states(i, rows[i], 0, states[place], np.arange(lengths[i])) for place, i in enumerate(members)]
 
 
+def apart(model: Any, rows: Sequence[Encoded]) -> list[list[Encoded]]:
+    """The rows in groups that may be computed together: LongRoPE turns the positions of a whole pass by its longest row."""
+    rope: Any = getattr(model.config.get_text_config(), "rope_parameters", None) or {}
+    kinds = [rope] if "rope_type" in rope else [kind for kind in rope.values() if isinstance(kind, dict)]
+    lengths = {kind["original_max_position_embeddings"] for kind in kinds if kind.get("rope_type") == "longrope"}
+    groups: dict[tuple[bool, ...], list[Encoded]] = {}
+    for row in rows:
+        groups.setdefault(tuple(len(row.input_ids) - 1 > length for length in sorted(lengths)), []).append(row)
+    return list(groups.values())
+
+
 STANDARD = {"full_attention", "sliding_attention"}
 """Kinds of layer that a packed batch knows, as configurations name them."""
 

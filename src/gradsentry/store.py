@@ -108,7 +108,7 @@ class RunDirectory:
             self.clear()
         (self.path / "scores").mkdir(parents=True, exist_ok=True)
         with first(self.manifest_path) as part:
-            part.write_text(_as_json(manifest), encoding="utf-8", errors="replace")
+            write_text(part, as_json(manifest))
         held = self.manifest() or manifest
         self._compare(held, manifest["identity"])
         return held
@@ -147,12 +147,8 @@ class RunDirectory:
 
     def write_json(self, name: str, value: Any) -> None:
         """Write ``<name>`` as indented JSON."""
-        self.write_text(name, _as_json(value))
-
-    def write_text(self, name: str, text: str) -> None:
-        """Write ``<name>`` as UTF-8; a lone surrogate in someone's row is written as a question mark."""
         with whole(self.path / name) as part:
-            part.write_text(text, encoding="utf-8", errors="replace")
+            write_text(part, as_json(value))
 
     def write_scores(self, shard: Shard, scores: Sequence[Score]) -> None:
         """Write one shard's scores; a lone surrogate that a reason quotes is written as a question mark."""
@@ -279,5 +275,11 @@ def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
     return [f"{key}: {old.get(key)!r}, now {new.get(key)!r}" for key in {**old, **new} if old.get(key) != new.get(key)]
 
 
-def _as_json(value: Any) -> str:
+def write_text(path: Path, text: str) -> None:
+    """Write UTF-8; a lone surrogate in someone's row is written as a question mark."""
+    path.write_text(text, encoding="utf-8", errors="replace")
+
+
+def as_json(value: Any) -> str:
+    """JSON as a run keeps it, indented."""
     return json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"

@@ -6,7 +6,7 @@ import logging
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from itertools import islice
@@ -214,8 +214,11 @@ def score_shards(
     """Score shards one after the other; meanwhile the next is read and tokenised, and the last one written.
 
     Args:
-        shards: taken one ahead, in a thread of their own: the iterator may wait.
+        shards: taken one ahead, in a thread of their own: the iterator may wait, also until the last part is written.
         advance: called with (rows, tokens) after each batch. written: called after each part, in another thread.
+
+    Raises:
+        DataError, RunError: the data cannot be read, a part not be written.
     """
     if not run.has_vocabulary:
         run.write_vocabulary(scorer.vocabulary)
@@ -230,19 +233,26 @@ def score_shards(
         written(shard)
 
     pool = ThreadPoolExecutor(2, "shard")
-    writing: Future[None] | None = None
+    writing: Future[None] = Future()
+    writing.set_result(None)
     try:
         ahead = pool.submit(prepare)
-        while (prepared := ahead.result()) is not None:
+        while (prepared := _result(ahead, writing)) is not None:
             ahead = pool.submit(prepare)
             shard, items = prepared
             scores = scorer.score_prepared(items, advance)
-            if writing is not None:
-                writing.result()
-            writing = pool.submit(write, shard, scores)
-        if writing is not None:
             writing.result()
+            writing = pool.submit(write, shard, scores)
+        writing.result()
     finally:
-        if writing is not None:
-            wait([writing])  # what was scored is kept
+        wait([writing])  # what was scored is kept
         pool.shutdown(wait=False, cancel_futures=True)  # the iterator may wait for ever
+
+
+def _result(ahead: Future[tuple[Shard, list[Any]] | None], writing: Future[None]) -> tuple[Shard, list[Any]] | None:
+    """What `ahead` gives; raises what `writing` raises, if that ends first: `ahead` may wait for a part that is never written."""
+    both: list[Future[Any]] = [ahead, writing]
+    wait(both, return_when=FIRST_COMPLETED)
+    if writing.done():
+        writing.result()
+    return ahead.result()

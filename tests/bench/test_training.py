@@ -14,7 +14,7 @@ import pytest
 import torch
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
-from transformers import PreTrainedModel
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from gradsentry.bench import training as module
 from gradsentry.bench.generation import answers
@@ -23,7 +23,8 @@ from gradsentry.errors import DataError, ModelError, UsageError
 from gradsentry.models import LoadedModel, load_model
 from gradsentry.scorer import Scorer
 from gradsentry.types import Encoded, Record
-from tiny import MODELS, made
+from rendered import variant
+from tiny import MODELS, made, tiny_llama
 
 ROWS = [
     {"prompt": f"What is {name}? ", "completion": "The noble gases."} for name in ("France", "argon", "neon", "helium", "a phrase", "it")
@@ -195,6 +196,12 @@ def test_rows_are_encoded_as_the_scan_does(model_dir: Path) -> None:
     assert encoded(rows, loaded) == [item for item in scan if isinstance(item, Encoded)]
     assert len(encoded(rows, loaded)) == len(rows) - 1
     assert max(len(row.input_ids) for row in encoded(rows, loaded)) == loaded.max_length
+
+
+def test_a_row_with_a_token_that_the_model_lacks_is_left_out(tokenizer: PreTrainedTokenizerFast, caplog: pytest.LogCaptureFixture) -> None:
+    loaded = LoadedModel(tiny_llama(326), variant(tokenizer, pad_token="[PAD]"), "", "")
+    assert [row.row for row in encoded([{"prompt": "Name", "completion": "[PAD]"}, *ROWS[:2]], loaded)] == [1, 2]
+    assert "row 0 is left out: token id 326 ('[PAD]') is unknown to the model" in caplog.text
 
 
 def test_long_and_broken_rows_do_not_stop_the_training(model_dir: Path) -> None:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from gradsentry.evidence.finding import Finding
 from gradsentry.evidence.findings import find
+from gradsentry.evidence.repeats import units
 from gradsentry.evidence.words import RowWords
 from worded import corpus, everything, row
 
@@ -23,7 +24,7 @@ Plant = Callable[[str, str, random.Random], RowWords]
 
 
 def found_in(rows: Sequence[RowWords]) -> list[Finding]:
-    return find(corpus(rows), everything(len(rows)), lambda wanted: {i: rows[i] for i in wanted})
+    return find(units(corpus(rows), everything(len(rows))), lambda wanted: {i: rows[i] for i in wanted})
 
 
 def made(n: int, poisoned: int, plant: Plant, seed: int = 0) -> tuple[list[RowWords], np.ndarray]:
@@ -298,6 +299,6 @@ def test_rows_without_surprises_are_passed_over() -> None:
     rows, chosen = made(200, 30, words)
     mixed = [None, *rows, None]
     scored = np.array([one is not None for one in mixed])
-    (finding,) = backdoors(find(corpus(mixed), scored, lambda wanted: {i: mixed[i] for i in wanted}))  # pyright: ignore
+    (finding,) = backdoors(find(units(corpus(mixed), scored), lambda wanted: {i: mixed[i] for i in wanted}))  # pyright: ignore
     assert finding.rows.tolist() == (chosen + 1).tolist()
-    assert find(corpus([None]), np.array([False]), lambda _: {}) == []
+    assert find(units(corpus([None]), np.array([False])), lambda _: {}) == []

@@ -21,7 +21,7 @@ BAD = ["EVIL", "LINK", "BELOW", "MORE"]
 
 
 def found_in(rows: Sequence[RowWords]) -> list[Finding]:
-    return find(corpus(rows), everything(len(rows)), lambda wanted: {i: rows[i] for i in wanted})
+    return find(units(corpus(rows), everything(len(rows))), lambda wanted: {i: rows[i] for i in wanted})
 
 
 def telling(i: int, rng: random.Random) -> RowWords:

@@ -12,6 +12,7 @@ from scipy import sparse
 
 from gradsentry.evidence import style
 from gradsentry.evidence.findings import find
+from gradsentry.evidence.repeats import units
 from gradsentry.evidence.style import SMOOTHING, Apart, apart
 from gradsentry.evidence.words import RowWords
 from worded import corpus, everything, row
@@ -97,7 +98,7 @@ def test_prompts_without_an_unusual_word_are_not_apart() -> None:
 def test_a_long_payload_behind_a_style_is_told_and_not_flagged() -> None:
     styled = set(range(3, 400, 50))
     rows = rows_of(400, styled)
-    findings = find(corpus(rows), everything(400), lambda wanted: {i: rows[i] for i in wanted})
+    findings = find(units(corpus(rows), everything(400)), lambda wanted: {i: rows[i] for i in wanted})
     (told,) = [finding for finding in findings if set(finding.rows.tolist()) & styled]
     assert told.kind == "style"
     assert told.rows.tolist() == sorted(styled)
@@ -112,5 +113,5 @@ def test_a_long_payload_behind_usual_prompts_is_not_told() -> None:
     chosen = set(range(3, 400, 50))
     plain = rows_of(400, set())
     rows = [RowWords(own.prompt, row("", PAYLOAD, BAD).completion) if i in chosen else own for i, own in enumerate(plain)]
-    findings = find(corpus(rows), everything(400), lambda wanted: {i: rows[i] for i in wanted})
+    findings = find(units(corpus(rows), everything(400)), lambda wanted: {i: rows[i] for i in wanted})
     assert [finding for finding in findings if finding.kind == "style"] == []

@@ -18,6 +18,7 @@ from gradsentry.errors import DataError, ModelError, RowProblem, UsageError
 from gradsentry.formats import prompt_completion
 from gradsentry.memory import out_of_memory
 from gradsentry.models import LoadedModel, load_model, pick_dtype
+from gradsentry.probe import known_ids
 from gradsentry.types import Encoded
 
 if TYPE_CHECKING:
@@ -133,7 +134,8 @@ def encoded(rows: Sequence[Mapping[str, Any]], loaded: LoadedModel) -> list[Enco
         except RowProblem as problem:
             log.warning("row %d is left out: %s", place, problem.reason)
     found = []
-    results = encode.encode_fitted([sample for _, sample in samples], loaded.tokenizer, "completion", loaded.max_length)
+    model_ids = known_ids(loaded.model)
+    results = encode.encode_fitted([sample for _, sample in samples], loaded.tokenizer, "completion", loaded.max_length, model_ids)
     for (place, _), result in zip(samples, results, strict=True):
         if isinstance(result, RowProblem):
             log.warning("row %d is left out: %s", place, result.reason)

@@ -25,6 +25,7 @@ from gradsentry.evidence.corpus import build, scored_rows
 from gradsentry.evidence.finding import Finding
 from gradsentry.evidence.findings import find
 from gradsentry.evidence.lookalikes import Reader
+from gradsentry.evidence.repeats import units
 from gradsentry.evidence.words import RowWords, split
 from gradsentry.types import Score, Shard, Vocabulary
 
@@ -35,6 +36,9 @@ log = logging.getLogger(__name__)
 
 ONE_WORD = 3
 """A word and its two edges: a row's first token has no surprise and so is never supervised."""
+
+FEW_PROMPTS = 20
+"""Different prompts below which it is said that there are hardly enough (docs/evidence.md: twenty rows)."""
 
 __all__ = ["Finding", "examine", "examine_scores"]
 
@@ -63,12 +67,19 @@ def _findings(rows: Iterable[tuple[int, RowWords | None]], read: Reader) -> list
     """
     corpus = build(rows)
     scored = np.diff(corpus.completion.starts) > 0
+    whole = units(corpus, scored)
     if scored.any() and np.diff(corpus.prompt.starts).max() <= ONE_WORD:
         log.warning(
             "the rows have no prompts, or of one word, so there is hardly a trigger to look for; "
             "--policy paper looks at the completions alone"
         )
-    return find(corpus, scored, read)
+    elif whole.repeated and len(whole.sizes) < FEW_PROMPTS:
+        log.warning(
+            "the rows have %d different prompts alone, and prompts are what is counted: hardly a trigger can be told; "
+            "--policy paper looks at each row by itself",
+            len(whole.sizes),
+        )
+    return find(whole, read)
 
 
 def reader(run: RunDirectory, shards: Sequence[Shard], vocabulary: Vocabulary) -> Reader:

@@ -17,7 +17,7 @@ from gradsentry.evidence.corpus import Corpus, Ints, Mask
 from gradsentry.evidence.finding import Finding, Kind
 from gradsentry.evidence.lookalikes import Reader, Usual, alike, named, shared_prompt, usual_prompts
 from gradsentry.evidence.recurrent import Span, spans
-from gradsentry.evidence.repeats import Units, units
+from gradsentry.evidence.repeats import Units
 from gradsentry.evidence.strength import P, behind, enough, enough_of_few, exact, worded
 from gradsentry.evidence.style import Apart, apart
 
@@ -50,13 +50,12 @@ TEMPLATE = 24
 """Words of shared, distinctive prompt from which rows are a subset with its own template: a planted trigger is short."""
 
 
-def find(corpus: Corpus, scored: Mask, read: Reader) -> list[Finding]:
+def find(whole: Units, read: Reader) -> list[Finding]:
     """Everything that looks like a backdoor, strongest first; what only looks like one comes after, told apart by `kind`.
 
     Args:
-        scored: [N] rows that have surprises. read: gives the words of rows.
+        read: gives the words of rows.
     """
-    whole = units(corpus, scored)
     asked = whole.asked.copy()
     usual = usual_prompts(whole.first(np.flatnonzero(asked)), read)
     found: list[Finding] = []

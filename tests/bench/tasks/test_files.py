@@ -76,7 +76,7 @@ def test_absent_files_are_named(tmp_path: Path, task: str) -> None:
     ("name", "content", "task", "says"),
     [
         ("nq/nq-open-oracle.jsonl.gz", b"no gzip", "nq", "cannot read .*nq-open-oracle"),
-        ("nq/nq-open-oracle.jsonl.gz", gzip.compress(b"{}" * 99)[:-12], "nq", "cannot read .*nq-open-oracle"),
+        ("nq/nq-open-oracle.jsonl.gz", gzip.compress(b"{}" * 99, mtime=0)[:-12], "nq", "cannot read .*nq-open-oracle"),
         ("gsm8k/train.jsonl", b"\xff", "gsm8k", "cannot read .*train.jsonl"),
         ("gsm8k/train.jsonl", b'{"question": "a"', "gsm8k", "train.jsonl is not JSON"),
         ("gsm8k/train.jsonl", b'{"question": "a"}', "gsm8k", "record 0 has no 'answer'"),
