@@ -84,13 +84,14 @@ def main() -> None:
     if arguments.one:
         print(json.dumps(measure(arguments.one)))
         return
-    from report import ROOT, machine, replace_section, save, table
-
     results = []
     for rows in arguments.rows:
         ended = subprocess.run([sys.executable, __file__, "--one", str(rows)], capture_output=True, text=True, check=True)
         results.append(json.loads(ended.stdout))
         print(results[-1], flush=True)
+    # Not before: it loads torch, and a process's peak on Linux begins with that of the one that started it.
+    from report import ROOT, machine, replace_section, save, table
+
     save("evidence-memory", {"machine": machine(), "results": results})
     lines = [[f"{r['rows']:,}", r["read_s"], r["find_s"], r["memory_mib"], "yes" if r["exact"] else "no"] for r in results]
     text = (
