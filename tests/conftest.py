@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -12,6 +13,7 @@ import pytest
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
+from answered import ROWS
 from tiny import tiny_llama
 from typed import gradsentry, rows_as_lines
 
@@ -59,3 +61,15 @@ def scanned(model_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "data.jsonl").write_text(rows_as_lines())
     assert gradsentry("scan", "data.jsonl", "--model", model_dir, "--out", "run", cwd=folder).returncode == 0
     return folder
+
+
+@pytest.fixture
+def jsonl(tmp_path: Path) -> Path:
+    """A file of `ROWS`, one broken, one without an answer, one that is spaced in its own way."""
+    path = tmp_path / "data.jsonl"
+    lines = [json.dumps(row) for row in ROWS]
+    lines[5] = '{"prompt": "broken", '
+    lines[7] = json.dumps({"prompt": "empty", "completion": ""})
+    lines[9] = '{"id":9,  "completion" : " spaced",   "prompt":"kept byte for byte \\u00e9"}'
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return path

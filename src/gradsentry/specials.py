@@ -31,7 +31,7 @@ def own(sample: Sample, ids: Sequence[int], tokenizer: PreTrainedTokenizerBase) 
         return ()
     special = set(tokenizer.all_special_ids)
     if isinstance(sample, TextSample):
-        first = int(bool(ids) and ids[0] == tokenizer.bos_token_id and not _begins(spelled, sample.prompt))
+        first = int(bool(ids) and ids[0] == tokenizer.bos_token_id and spelled.match(sample.prompt) is None)
         last = len(ids) - (bool(ids) and ids[-1] == tokenizer.eos_token_id)
         return tuple(i for i in range(first, last) if ids[i] in special)
     if isinstance(sample, ChatSample):
@@ -43,10 +43,6 @@ def own(sample: Sample, ids: Sequence[int], tokenizer: PreTrainedTokenizerBase) 
 def _spelled(tokens: tuple[str, ...]) -> re.Pattern[str] | None:
     """Finds special tokens in a text."""
     return re.compile("|".join(re.escape(token) for token in sorted(tokens, key=len, reverse=True))) if tokens else None
-
-
-def _begins(spelled: re.Pattern[str], text: str) -> bool:
-    return spelled.match(text) is not None
 
 
 def _texts(sample: Sample) -> Iterator[str]:
