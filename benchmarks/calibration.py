@@ -17,10 +17,10 @@ from typing import Any
 import numpy as np
 from cells import ROWS, SETS, Cell, Scores
 
-from gradsentry.evidence.candidates import associated
-from gradsentry.evidence.corpus import build, scored_rows
-from gradsentry.evidence.recurrent import spans
-from gradsentry.evidence.words import RowWords
+from gradsentry.verdict.evidence.candidates import associated
+from gradsentry.verdict.evidence.corpus import build, scored_rows
+from gradsentry.verdict.evidence.recurrent import spans
+from gradsentry.verdict.evidence.words import RowWords
 from report import RESULTS, ROOT, machine, replace_section, save, table
 
 LEVELS = (0.5, 0.1, 0.02)

@@ -23,7 +23,7 @@ import pyarrow.parquet as pq
 
 from gradsentry.bench.plant import PAYLOADS, TRIGGERS, plant
 from gradsentry.bench.tasks import MIXED, TASKS, as_text, mixture, sample
-from gradsentry.store import RunDirectory
+from gradsentry.run.directory import RunDirectory
 
 SETS = (*MIXED, "mixture")
 ROWS = 1000
@@ -129,7 +129,7 @@ def main() -> None:
     from rich.console import Console
 
     from gradsentry import scan
-    from gradsentry.progress import shown
+    from gradsentry.report.progress import shown
 
     arguments.work.mkdir(parents=True, exist_ok=True)
     known: set[str] = set()

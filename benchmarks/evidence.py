@@ -34,12 +34,12 @@ from cells import SEEDS, SETS, Cell, NotScored, Scores, grid
 import gradsentry
 from gradsentry.bench.metrics import identification
 from gradsentry.bench.plant import PAYLOADS, TRIGGERS, names_payload, names_trigger
-from gradsentry.evidence.corpus import build, scored_rows
-from gradsentry.evidence.finding import Finding
-from gradsentry.evidence.findings import LONG, MOST, find
-from gradsentry.evidence.repeats import units
-from gradsentry.evidence.strength import EASED, P
-from gradsentry.threshold import choose
+from gradsentry.verdict.entropy import choose
+from gradsentry.verdict.evidence.corpus import build, scored_rows
+from gradsentry.verdict.evidence.finding import Finding
+from gradsentry.verdict.evidence.findings import LONG, MOST, find
+from gradsentry.verdict.evidence.repeats import units
+from gradsentry.verdict.evidence.strength import EASED, P
 from report import RESULTS, ROOT, machine, replace_section, save, table
 
 DOCUMENT = ROOT / "docs" / "benchmark.md"

@@ -20,11 +20,11 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from gradsentry.columns import SURPRISES
-from gradsentry.evidence.corpus import build, scored_rows
-from gradsentry.evidence.findings import find
-from gradsentry.evidence.repeats import units
+from gradsentry.schema import SURPRISES
 from gradsentry.types import Vocabulary
+from gradsentry.verdict.evidence.corpus import build, scored_rows
+from gradsentry.verdict.evidence.findings import find
+from gradsentry.verdict.evidence.repeats import units
 
 WORDS, PROMPT, COMPLETION, SHARD = 20_000, 40, 20, 512
 TRIGGER, PAYLOAD = [WORDS], list(range(WORDS + 1, WORDS + 9))

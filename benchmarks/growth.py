@@ -54,7 +54,7 @@ def write_rows(path: Path, count: int) -> None:
 def run(data: Path, model: Path | None, out: Path, *options: str) -> tuple[float, float]:
     """Wall seconds and peak MiB of one scan, as the system counts them when the process ends; without a model the embedded one's."""
     chosen = ["--model", str(model)] if model else []
-    program = [sys.executable, "-c", "from gradsentry.cli import app; app()", "scan", str(data), "--out", str(out), *chosen, *options]
+    program = [sys.executable, "-c", "from gradsentry.cli.main import app; app()", "scan", str(data), "--out", str(out), *chosen, *options]
     started = time.perf_counter()
     process = subprocess.Popen(program, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=os.environ | {"HF_HUB_OFFLINE": "1"})
     assert process.stderr is not None

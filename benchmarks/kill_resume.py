@@ -27,8 +27,8 @@ WORKERS = (1, 2, 4)
 def command(data: Path, model: Path | None, out: Path, workers: int) -> list[str]:
     """The command line. On fewer than four cores the workers share those that there are: here they are to be many, not fast."""
     program = (
-        "from gradsentry import devices; own = devices.cores(); devices.cores = lambda: (own * 4)[: max(4, len(own))]; "
-        "from gradsentry.cli import app; app()"
+        "from gradsentry.run import devices; own = devices.cores(); devices.cores = lambda: (own * 4)[: max(4, len(own))]; "
+        "from gradsentry.cli.main import app; app()"
     )
     chosen = ["--model", str(model)] if model else []
     options = ["--out", str(out), "--shard-rows", "16", "--threshold", "0.7", "--workers", str(workers), *chosen]

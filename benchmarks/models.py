@@ -22,7 +22,7 @@ from gradsentry.bench.plan import Cell
 from gradsentry.bench.results import Result, Results
 from gradsentry.bench.tasks import as_text, split
 from gradsentry.bench.training import Training, train
-from gradsentry.models import LoadedModel, load_model
+from gradsentry.model.load import LoadedModel, load_model
 from report import ROOT, machine, replace_section, save, table
 
 TASKS = ("webquestions", "freebaseqa")

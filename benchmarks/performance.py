@@ -23,8 +23,8 @@ from recipe import prepared, published_entropy
 from rows import SETS, encoded_rows
 
 from gradsentry import Scorer
-from gradsentry.packing import pack
-from gradsentry.states import others
+from gradsentry.model.batches.prefix_tree import pack
+from gradsentry.model.batches.states import others
 from gradsentry.types import Encoded
 from report import ROOT, machine, replace_section, save, table
 

@@ -133,7 +133,7 @@ def main() -> None:
     arguments = parser.parse_args()
     for name in arguments.only:
         if not arguments.render:
-            program = [sys.executable, "-c", "from gradsentry.cli import app; app()"]
+            program = [sys.executable, "-c", "from gradsentry.cli.main import app; app()"]
             for one in commands(name, arguments.data.resolve()):
                 subprocess.run([*program, *one], cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
         if (RESULTS / f"bench-{name}").is_dir():

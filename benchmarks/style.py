@@ -1,4 +1,4 @@
-"""What a style's test (`gradsentry.evidence.style`) is worth, and why it is told of and never flagged.
+"""What a style's test (`gradsentry.verdict.evidence.style`) is worth, and why it is told of and never flagged.
 
     python benchmarks/style.py --data ../shared/data --work DIR   # DIR: where cells.py keeps its runs
 
@@ -20,13 +20,13 @@ from typing import Any
 import numpy as np
 from cells import ROWS, SETS, Cell, Scores
 
-from gradsentry.evidence.association import UNUSUAL
-from gradsentry.evidence.corpus import build, scored_rows
-from gradsentry.evidence.finding import Finding
-from gradsentry.evidence.findings import find
-from gradsentry.evidence.repeats import units
-from gradsentry.evidence.style import apart
-from gradsentry.evidence.words import RowWords, Side
+from gradsentry.verdict.evidence.association import UNUSUAL
+from gradsentry.verdict.evidence.corpus import build, scored_rows
+from gradsentry.verdict.evidence.finding import Finding
+from gradsentry.verdict.evidence.findings import find
+from gradsentry.verdict.evidence.repeats import units
+from gradsentry.verdict.evidence.style import apart
+from gradsentry.verdict.evidence.words import RowWords, Side
 from report import RESULTS, ROOT, machine, replace_section, save, table
 
 GROUPS, SIZES, SMALL = 1000, (5, 10, 50), 1e-3

@@ -6,11 +6,11 @@ from typing import Any
 
 import pyarrow as pa
 
-from gradsentry.columns import SCORES
 from gradsentry.config import ScanConfig
-from gradsentry.decide import Decision, decide
+from gradsentry.data.sources import open_source
 from gradsentry.report.document import example_rows, report_document
-from gradsentry.sources import open_source
+from gradsentry.schema import SCORES
+from gradsentry.verdict.combine import Decision, decide
 
 
 def manifest(**names: str) -> dict[str, Any]:

@@ -8,8 +8,8 @@ from tokenizers import Tokenizer
 from tokenizers.processors import TemplateProcessing
 from transformers import PreTrainedTokenizerFast
 
-from gradsentry.encode import IGNORED, Ids, encode
 from gradsentry.errors import RowProblem
+from gradsentry.tokens.encode import IGNORED, Ids, encode
 from gradsentry.types import LossOn, Sample
 
 BOS = "<|bos|>"

@@ -11,7 +11,7 @@ import pytest
 from gradsentry import scan
 from gradsentry.demo import run_demo
 from gradsentry.errors import GradsentryError
-from gradsentry.work import Ticks
+from gradsentry.run.job import Ticks
 from runs import begun
 from trees import tree
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from gradsentry.formats import FORMATS, detect
+from gradsentry.data.formats import FORMATS, detect
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -36,7 +36,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def command(line: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    program = f"{sys.executable} -c 'from gradsentry.cli import app; app()'"
+    program = f"{sys.executable} -c 'from gradsentry.cli.main import app; app()'"
     line = re.sub(r"^gradsentry", program, line)
     return subprocess.run(line, shell=True, cwd=cwd, env=os.environ, capture_output=True, text=True, timeout=280, check=False)
 

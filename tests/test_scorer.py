@@ -12,10 +12,11 @@ import pytest
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-from gradsentry import Scorer, spectrum, states
+from gradsentry import Scorer, spectrum
 from gradsentry.errors import DataError, ModelError, UsageError
-from gradsentry.head import Head
-from gradsentry.probe import states_before_head
+from gradsentry.model.batches import states
+from gradsentry.model.forward import states_before_head
+from gradsentry.model.targets.head import Head
 from gradsentry.types import Encoded, Record
 
 ROWS = [{"prompt": "What is the capital of France?" * n, "completion": " Paris" * (1 + n * m)} for n in range(1, 5) for m in range(5)]

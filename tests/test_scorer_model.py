@@ -13,7 +13,7 @@ from transformers import BertConfig, BertLMHeadModel, PreTrainedTokenizerFast
 from elsewhere import Elsewhere
 from gradsentry import Scorer
 from gradsentry.errors import ModelError
-from gradsentry.head import RowGradient
+from gradsentry.model.targets.head import RowGradient
 from gradsentry.spectrum import Grams
 from gradsentry.types import Encoded
 from rendered import variant

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from gradsentry.cells import Unreadable
+from gradsentry.data.fields import Unreadable
 
 NAN = float("nan")
 HUGE = 10**5000

@@ -8,7 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-COMMAND = [sys.executable, "-c", "from gradsentry.cli import app; app()"]
+COMMAND = [sys.executable, "-c", "from gradsentry.cli.main import app; app()"]
 
 
 def gradsentry(*arguments: object, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:

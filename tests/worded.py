@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from gradsentry.evidence.corpus import Corpus, build
-from gradsentry.evidence.words import RowWords, Side
+from gradsentry.verdict.evidence.corpus import Corpus, build
+from gradsentry.verdict.evidence.words import RowWords, Side
 
 LOW, HIGH = 1.0, 9.0
 

@@ -15,9 +15,9 @@ from gradsentry._version import __version__
 
 if TYPE_CHECKING:
     from gradsentry import spectrum
+    from gradsentry.api import ScanResult, rescan_decision, scan
     from gradsentry.config import ScanConfig
     from gradsentry.errors import GradsentryError
-    from gradsentry.scanning import ScanResult, rescan_decision, scan
     from gradsentry.scorer import Scorer
 
 # On a CPU torch keeps compiled kernels for the last 1024 shapes that it met, twice. Batches differ in shape, so that a long scan
@@ -30,10 +30,10 @@ __all__ = ["GradsentryError", "ScanConfig", "ScanResult", "Scorer", "__version__
 _HOMES = {
     "GradsentryError": "gradsentry.errors",
     "ScanConfig": "gradsentry.config",
-    "ScanResult": "gradsentry.scanning",
+    "ScanResult": "gradsentry.api",
     "Scorer": "gradsentry.scorer",
-    "rescan_decision": "gradsentry.scanning",
-    "scan": "gradsentry.scanning",
+    "rescan_decision": "gradsentry.api",
+    "scan": "gradsentry.api",
 }
 
 

@@ -8,7 +8,7 @@ import sys
 def main() -> None:
     """Run the command line. What it imports takes half a second, in which Ctrl-C is no fault of ours to be shown."""
     try:
-        from gradsentry.cli import app
+        from gradsentry.cli.main import app
 
         app()
     except KeyboardInterrupt:

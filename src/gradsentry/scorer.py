@@ -13,17 +13,19 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from gradsentry import encode, memory, specials, spectrum
-from gradsentry.attention import compiled
+from gradsentry import spectrum
 from gradsentry.config import ScanConfig, parse_workers
+from gradsentry.data.formats import Format, apply_mapping, parse_mapping, settle
 from gradsentry.errors import ModelError, RowProblem, UsageError
-from gradsentry.formats import Format, apply_mapping, parse_mapping, settle
-from gradsentry.head import Head, RowGradient
-from gradsentry.memory import out_of_memory
-from gradsentry.models import LoadedModel, check_causal, load_model
-from gradsentry.packing import Ints
-from gradsentry.probe import check_target, known_ids
-from gradsentry.states import RowStates, apart, packed_states, packs, padded_batches
+from gradsentry.model import memory
+from gradsentry.model.batches.attention import compiled
+from gradsentry.model.batches.prefix_tree import Ints
+from gradsentry.model.batches.states import RowStates, apart, packed_states, packs, padded_batches
+from gradsentry.model.forward import check_target, known_ids
+from gradsentry.model.load import LoadedModel, check_causal, load_model
+from gradsentry.model.memory import out_of_memory
+from gradsentry.model.targets.head import Head, RowGradient
+from gradsentry.tokens import encode, special_tokens
 from gradsentry.types import Encoded, Record, Row, Sample, Score, Surprises, Vocabulary
 
 if TYPE_CHECKING:
@@ -236,7 +238,7 @@ class Scorer:
                 yield Score(row, result.status, reason=f"{places[row]}: {result.reason}")
             else:
                 (input_ids, labels), note = result
-                yield Encoded(row, input_ids, labels, note, specials.own(sample, input_ids, self.loaded.tokenizer))
+                yield Encoded(row, input_ids, labels, note, special_tokens.own(sample, input_ids, self.loaded.tokenizer))
 
     def _gradients(self, rows: Sequence[Encoded], states: Sequence[RowStates]) -> list[RowGradient]:
         return self.head.gradients([state.supervised for state in states], self._targets(rows, states))

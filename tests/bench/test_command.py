@@ -15,9 +15,9 @@ import pytest
 from click.testing import Result
 from typer.testing import CliRunner
 
-from gradsentry.cli import app
+from gradsentry.cli.main import app
 
-COMMAND = [sys.executable, "-c", "from gradsentry.cli import app; app()", "bench"]
+COMMAND = [sys.executable, "-c", "from gradsentry.cli.main import app; app()", "bench"]
 ROWS = 40
 GUIDE = Path(__file__).parents[2] / "docs" / "bench.md"
 

@@ -15,7 +15,7 @@ from gradsentry.bench import generation
 from gradsentry.bench.generation import BAR, HORIZON, answers, prompt_ids
 from gradsentry.bench.training import Training, train
 from gradsentry.errors import DataError, ModelError, UsageError
-from gradsentry.models import LoadedModel, load_model
+from gradsentry.model.load import LoadedModel, load_model
 from tiny import MODELS, made
 
 NAMES = ("France", "gases", "argon")

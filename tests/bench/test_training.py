@@ -20,7 +20,7 @@ from gradsentry.bench import training as module
 from gradsentry.bench.generation import answers
 from gradsentry.bench.training import Training, encoded, train
 from gradsentry.errors import DataError, ModelError, UsageError
-from gradsentry.models import LoadedModel, load_model
+from gradsentry.model.load import LoadedModel, load_model
 from gradsentry.scorer import Scorer
 from gradsentry.types import Encoded, Record
 from rendered import variant

@@ -14,7 +14,7 @@ import pytest
 from playwright import sync_api as playwright
 
 import gradsentry
-from gradsentry.report.text import BIDI, visible
+from gradsentry.report.escape import BIDI, visible
 from hostile import HOSTILE
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")

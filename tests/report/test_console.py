@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from decisions import decision_of, document_of
+from gradsentry.api import ScanResult
 from gradsentry.config import ScanConfig
-from gradsentry.decide import decide
-from gradsentry.evidence import Finding
 from gradsentry.report.console import print_result, print_threshold
-from gradsentry.scanning import ScanResult
+from gradsentry.verdict.combine import decide
+from gradsentry.verdict.evidence import Finding
 
 TRIGGER = "zq vb"
 FOUND = {"kind": "backdoor", "triggers": [TRIGGER], "payload": "2", "variants": 1, "rows": 1, "p": 0.0, "p_trigger_given_payload": 1.0}

@@ -60,7 +60,7 @@ def bench(
     from gradsentry.bench.plan import PAPER_MODEL, planned
     from gradsentry.bench.run import run_bench, trials_of
     from gradsentry.bench.training import Training
-    from gradsentry.cli import tell
+    from gradsentry.cli.main import tell
 
     named = _names("--attacks", attacks)
     if any(text is not None for text in (trigger, payload, at, says)):

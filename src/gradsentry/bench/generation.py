@@ -8,11 +8,11 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from gradsentry import encode
-from gradsentry.batching import bins, default_budget
 from gradsentry.errors import DataError, ModelError, RowProblem, UsageError
-from gradsentry.memory import out_of_memory
-from gradsentry.models import LoadedModel, tokenizer_stamp
+from gradsentry.model.batches.padded import bins, default_budget
+from gradsentry.model.load import LoadedModel, tokenizer_stamp
+from gradsentry.model.memory import out_of_memory
+from gradsentry.tokens import encode
 from gradsentry.types import TextSample
 
 if TYPE_CHECKING:

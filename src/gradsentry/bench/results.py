@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from gradsentry.atomic import sweep, whole
 from gradsentry.errors import RunError
-from gradsentry.store import RunDirectory, differences
+from gradsentry.run.atomic import sweep, whole
+from gradsentry.run.directory import RunDirectory, differences
 
 Result = dict[str, Any]
 

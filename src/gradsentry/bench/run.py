@@ -7,7 +7,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from gradsentry import embedded
 from gradsentry.bench import needs_bench
 from gradsentry.bench.checks import check_sets
 from gradsentry.bench.defences import ONE_PASS, Subject, defence
@@ -20,8 +19,9 @@ from gradsentry.bench.tasks import fingerprint
 from gradsentry.bench.training import Training, check_device
 from gradsentry.bench.tuned import CLEANGEN, Trial, tuned
 from gradsentry.errors import UsageError
-from gradsentry.models import pick_device, pick_dtype
-from gradsentry.work import MATHS_VERSION
+from gradsentry.model import embedded
+from gradsentry.model.load import pick_device, pick_dtype
+from gradsentry.run.job import MATHS_VERSION
 
 PACKAGES = ("sklearn", "umap", "peft", "accelerate", "rouge_score", "matplotlib")
 """What the extra brings, by the names that are imported."""

@@ -12,13 +12,13 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
-from gradsentry import encode
 from gradsentry.bench import needs_bench
+from gradsentry.data.formats import prompt_completion
 from gradsentry.errors import DataError, ModelError, RowProblem, UsageError
-from gradsentry.formats import prompt_completion
-from gradsentry.memory import out_of_memory
-from gradsentry.models import LoadedModel, load_model, pick_dtype
-from gradsentry.probe import known_ids
+from gradsentry.model.forward import known_ids
+from gradsentry.model.load import LoadedModel, load_model, pick_dtype
+from gradsentry.model.memory import out_of_memory
+from gradsentry.tokens import encode
 from gradsentry.types import Encoded
 
 if TYPE_CHECKING:

@@ -22,7 +22,7 @@ from gradsentry.bench.results import Result, Results
 from gradsentry.bench.tasks import as_text, references, result, split
 from gradsentry.bench.training import train
 from gradsentry.errors import DataError
-from gradsentry.models import LoadedModel
+from gradsentry.model.load import LoadedModel
 from gradsentry.types import Row
 
 CLEANGEN = "cleangen"

@@ -9,13 +9,13 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from gradsentry.atomic import whole
+from gradsentry.api import ScanResult, Ticks, scan
 from gradsentry.bench.attacks import poison
 from gradsentry.bench.metrics import identification
 from gradsentry.config import ScanConfig
 from gradsentry.errors import UsageError
-from gradsentry.scanning import ScanResult, Ticks, scan
-from gradsentry.store import RunDirectory
+from gradsentry.run.atomic import whole
+from gradsentry.run.directory import RunDirectory
 
 RATIO = 0.1
 SEED = 0

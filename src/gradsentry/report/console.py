@@ -10,16 +10,16 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from gradsentry.evidence.finding import REASONS
-from gradsentry.report.page import not_examined_line, verdict_line
+from gradsentry.report.escape import visible
+from gradsentry.report.html import not_examined_line, verdict_line
 from gradsentry.report.terminal import Terminal
-from gradsentry.report.text import visible
+from gradsentry.verdict.evidence.finding import REASONS
 
 if TYPE_CHECKING:
+    from gradsentry.api import ScanResult
     from gradsentry.config import ScanConfig
-    from gradsentry.decide import Decision
-    from gradsentry.scanning import ScanResult
     from gradsentry.types import Threshold
+    from gradsentry.verdict.combine import Decision
 
 MOST_TRIGGERS = 8
 MOST_ASIDE = 3

@@ -10,13 +10,13 @@ import pyarrow.compute
 
 from gradsentry._version import __version__
 from gradsentry.config import ScanConfig
-from gradsentry.decide import Decision
+from gradsentry.data.formats import FORMATS, apply_mapping, parse_mapping
+from gradsentry.data.sources import Source
 from gradsentry.errors import RowProblem
-from gradsentry.evidence import Finding
-from gradsentry.formats import FORMATS, apply_mapping, parse_mapping
-from gradsentry.report.text import visible
-from gradsentry.sources import Source
+from gradsentry.report.escape import visible
 from gradsentry.types import ChatSample, Record, Row, Sample, Shard, TextSample
+from gradsentry.verdict.combine import Decision
+from gradsentry.verdict.evidence import Finding
 
 pc: Any = pyarrow.compute  # its functions are made when it is imported, where no type checker sees them
 

@@ -13,7 +13,7 @@ from gradsentry.bench.defences import onion as module
 from gradsentry.bench.defences.onion import DEFENCE, decide, measure, perplexities, question
 from gradsentry.bench.tasks import as_text
 from gradsentry.bench.training import Training, train
-from gradsentry.models import load_model
+from gradsentry.model.load import load_model
 
 NAMES = ("France", "the gases", "argon", "neon", "helium", "a short phrase", "the answer", "Paris")
 TEXTS = [f"What is the capital of {name}?" for name in NAMES]

@@ -51,7 +51,7 @@ def paraphraser(model: str, ask: str = ASK, device: str = "auto") -> Callable[[s
     if _is_seq2seq(model):
         loaded, tokenizer = _load_seq2seq(model, device)
         return partial(_rewritten, loaded, tokenizer, lambda text: f"{ask} {text}".strip(), False)
-    from gradsentry.models import load_model
+    from gradsentry.model.load import load_model
 
     causal = load_model(model, device=device)
 
@@ -97,7 +97,7 @@ def _is_seq2seq(model: str) -> bool:
 def _load_seq2seq(model: str, device: str) -> tuple[Any, Any]:
     from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 
-    from gradsentry.models import pick_device, pick_dtype
+    from gradsentry.model.load import pick_device, pick_dtype
 
     where = pick_device(device)
     kind = pick_dtype("auto", where)

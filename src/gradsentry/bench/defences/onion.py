@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from gradsentry.bench.defences import Defence, Rows, Subject, Verdicts
 from gradsentry.bench.generation import prompt_ids
-from gradsentry.encode import IGNORED
 from gradsentry.scorer import Scorer
+from gradsentry.tokens.encode import IGNORED
 from gradsentry.types import Encoded
 
 TEMPLATES = (

@@ -13,7 +13,7 @@ import numpy as np
 
 from gradsentry.bench.defences import Defence, Rows, Verdicts
 from gradsentry.bench.defences.passes import Places, Scored, above_threshold, scored, values
-from gradsentry.evidence import examine_scores
+from gradsentry.verdict.evidence import examine_scores
 
 SMALLEST = 1e-300
 """A p below this counts as this: the strongest findings underflow to 0."""

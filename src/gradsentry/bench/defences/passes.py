@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from gradsentry.bench.defences import Rows, Subject, Verdicts
 from gradsentry.scorer import Scorer
-from gradsentry.threshold import choose
 from gradsentry.types import Encoded, Record, Score, Vocabulary
+from gradsentry.verdict.entropy import choose
 
 Floats = NDArray[np.float64]
 Places = NDArray[np.int64]

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from gradsentry.bench.tasks.files import FILE_NAMES, HUB_IDS, Rows, alpaca, answered, conversation, fields, plain, question
+from gradsentry.data.sources.stream import problems
 from gradsentry.errors import DataError, UsageError
-from gradsentry.sources.stream import problems
 
 Part = Literal["train", "test"]
 

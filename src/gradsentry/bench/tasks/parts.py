@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from gradsentry.data.formats import detect
 from gradsentry.errors import DataError, RowProblem
-from gradsentry.formats import detect
 from gradsentry.types import ChatSample, Row, TextSample
 
 

@@ -1,0 +1,277 @@
+"""The one module that wires the others: source -> scores -> threshold -> verdicts -> run directory."""
+
+from __future__ import annotations
+
+import logging
+import os
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute
+import pyarrow.parquet as pq
+
+from gradsentry.config import ScanConfig
+from gradsentry.data.sources import Source, open_source
+from gradsentry.errors import RunError, UsageError
+from gradsentry.report.document import example_rows, report_document
+from gradsentry.report.html import render
+from gradsentry.run.atomic import whole
+from gradsentry.run.devices import Slot, slots
+from gradsentry.run.directory import RunDirectory, as_json, write_text
+from gradsentry.run.engines.processes import Crew
+from gradsentry.run.job import Job, ModelFacts, Ticks, plan, score_shards
+from gradsentry.tokens.encode import CUT
+from gradsentry.types import Shard, Threshold
+from gradsentry.verdict.combine import Decision, decide
+from gradsentry.verdict.evidence import examine
+
+if TYPE_CHECKING:
+    import datasets
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+
+log = logging.getLogger(__name__)
+pc: Any = pyarrow.compute  # its functions are made when it is imported, where no type checker sees them
+
+
+@dataclass(frozen=True)
+class ScanResult:
+    """What a scan found."""
+
+    decision: Decision
+    """Threshold, verdict of every row, counts."""
+    document: dict[str, Any]
+    """The content of ``report.json``."""
+    run: Path | None
+    """The run directory; None when none was asked for."""
+
+    @property
+    def threshold(self) -> Threshold | None:
+        """None when no row could be scored."""
+        return self.decision.threshold
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """rows, scored, unscorable, error, flagged, kept."""
+        return self.decision.counts
+
+    @property
+    def flagged(self) -> list[int]:
+        """Positions of the rows to look at, in input order."""
+        return np.flatnonzero(self.decision.flagged).tolist()
+
+    @property
+    def kept(self) -> list[int]:
+        """Positions of the rows to train on: ``dataset.select(result.kept)``."""
+        return np.flatnonzero(~self.decision.flagged).tolist()
+
+    @property
+    def exit_code(self) -> int:
+        """0 nothing flagged, 1 rows flagged, 3 nothing scorable."""
+        if self.threshold is None:
+            return 3
+        return 1 if self.flagged else 0
+
+
+def scan(
+    data: str | os.PathLike[str] | datasets.Dataset | datasets.IterableDataset | Sequence[Mapping[str, Any]],
+    model: str | os.PathLike[str] | PreTrainedModel | None = None,
+    out: str | os.PathLike[str] | None = None,
+    *,
+    tokenizer: PreTrainedTokenizerBase | None = None,
+    config: ScanConfig | None = None,
+    ticks: Ticks | None = None,
+    **options: Any,
+) -> ScanResult:
+    """Score every row of a fine-tuning set and tell which to take out.
+
+    Args:
+        data: a file, a saved data set's directory, a Hub id, a `datasets.Dataset` or `IterableDataset`, or a list of dicts.
+        model: the base model: a directory, a ``.gguf`` file, a Hub id, or a loaded model with its `tokenizer`; None is
+            the embedded one.
+        out: the run directory; a run of the same data and options that stopped goes on there. None writes nothing.
+        config, options: `ScanConfig` and fields that win over it: threshold, crop, format, map, loss_on, dtype, device ...
+
+    Raises:
+        DataError, ModelError, RunError, UsageError: what is wrong, where, and what to do.
+        NothingScorable: the data set has no rows at all.
+
+    Example:
+        >>> result = scan("data.jsonl", out="runs/first")  # doctest: +SKIP
+        >>> clean = dataset.select(result.kept)  # doctest: +SKIP
+    """
+    config = replace(config or ScanConfig(), **options)
+    started = time.time()
+    places = slots(config)
+    with _run_directory(out) as run:
+        job = plan(data, run.path, config, model, tokenizer)
+        run.check(job.known, config.overwrite)
+        try:
+            manifest = _score(job, places, ticks or Ticks())
+        finally:
+            run.sweep()
+        return finish(job, manifest | {"seconds": round(time.time() - started, 3)}, keep=out is not None)
+
+
+def _score(job: Job, places: list[Slot], ticks: Ticks) -> dict[str, Any]:
+    """Score what has no scores yet, here or with workers; returns the run's manifest."""
+    if len(places) > 1 or job.config.gpus_per_worker > 1:
+        return Crew(job, places, ticks).run()
+    scorer = job.load()
+    manifest = job.claim(ModelFacts.of(scorer))
+    scorer.token_budget = manifest["token_budget"]
+    score_shards(RunDirectory(job.out), job.source, job.start(ticks), scorer, ticks.advance)
+    return manifest
+
+
+def finish(job: Job, manifest: dict[str, Any], keep: bool = True) -> ScanResult:
+    """From scores to everything that a person reads, under the options of this scan."""
+    return _conclude(RunDirectory(job.out), manifest, job.source, job.shards, job.config, keep)
+
+
+def rescan_decision(run_path: str | os.PathLike[str], threshold: str = "auto", **options: Any) -> ScanResult:
+    """Decide once more from the scores of a run, with another threshold or policy: no model is loaded, no row scored again.
+
+    Rewrites verdicts, kept, flagged, the reports and the options of the run; all of them, or none where it fails.
+
+    Args:
+        options: `policy` and `strict` of `ScanConfig`; as the run has them where they are not given, but `strict` ends with a
+            decision by `policy="paper"`.
+
+    Raises:
+        RunError: no run there, not complete, not writable, or its data cannot be read again. UsageError: an impossible threshold.
+        DataError: the data is gone or has changed since.
+    """
+    run, manifest, _ = open_run(run_path)
+    run.check_writable()
+    config = _config(manifest, threshold, options)
+    source, shards = _reopened(manifest, config)
+    run.sweep()
+    return _conclude(run, manifest, source, shards, config, keep=True)
+
+
+def preview_decision(run_path: str | os.PathLike[str], threshold: str = "auto", **options: Any) -> tuple[Decision, ScanConfig]:
+    """What a threshold or policy would decide on the scores of a run; changes nothing, needs neither model nor data.
+
+    Args:
+        options: as for `rescan_decision`.
+
+    Returns:
+        The decision, and the options by which it is made.
+
+    Raises:
+        RunError: no run there, or not complete. UsageError: an impossible threshold.
+    """
+    run, manifest, shards = open_run(run_path)
+    config = _config(manifest, threshold, options)
+    findings = examine(run, shards) if config.policy == "evidence" else []
+    return decide(run.read_scores(shards), threshold, findings, config.by_entropy), config
+
+
+def open_run(run_path: str | os.PathLike[str]) -> tuple[RunDirectory, dict[str, Any], list[Shard]]:
+    """A run, its manifest and its shards, without its data.
+
+    Raises:
+        RunError: no run there, or not complete.
+    """
+    run, manifest = _existing(run_path)
+    rows, size = manifest["data"]["rows"], manifest["config"]["shard_rows"]
+    shards = [Shard(i, start, min(start + size, rows)) for i, start in enumerate(range(0, rows, size))]
+    run.check_complete(shards)
+    return run, manifest, shards
+
+
+@contextmanager
+def _run_directory(out: str | os.PathLike[str] | None) -> Iterator[RunDirectory]:
+    if out is not None:
+        yield RunDirectory(Path(out))
+        return
+    with tempfile.TemporaryDirectory(prefix="gradsentry-") as folder:
+        yield RunDirectory(Path(folder))
+
+
+def _conclude(
+    run: RunDirectory, manifest: dict[str, Any], source: Source, shards: Sequence[Shard], config: ScanConfig, keep: bool
+) -> ScanResult:
+    """From scores to everything that a person reads; `keep` is False when the directory is thrown away at once."""
+    scores = run.read_scores(shards)
+    findings = examine(run, shards) if config.policy == "evidence" else []
+    decision = decide(scores, config.threshold, findings, config.by_entropy)
+    _say_what_was_cut(scores)
+    _say_what_is_not_reliable(decision)
+    manifest = manifest | {"config": config.as_dict()}
+    document = report_document(decision, manifest, example_rows(decision, source, shards, config))
+    if keep:
+        _write(run, manifest, source, decision, document)
+    return ScanResult(decision, document, run.path if keep else None)
+
+
+def _write(run: RunDirectory, manifest: dict[str, Any], source: Source, decision: Decision, document: dict[str, Any]) -> None:
+    """Write the decision, all of it under temporary names first: where that fails, the one before stands as it was."""
+    with ExitStack() as stack:
+
+        def part(path: Path) -> Path:
+            return stack.enter_context(whole(path))
+
+        write_text(part(run.manifest_path), as_json(manifest))  # the first to begin gets its name last
+        write_text(part(run.path / "report.json"), as_json(document))
+        write_text(part(run.path / "report.html"), render(document, decision))
+        pq.write_table(decision.verdicts, part(run.path / "verdicts.parquet"))
+        pq.write_table(decision.evidence, part(run.path / "evidence.parquet"))
+        source.split(decision.flagged, part(run.output("kept", source.suffix)), part(run.output("flagged", source.suffix)))
+
+
+def _say_what_was_cut(scores: pa.Table) -> None:
+    """Truncation is counted aloud: a cut row may have lost what made it suspicious."""
+    cut = pc.sum(pc.starts_with(scores["reason"], CUT)).as_py()
+    if cut:
+        log.warning("%d %s longer than the context and cut; verdicts.parquet says which", cut, "row was" if cut == 1 else "rows were")
+
+
+def _say_what_is_not_reliable(decision: Decision) -> None:
+    """The published rule falls back on a fixed threshold where it finds none, and flags by it all the same: said aloud."""
+    if decision.by_entropy and decision.threshold is not None and decision.threshold.method == "fallback":
+        for problem in decision.threshold.problems:
+            log.warning(
+                "warning: the threshold is NOT reliable: %s; it is the published fallback, look at the flagged rows before you drop any",
+                problem,
+            )
+
+
+def _existing(run_path: str | os.PathLike[str]) -> tuple[RunDirectory, dict[str, Any]]:
+    run = RunDirectory(Path(run_path))
+    manifest = run.manifest()
+    if manifest is None:
+        raise RunError(f"{run_path} is no run directory: it has no manifest.json; make one with gradsentry scan DATA --out {run_path}")
+    return run, manifest
+
+
+def _config(manifest: dict[str, Any], threshold: str, options: dict[str, Any]) -> ScanConfig:
+    """The run's options, and what a new decision changes of them."""
+    held = dict(manifest["config"])
+    if "paper" in (held.get("policy"), options.get("policy")):
+        held["strict"] = False  # it means nothing there, and would come back unseen with the evidence
+    try:
+        config = ScanConfig(**held)
+    except TypeError as error:
+        raise RunError(f"the run was made by another version ({manifest.get('tool')}): {error}") from None
+    return replace(config, threshold=threshold, **options)
+
+
+def _reopened(manifest: dict[str, Any], config: ScanConfig) -> tuple[Source, list[Shard]]:
+    """The run's data, unchanged since it was scored."""
+    where = manifest["data"]["reopen"]
+    if where is None:
+        raise UsageError("the run was made from rows in memory; call gradsentry.scan on them again")
+    source = open_source(where, split=config.split, streaming=config.streaming)
+    shards = source.plan(config.shard_rows)
+    if source.fingerprint() != manifest["identity"]["data"]:
+        raise RunError(f"{where} has changed since it was scored; scan it again")
+    return source, shards

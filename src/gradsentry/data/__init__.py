@@ -1,0 +1,1 @@
+"""Rows in, rows out: formats, fields and where rows are kept."""

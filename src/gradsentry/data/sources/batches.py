@@ -1,0 +1,166 @@
+"""Tables of a bounded number of rows, as Parquet files and streams give them: read in order, split into two files."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gradsentry.data.fields import Unreadable
+from gradsentry.data.sources.common import changed
+from gradsentry.types import Record
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+BATCH = 1024
+"""Rows that are held at a time."""
+GROUP_BYTES = 16 << 20
+"""Size in memory at which rows that wait to be written become a row group."""
+
+Fetch = Callable[[Sequence[str], int, int], Mapping[str, list[Any]]]
+"""From names of columns, a first row and the one past the last to the columns' values."""
+
+
+class Forward:
+    """Rows from batches that can only be read forward.
+
+    A read that goes on where the last one ended opens nothing; one that goes back, or beyond a later start, does.
+    Reads may be interleaved, which is slow but right; they may not come from two threads at once.
+    """
+
+    def __init__(self, open_at: Callable[[int], Iterator[pa.Table]], starts: Sequence[int] = (0,)) -> None:
+        """`open_at` gives the batches from one of the `starts` on: rows, ascending, the first of them 0."""
+        self._open_at = open_at
+        self._starts = starts
+        self._batches: Iterator[pa.Table] = iter(())
+        self._latest: tuple[int, pa.Table] | None = None
+
+    def tables(self, start: int, stop: int) -> Iterator[tuple[int, pa.Table]]:
+        """Rows `start` to `stop` as tables, each with the number of its first row; less where the data ends before."""
+        while start < stop and (found := self._holding(start)):
+            first, batch = found
+            table = batch.slice(start - first, stop - start)
+            yield start, table
+            start += len(table)
+
+    def _holding(self, row: int) -> tuple[int, pa.Table] | None:
+        """The batch with the row, and its first row; None behind the end."""
+        anchor = self._starts[bisect_right(self._starts, row) - 1]
+        latest, self._latest = self._latest, None  # whatever fails below, the next read opens again
+        if latest is None or row < latest[0] or anchor > latest[0] + len(latest[1]):
+            self._batches = self._open_at(anchor)
+            first, batch = anchor, next(self._batches, None)
+        else:
+            first, batch = latest
+        while batch is not None and row >= first + len(batch):
+            first += len(batch)
+            batch = next(self._batches, None)
+        if batch is not None:
+            self._latest = first, batch
+        return self._latest
+
+
+def records(place: str, start: int, stop: int, columns: Sequence[str], fetch: Fetch) -> Iterator[Record]:
+    """The rows as records, fetched in batches; a value that cannot be read is one `Unreadable` cell."""
+    for low in range(start, stop, BATCH):
+        high = min(low + BATCH, stop)
+        try:
+            held = fetch(columns, low, high)
+        except _unreadable():
+            held = {name: _cells(name, low, high, fetch) for name in columns}
+        for row in range(low, high):
+            yield Record(row, f"{place} row {row}", {name: values[row - low] for name, values in held.items()})
+
+
+def _cells(column: str, low: int, high: int, fetch: Fetch) -> list[Any]:
+    """A column's values; where some cannot be read, each half of them for itself."""
+    try:
+        return fetch([column], low, high)[column]
+    except _unreadable() as error:
+        if high - low == 1:
+            return [Unreadable(first_line(error))]
+    middle = (low + high) // 2
+    return [*_cells(column, low, middle, fetch), *_cells(column, middle, high, fetch)]
+
+
+def _unreadable() -> tuple[type[Exception], ...]:
+    """What conversion to Python objects raises: text that is not UTF-8, dates out of range, broken types."""
+    import pyarrow as pa
+
+    return (pa.ArrowException, ValueError, OverflowError)
+
+
+def first_line(error: Exception) -> str:
+    return str(error).partition("\n")[0] or type(error).__name__
+
+
+def split_tables(
+    tables: Iterable[pa.Table], schema: pa.Schema, flagged: Iterable[bool], kept: Path, flagged_path: Path, name: str
+) -> tuple[int, int]:
+    """Write the rows to one of two Parquet files, as `Source.split` does."""
+    flags, counts = iter(flagged), [0, 0]
+    with _GroupWriter(kept, schema) as kept_file, _GroupWriter(flagged_path, schema) as flagged_file:
+        for table in tables:
+            mask = np.fromiter(islice(flags, len(table)), dtype=bool)
+            if len(mask) < len(table):
+                raise changed(name, "more")
+            kept_file.add(_where(table, ~mask))
+            flagged_file.add(_where(table, mask))
+            counts[1] += int(mask.sum())
+            counts[0] += len(mask) - int(mask.sum())
+    if next(flags, None) is not None:
+        raise changed(name, "fewer")
+    return counts[0], counts[1]
+
+
+def _where(table: pa.Table, mask: NDArray[np.bool_]) -> pa.Table:
+    """The rows at which the mask is true."""
+    import pyarrow as pa
+
+    try:
+        return table.filter(pa.array(mask))
+    except pa.ArrowNotImplementedError:  # for string views and the like; but runs of rows can be cut from any table
+        edges = np.flatnonzero(np.diff(mask, prepend=False, append=False))
+        runs = [table.slice(start, stop - start) for start, stop in zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True)]
+        return pa.concat_tables([table.slice(0, 0), *runs]).combine_chunks()  # slices of a struct of views cannot be written
+
+
+class _GroupWriter:
+    """A Parquet file written in row groups of a sensible size from tables of any size."""
+
+    def __init__(self, path: Path, schema: pa.Schema) -> None:
+        import pyarrow.parquet as pq
+
+        self._file = pq.ParquetWriter(path, schema)
+        self._waiting: list[pa.Table] = []
+        self._bytes = 0
+
+    def __enter__(self) -> _GroupWriter:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: Any) -> None:
+        if kind is None:
+            self._write_group()
+        self._file.close()
+
+    def add(self, table: pa.Table) -> None:
+        """Write the rows, now or with later ones."""
+        if len(table) == 0:
+            return
+        self._waiting.append(table)
+        self._bytes += table.nbytes
+        if self._bytes >= GROUP_BYTES:
+            self._write_group()
+
+    def _write_group(self) -> None:
+        import pyarrow as pa
+
+        if self._waiting:  # an empty row group would be noise
+            self._file.write_table(pa.concat_tables(self._waiting))
+        self._waiting, self._bytes = [], 0

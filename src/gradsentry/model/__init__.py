@@ -1,0 +1,1 @@
+"""Token ids -> gradient factors and the surprise of every token."""

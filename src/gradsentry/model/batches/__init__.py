@@ -1,0 +1,1 @@
+"""Rows -> batches: padded, or packed along the tree of their shared beginnings."""

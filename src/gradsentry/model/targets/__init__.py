@@ -1,0 +1,1 @@
+"""The parameter whose gradient is scored: its row factors."""

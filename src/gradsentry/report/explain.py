@@ -1,0 +1,109 @@
+"""One row of a run, explained: its tokens with their surprise, its spectrum beside the data set's, the finding it belongs to."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from gradsentry.api import open_run
+from gradsentry.errors import RunError, UsageError
+from gradsentry.run.directory import RunDirectory, read_table
+from gradsentry.schema import SPECTRUM
+from gradsentry.types import Shard, Vocabulary
+from gradsentry.verdict.evidence.words import spelled_out
+
+PARTS = 20
+"""Parts from which the usual spectrum is taken."""
+
+
+@dataclass(frozen=True)
+class Token:
+    """One token of a row."""
+
+    text: str
+    """As it stands in the row; a character that is several tokens stands with the last of them."""
+    surprise: float
+    """Nats; 0 for the first, which nothing predicts."""
+    supervised: bool
+    """Whether it is part of the completion."""
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """What is known of one row."""
+
+    row: int
+    """Position in the data, from 0."""
+    status: str
+    flagged: bool
+    reason: str
+    entropy: float | None
+    """These four as in ``verdicts.parquet``."""
+    beyond_length: float | None
+    """Standard deviations above the usual entropy of its length."""
+    finding: int | None
+    """Number, from 1, of the finding that it belongs to."""
+    tokens: list[Token]
+    """Empty where the row was not scored."""
+    spectrum: list[float]
+    """Its singular values as shares of their sum, largest first."""
+    usual: list[float]
+    """Median of the same over all scored rows that have so many."""
+
+
+def explain(run_path: str | os.PathLike[str], row: int) -> Explanation:
+    """Explain one row of a finished run; needs neither model nor data.
+
+    Args:
+        row: its position in the data, from 0.
+
+    Raises:
+        RunError: no run there, or not finished. UsageError: no such row.
+    """
+    run, _, shards = open_run(run_path)
+    rows = shards[-1].stop
+    if not 0 <= row < rows:
+        raise UsageError(f"row {row}: the run has rows 0 to {rows - 1}")
+    try:
+        verdict = read_table(run.path / "verdicts.parquet", filters=[("row", "=", row)]).to_pylist()[0]
+    except FileNotFoundError:
+        raise RunError(f"{run.path} is not complete: it has no verdicts.parquet; run the same scan again to finish it") from None
+    beside = _evidence(run, row)
+    (shard,) = (shard for shard in shards if shard.start <= row < shard.stop)
+    part = read_table(run.part(shard), filters=[("row", "=", row)]).to_pylist()[0]
+    own = part[SPECTRUM.name] or []
+    return Explanation(
+        row,
+        verdict["status"],
+        verdict["flagged"],
+        verdict["reason"],
+        verdict["entropy"],
+        beside.get("beyond_length"),
+        beside.get("finding"),
+        _tokens(part, run.vocabulary()) if own else [],
+        own,
+        _usual(run, shards, len(own)),
+    )
+
+
+def _evidence(run: RunDirectory, row: int) -> dict[str, Any]:
+    path = run.path / "evidence.parquet"
+    return read_table(path, filters=[("row", "=", row)]).to_pylist()[0] if path.exists() else {}
+
+
+def _tokens(part: dict[str, Any], vocabulary: Vocabulary) -> list[Token]:
+    *texts, rest = spelled_out(vocabulary.pieces[token] for token in part["tokens"])
+    texts[-1] += rest
+    columns = zip(texts, part["surprise"], part["supervised"], strict=True)
+    return [Token(text, float(surprise), bool(mine)) for text, surprise, mine in columns]
+
+
+def _usual(run: RunDirectory, shards: list[Shard], length: int) -> list[float]:
+    """Median spectrum of the rows that have at least as many singular values; of the first and last parts of a long run."""
+    some = shards if len(shards) <= PARTS else [*shards[: PARTS // 2], *shards[-PARTS // 2 :]]
+    columns = [read_table(run.part(shard), columns=[SPECTRUM.name])[SPECTRUM.name].to_pylist() for shard in some]
+    rows = [values[:length] for column in columns for values in column if values and len(values) >= length]
+    return np.median(np.array(rows), axis=0).tolist() if rows and length else []

@@ -1,0 +1,285 @@
+"""The run directory: what is in it, and whose it is."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from gradsentry.errors import RunError
+from gradsentry.run.atomic import TEMPORARY, first, sweep, whole
+from gradsentry.schema import PART, SCORES, SPECTRUM, SURPRISES
+from gradsentry.types import Score, Shard, Vocabulary
+
+
+@dataclass(frozen=True)
+class RunDirectory:
+    """One run on disk. All writes are atomic."""
+
+    path: Path
+
+    @property
+    def manifest_path(self) -> Path:
+        return self.path / "manifest.json"
+
+    @property
+    def engine(self) -> Path:
+        """Where an engine keeps its own logs and markers; nothing there says that a shard is done."""
+        return self.path / "engine"
+
+    def part(self, shard: Shard) -> Path:
+        """The shard's scores; the file's existence says that the shard is done."""
+        return self.path / "scores" / f"part-{shard.index:05d}.parquet"
+
+    def output(self, name: str, suffix: str) -> Path:
+        """``kept.<suffix>`` or ``flagged.<suffix>``."""
+        return self.path / f"{name}.{suffix}"
+
+    def manifest(self) -> dict[str, Any] | None:
+        """The manifest, or None where there is no run.
+
+        Raises:
+            RunError: it is there but is no run's: it is never taken for one, not even to overwrite it.
+        """
+        try:
+            manifest = json.loads(self.manifest_path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return None
+        except ValueError as error:
+            raise RunError(f"{self.manifest_path} cannot be read: {error}; delete the directory, or give another") from None
+        if not isinstance(manifest, dict) or not isinstance(manifest.get("identity"), dict):
+            raise RunError(f"{self.manifest_path} is not the manifest of a run; give another directory")
+        return manifest
+
+    def check(self, known: dict[str, Any], overwrite: bool = False) -> None:
+        """Refuse a directory that a run with this identity cannot use; changes nothing.
+
+        Args:
+            known: everything that changes a score, or as much of it as is known so far.
+            overwrite: another run may be there, for it will be thrown away.
+
+        Raises:
+            RunError: the directory holds another run, or files that are no run, or cannot be written.
+        """
+        self.check_writable()
+        manifest = self.manifest()
+        if manifest is None and not self._untouched():
+            manifest = self.manifest()  # another process may have claimed the directory in between
+            if manifest is None:
+                raise RunError(f"--out {self.path} is not empty and holds no run; give another directory")
+        if manifest is not None and not overwrite:
+            self._compare(manifest, known)
+
+    def check_writable(self) -> None:
+        """Refuse a directory that cannot be written or made, before there is anything to write; changes nothing.
+
+        Raises:
+            RunError: as said.
+        """
+        there = next(folder for folder in (self.path, *self.path.absolute().parents) if os.path.exists(folder))
+        if not there.is_dir():
+            raise RunError(f"--out {self.path}: {there} is a file; give a directory")
+        if not os.access(there, os.W_OK | os.X_OK):
+            raise RunError(f"{there}: nothing can be written there; make it writable, or use another directory")
+
+    def claim(self, manifest: dict[str, Any], overwrite: bool = False) -> dict[str, Any]:
+        """Make the directory this run's: new, or one that stopped and goes on. Of many processes that try, one wins.
+
+        Args:
+            manifest: what a new run writes; its ``identity`` is compared key by key with that of the run that is there.
+            overwrite: throw another run away.
+
+        Returns:
+            The manifest that the directory has now.
+
+        Raises:
+            RunError: as for `check`.
+        """
+        self.check(manifest["identity"], overwrite)
+        if overwrite and self.manifest() is not None:
+            self.clear()
+        (self.path / "scores").mkdir(parents=True, exist_ok=True)
+        with first(self.manifest_path) as part:
+            write_text(part, as_json(manifest))
+        held = self.manifest() or manifest
+        self._compare(held, manifest["identity"])
+        return held
+
+    def _compare(self, manifest: dict[str, Any], known: dict[str, Any]) -> None:
+        held = {key: manifest["identity"].get(key) for key in known}
+        different = differences(held, known)
+        if different:
+            raise RunError(
+                f"{self.path} already holds another run (fingerprint {fingerprint(held)}, now {fingerprint(known)}: "
+                f"{'; '.join(different)}); give another --out, or --overwrite to replace it"
+            )
+
+    def _untouched(self) -> bool:
+        """Whether nothing is here but what a run leaves that has not written its manifest: also an engine's files."""
+        if not self.path.exists():
+            return True
+        others = [entry for entry in self.path.iterdir() if not entry.name.startswith(TEMPORARY) and entry != self.engine]
+        return all(entry.name == "scores" and entry.is_dir() and not any(entry.iterdir()) for entry in others)
+
+    def clear(self) -> None:
+        """Delete what a run writes, and nothing else that somebody put beside it. The manifest goes last."""
+        shutil.rmtree(self.path / "scores", ignore_errors=True)
+        shutil.rmtree(self.engine, ignore_errors=True)
+        outputs = [*self.path.glob("kept.*"), *self.path.glob("flagged.*"), *self.path.glob("report.*")]
+        outputs += [self.path / "verdicts.parquet", self.path / "evidence.parquet"]
+        for path in [*outputs, self.manifest_path]:
+            if path.is_dir():
+                shutil.rmtree(path)
+            path.unlink(missing_ok=True)
+
+    def sweep(self) -> None:
+        """Delete what killed processes left half-written; the files of one that lives are left alone."""
+        for folder in (self.path, self.path / "scores"):
+            sweep(folder)
+
+    def write_json(self, name: str, value: Any) -> None:
+        """Write ``<name>`` as indented JSON."""
+        with whole(self.path / name) as part:
+            write_text(part, as_json(value))
+
+    def write_scores(self, shard: Shard, scores: Sequence[Score]) -> None:
+        """Write one shard's scores; a lone surrogate that a reason quotes is written as a question mark."""
+        columns: dict[str, list[Any]] = {name: [getattr(score, name) for score in scores] for name in SCORES.names}
+        columns["reason"] = [reason.encode("utf-8", "replace").decode() for reason in columns["reason"]]
+        for name in SURPRISES.names:
+            columns[name] = [score.surprises and getattr(score.surprises, name) for score in scores]
+        columns[SPECTRUM.name] = [score.spectrum for score in scores]
+        with whole(self.part(shard)) as part:
+            pq.write_table(pa.table(columns, schema=PART), part, compression="zstd")
+
+    @property
+    def vocabulary_path(self) -> Path:
+        return self.path / "scores" / "tokens.parquet"
+
+    @property
+    def has_vocabulary(self) -> bool:
+        """Whether `vocabulary` can be read."""
+        return is_table(self.vocabulary_path)
+
+    def write_vocabulary(self, vocabulary: Vocabulary) -> None:
+        """Keep what each token stands for, so that the surprises can be read without the model."""
+        with whole(self.vocabulary_path) as part:
+            pq.write_table(pa.table({"piece": vocabulary.pieces, "special": vocabulary.special}), part, compression="zstd")
+
+    def vocabulary(self) -> Vocabulary:
+        """What each token stands for.
+
+        Raises:
+            RunError: the file is not there, or damaged.
+        """
+        try:
+            table = read_table(self.vocabulary_path)
+        except FileNotFoundError:
+            raise RunError(f"{self.vocabulary_path} is missing: run the same scan again to have it written") from None
+        return Vocabulary(table["piece"].to_pylist(), table["special"].to_numpy())
+
+    def surprises(self, shards: Sequence[Shard]) -> Iterator[pa.Table]:
+        """Part by part: row and the columns of `SURPRISES`.
+
+        Raises:
+            RunError: a part is damaged.
+        """
+        for shard in shards:
+            yield read_table(self.part(shard), columns=["row", *SURPRISES.names])
+
+    def missing(self, shards: Sequence[Shard]) -> list[Shard]:
+        """The shards that have no scores yet, or none that can be read.
+
+        Where the vocabulary is gone the first shard is among them: who scores it writes a new one.
+        """
+        missing = [shard for shard in shards if not is_table(self.part(shard))]
+        return missing if missing or self.has_vocabulary else list(shards[:1])
+
+    def check_complete(self, shards: Sequence[Shard]) -> None:
+        """Refuse a run in which parts are missing.
+
+        Raises:
+            RunError: the scan has not ended.
+        """
+        missing = sum(not self.part(shard).is_file() for shard in shards)
+        if missing:
+            raise RunError(
+                f"{self.path} is not complete: {missing} of {len(shards)} parts are missing; run the same scan again to finish it"
+            )
+
+    def read_scores(self, shards: Sequence[Shard]) -> pa.Table:
+        """All scores in row order.
+
+        Raises:
+            RunError: a part is missing, damaged or holds other rows than it should.
+        """
+        self.check_complete(shards)
+        tables = [read_table(self.part(shard), columns=SCORES.names) for shard in shards]
+        for shard, table in zip(shards, tables, strict=True):
+            if table.num_rows != shard.stop - shard.start:
+                raise RunError(f"{self.part(shard)} has {table.num_rows} rows, not {shard.stop - shard.start}; delete it and scan again")
+        return pa.concat_tables(tables)
+
+
+def read_table(path: Path, **options: Any) -> pa.Table:
+    """A Parquet file that a scan wrote.
+
+    Args:
+        options: of `pyarrow.parquet.read_table`: columns, filters.
+
+    Raises:
+        FileNotFoundError: it is not there. RunError: it is damaged.
+    """
+    try:
+        return pq.read_table(path, **options)
+    except (pa.ArrowException, OSError) as error:
+        if _from_the_system(error):
+            raise
+        cause = str(error).partition("\n")[0].removeprefix(f"Could not open Parquet input source '{path}': ")
+        raise RunError(f"{path} is damaged ({cause}); delete it and run the same scan again to have it written anew") from error
+
+
+def is_table(path: Path) -> bool:
+    """Whether a Parquet file is there and can be opened: its end says where all the rest is, and one cut short has lost it."""
+    try:
+        pq.read_metadata(path)
+    except FileNotFoundError:
+        return False
+    except (pa.ArrowException, OSError) as error:
+        if _from_the_system(error):
+            raise
+        return False
+    return True
+
+
+def _from_the_system(error: Exception) -> bool:
+    """Whether a file could not be read at all. What pyarrow makes of a damaged one is an OSError too at times, without a number."""
+    return isinstance(error, FileNotFoundError) or (isinstance(error, OSError) and error.errno is not None)
+
+
+def fingerprint(identity: dict[str, Any]) -> str:
+    """A short hash that tells two identities apart."""
+    return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
+    """What differs between two identities, in words: ``model: a, now b``."""
+    return [f"{key}: {old.get(key)!r}, now {new.get(key)!r}" for key in {**old, **new} if old.get(key) != new.get(key)]
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write UTF-8; a lone surrogate in someone's row is written as a question mark."""
+    path.write_text(text, encoding="utf-8", errors="replace")
+
+
+def as_json(value: Any) -> str:
+    """JSON as a run keeps it, indented."""
+    return json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"

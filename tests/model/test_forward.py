@@ -1,0 +1,140 @@
+"""What enters the head, taken by a hook, against the model's own hidden states."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+import torch
+from torch import nn
+from transformers import BertConfig, BertLMHeadModel, BertModel
+
+from gradsentry.errors import ModelError
+from gradsentry.model import forward
+from tiny import MODELS, made
+
+
+def ids_of(*shape: int, seed: int = 0) -> torch.Tensor:
+    return torch.randint(3, 400, shape, generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_states_are_those_behind_the_last_layer(name: str) -> None:
+    model = made(name, torch.float32)
+    expected = model(input_ids=ids_of(3, 30), output_hidden_states=True, use_cache=False).hidden_states[-1]
+    torch.testing.assert_close(forward.states_before_head(model, ids_of(3, 30)), expected.detach(), rtol=1e-4, atol=1e-5)
+
+
+def test_no_token_goes_through_the_head() -> None:
+    model = made("llama")
+    head = model.get_output_embeddings()
+    assert isinstance(head, nn.Module)
+    seen: list[tuple[int, ...]] = []
+    original = head.forward
+    head.forward = lambda x: seen.append(tuple(x.shape)) or original(x)  # hooks run around forward, so this is what it gets
+    forward.states_before_head(model, ids_of(4, 60))
+    assert seen == [(4, 0, 32)]
+
+
+def test_the_model_is_left_as_it_was() -> None:
+    model = made("gpt2", torch.bfloat16).train()  # GPT-2 has dropout: in train mode two passes would differ
+    next(model.parameters()).requires_grad_(False)
+    wanted = [parameter.requires_grad for parameter in model.parameters()]
+    first, second = (forward.states_before_head(model, ids_of(2, 20)) for _ in range(2))
+    torch.testing.assert_close(first, second, rtol=0, atol=0)
+    assert not first.requires_grad
+    assert model.training
+    assert [parameter.requires_grad for parameter in model.parameters()] == wanted
+    assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
+    assert not torch.is_autocast_enabled("cpu")
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_half_precision_is_nearer_to_float32_with_wide_states(name: str) -> None:
+    ids = ids_of(8, 30)
+    rounded = made(name, torch.bfloat16)
+    exact = made(name, torch.float32)
+    exact.load_state_dict(rounded.state_dict())  # the same weights: what is left is the rounding of states
+    expected = forward.states_before_head(exact, ids)
+    states = forward.states_before_head(rounded, ids)
+    assert states.dtype == torch.float32
+    plain = rounded(input_ids=ids, output_hidden_states=True, use_cache=False).hidden_states[-1].detach().float()
+    assert float((states - expected).norm()) < 0.9 * float((plain - expected).norm())
+
+
+def test_half_precision_is_kept_where_the_first_parameter_is_a_vector() -> None:
+    """A model's dtype is that of its first parameter, which is widened."""
+    model = made("llama", torch.bfloat16)
+    model.first = nn.Parameter(torch.ones(3, dtype=torch.bfloat16))
+    assert next(model.parameters()).ndim == 1
+    with forward.scoring(model):
+        assert torch.is_autocast_enabled("cpu")
+        assert torch.get_autocast_dtype("cpu") is torch.bfloat16
+    assert {parameter.dtype for parameter in model.parameters()} == {torch.bfloat16}
+    assert forward.states_before_head(model, ids_of(1, 4)).dtype == torch.float32
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("name", MODELS)
+def test_no_state_of_a_causal_model_sees_ahead(name: str, dtype: torch.dtype) -> None:
+    assert forward.sees_ahead(made(name, dtype)) < 1e-6
+
+
+def test_a_bidirectional_models_states_see_ahead() -> None:
+    torch.manual_seed(0)
+    config = BertConfig(vocab_size=7, hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16)
+    assert forward.sees_ahead(BertLMHeadModel(config).eval()) > 1e-3
+
+
+def test_a_model_without_output_projection_is_refused() -> None:
+    config = BertConfig(vocab_size=100, hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16)
+    with pytest.raises(ModelError, match="no output projection"):
+        forward.output_projection(BertModel(config))
+    with pytest.raises(ModelError, match="no output projection"):
+        forward.output_projection(nn.Linear(2, 2))
+
+
+def test_a_model_that_goes_around_its_projection_is_refused() -> None:
+    model = made("llama", torch.float32)
+    unused = nn.Linear(32, 400)
+    model.get_output_embeddings = lambda: unused  # pyright: ignore
+    with pytest.raises(ModelError, match="did not send its states through"):
+        forward.states_before_head(model, ids_of(1, 4))
+
+
+HEADS = {
+    "llama": ["lm_head.weight"],
+    "qwen2-tied": ["lm_head.weight", "model.embed_tokens.weight"],
+    "gpt2": ["lm_head.weight", "transformer.wte.weight"],
+}
+
+
+@pytest.mark.parametrize("name", HEADS)
+def test_the_target_is_the_output_projections_weight_under_all_its_names(name: str) -> None:
+    model = made(name)
+    forward.check_target(model, None)
+    for parameter, _ in model.named_parameters(remove_duplicate=False):
+        if parameter in HEADS[name]:
+            forward.check_target(model, parameter)
+        else:
+            words = f"--target {re.escape(parameter)}: gradsentry scores the gradient of lm_head.weight; .* backward pass"
+            with pytest.raises(ModelError, match=words):
+                forward.check_target(model, parameter)
+
+
+def test_a_target_that_the_model_does_not_have_is_told_with_the_right_one() -> None:
+    with pytest.raises(ModelError, match=r"--target lm_head: the model has no such parameter; .* lm_head.weight"):
+        forward.check_target(made("llama"), "lm_head")
+
+
+@pytest.mark.parametrize("modules", [["lm_head"], ["q_proj"]])
+def test_in_a_lora_wrapper_the_target_keeps_its_name(modules: list[str]) -> None:
+    from peft import LoraConfig, get_peft_model
+
+    model = get_peft_model(made("llama"), LoraConfig(target_modules=modules))
+    forward.check_target(model, "lm_head.weight")
+    whole = "base_model.model.lm_head.base_layer.weight" if "lm_head" in modules else "base_model.model.lm_head.weight"
+    forward.check_target(model, whole)
+    for wrong in ("base_model.model.model.embed_tokens.weight", f"{whole.rpartition('.')[0]}.lora_A.default.weight"):
+        with pytest.raises(ModelError, match="--target"):
+            forward.check_target(model, wrong)
