@@ -14,7 +14,8 @@ from typing import Any
 
 import pytest
 
-from gradsentry.data.formats import FORMATS, detect
+from gradsentry.data.formats import FORMATS
+from gradsentry.data.formats.detect import detect
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")

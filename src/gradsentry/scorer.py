@@ -15,7 +15,8 @@ from torch import Tensor
 
 from gradsentry import spectrum
 from gradsentry.config import ScanConfig, parse_workers
-from gradsentry.data.formats import Format, apply_mapping, parse_mapping, settle
+from gradsentry.data.formats import Format
+from gradsentry.data.formats.detect import parse_mapping, settle, to_sample
 from gradsentry.errors import ModelError, RowProblem, UsageError
 from gradsentry.model import memory
 from gradsentry.model.batches.attention import compiled
@@ -226,7 +227,7 @@ class Scorer:
                 yield Score(record.row, "error", reason=record.error)
                 continue
             try:
-                readable.append((record.row, format.convert(apply_mapping(record.value, self.mapping))))
+                readable.append((record.row, to_sample(record.value, format, self.mapping)))
             except RowProblem as problem:
                 yield Score(record.row, problem.status, reason=f"{record.place}: {problem.reason}")
         places = {record.row: record.place for record in records}

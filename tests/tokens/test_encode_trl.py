@@ -11,7 +11,7 @@ from transformers import PreTrainedTokenizerFast
 from trl.trainer.sft_config import SFTConfig
 from trl.trainer.sft_trainer import SFTTrainer
 
-from gradsentry.data.formats import detect
+from gradsentry.data.formats.detect import detect
 from gradsentry.tokens.encode import encode
 from gradsentry.types import LossOn
 from tiny import tiny_llama

@@ -13,7 +13,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 from gradsentry.bench import needs_bench
-from gradsentry.data.formats import prompt_completion
+from gradsentry.data.formats import FORMATS
 from gradsentry.errors import DataError, ModelError, RowProblem, UsageError
 from gradsentry.model.forward import known_ids
 from gradsentry.model.load import LoadedModel, load_model, pick_dtype
@@ -130,7 +130,7 @@ def encoded(rows: Sequence[Mapping[str, Any]], loaded: LoadedModel) -> list[Enco
     samples = []
     for place, row in enumerate(rows):
         try:
-            samples.append((place, prompt_completion(row)))
+            samples.append((place, FORMATS["prompt-completion"].convert(row)))
         except RowProblem as problem:
             log.warning("row %d is left out: %s", place, problem.reason)
     found = []

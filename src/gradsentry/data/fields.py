@@ -1,4 +1,4 @@
-"""Cells of a row -> text, lists and messages. A cell that holds something else is a problem of its row."""
+"""The cells of a row: texts, lists and messages, checked. A cell that holds something else is a problem of its row (RowProblem)."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from typing import Any
 from gradsentry.errors import RowProblem
 from gradsentry.types import ChatSample, Row
 
-SPELLINGS = ("role", "content", "from", "value")
-"""The keys of a message that say who speaks and what, in both spellings."""
+MESSAGE_KEYS = ("role", "content", "from", "value")
+"""Keys of a message for its speaker and its text: OpenAI's spelling and ShareGPT's."""
 
 
 @dataclass(frozen=True, repr=False)
 class Unreadable:
-    """Stands in a row for a cell whose value could not be read. It is a problem of the row only where a format reads it."""
+    """A cell whose value could not be read. It is a problem of the row only where the format reads its column."""
 
     reason: str
 
@@ -26,12 +26,12 @@ class Unreadable:
 
 
 def optional(row: Row, *names: str) -> tuple[Any, str]:
-    """The first of these columns with something in it: its value and its name; None and the first name where there is none.
+    """Value and name of the first of these columns that is not empty; None and the first name where all are.
 
     Raises:
         RowProblem: the value could not be read.
     """
-    name = next((name for name in names if not empty(row.get(name))), None)
+    name = next((name for name in names if not is_empty(row.get(name))), None)
     if name is None:
         return None, names[0]
     if isinstance(row[name], Unreadable):
@@ -39,11 +39,11 @@ def optional(row: Row, *names: str) -> tuple[Any, str]:
     return row[name], name
 
 
-def first(row: Row, *names: str) -> tuple[Any, str]:
-    """As `optional`, of columns of which one must be there: where all are empty, the first that the row has.
+def required(row: Row, *names: str) -> tuple[Any, str]:
+    """As `optional`, but the row must have one of the columns. Where all are empty: value and name of the first that the row has.
 
     Raises:
-        RowProblem: none is there, or the value could not be read.
+        RowProblem: the row has none of the columns, or the value could not be read.
     """
     present = [name for name in names if name in row]
     if not present:
@@ -53,47 +53,40 @@ def first(row: Row, *names: str) -> tuple[Any, str]:
     return (row[name] if value is None else value), name
 
 
-def empty(value: Any) -> bool:
-    """Whether there is nothing in the cell. In a table the columns of other formats are there, with nothing in them."""
-    value = unboxed(value)
-    return _missing(value) or (isinstance(value, (str, list, tuple)) and not value)
+def is_empty(value: Any) -> bool:
+    """Whether the cell holds None, NaN, or a text or list of length 0. A table fills the columns of other formats with these."""
+    value = array_to_list(value)
+    return _is_missing(value) or (isinstance(value, (str, list, tuple)) and not value)
 
 
-def _missing(value: Any) -> bool:
-    """None, or the NaN that pandas writes in its place."""
+def _is_missing(value: Any) -> bool:
+    """Whether the value is None, or the NaN that pandas writes in its place."""
     return value is None or (isinstance(value, numbers.Real) and bool(value != value))
 
 
-def unboxed(value: Any) -> Any:
-    """An array of numpy or pandas as the list that it holds; anything else as it is."""
+def array_to_list(value: Any) -> Any:
+    """A NumPy or pandas array as a list; any other value unchanged."""
     return value.tolist() if hasattr(value, "tolist") and not isinstance(value, numbers.Number) else value
 
 
-def plain(value: Any, column: str) -> Any:
-    """The value as JSON knows it, at any depth: arrays as lists, numbers of numpy as Python's."""
+def _to_json_types(value: Any) -> Any:
+    """The value in JSON's types, at any depth: arrays as lists, NumPy numbers as Python's."""
     value = value.tolist() if hasattr(value, "tolist") else value
     if isinstance(value, dict):
-        return {key: plain(item, column) for key, item in value.items()}
+        return {key: _to_json_types(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [plain(item, column) for item in value]
+        return [_to_json_types(item) for item in value]
     if isinstance(value, int):
-        _digits(value, column)  # a template or a message would write it out
+        str(value)  # raises ValueError here, where it is caught, and not in a template or a message
     return value
 
 
-def _digits(number: Any, column: str) -> str:
-    try:
-        return str(number)
-    except ValueError:  # Python refuses to write out integers of thousands of digits
-        raise RowProblem("error", f"column {column!r} holds an integer with too many digits to be read") from None
-
-
 def text(value: Any, column: str) -> str:
-    """A text cell; numbers are written out, None and NaN are empty, anything else is an error."""
-    if _missing(value):
+    """A text cell. Numbers are written out, None and NaN are empty texts, anything else is an error."""
+    if _is_missing(value):
         return ""
     if isinstance(value, numbers.Number) and not isinstance(value, bool):
-        return _digits(value, column)
+        return str(value)
     if not isinstance(value, str):
         raise RowProblem("error", f"column {column!r} is {type(value).__name__}, not text")
     try:
@@ -103,27 +96,27 @@ def text(value: Any, column: str) -> str:
     return value
 
 
-def completion(value: Any, column: str) -> str:
-    """A text cell that has something to supervise."""
+def supervised_text(value: Any, column: str) -> str:
+    """A text cell that must not be empty, because the loss is on it."""
     answer = text(value, column)
     if not answer:
         raise RowProblem("unscorable", f"{column!r} is empty: no supervised token")
     return answer
 
 
-def listed(value: Any, column: str, of: str) -> Sequence[Any]:
-    """A list or an array; `of` says what it should hold."""
-    value = unboxed(value)
+def list_of(items: str, value: Any, column: str) -> Sequence[Any]:
+    """A cell that holds a list or an array; `items` says in the message what it should hold."""
+    value = array_to_list(value)
     if not isinstance(value, Sequence) or isinstance(value, (str, bytes)):
-        raise RowProblem("error", f"column {column!r} is {type(value).__name__}, not a list of {of}")
+        raise RowProblem("error", f"column {column!r} is {type(value).__name__}, not a list of {items}")
     return value
 
 
 def token_ids(value: Any, column: str) -> tuple[int, ...]:
-    """A list of whole numbers; those of numpy too."""
-    ids = listed(value, column, "token ids")
-    whole = all(issubclass(kind, numbers.Integral) and kind is not bool for kind in set(map(type, ids)))  # rows are long: no loop
-    if not whole or (ids and not -(2**63) <= min(ids) <= max(ids) < 2**63):
+    """A list of integers of Python or NumPy, of at most 64 bits."""
+    ids = list_of("token ids", value, column)
+    integers = all(issubclass(kind, numbers.Integral) and kind is not bool for kind in set(map(type, ids)))  # each type once: rows are long
+    if not integers or (ids and not -(2**63) <= min(ids) <= max(ids) < 2**63):
         raise RowProblem("error", f"column {column!r} holds something else than whole numbers of at most 64 bits")
     return tuple(map(int, ids))
 
@@ -136,16 +129,16 @@ def tools(row: Row) -> tuple[Any, ...] | None:
             value = json.loads(value)
         except ValueError as error:
             raise RowProblem("error", f"column 'tools' is text that is not JSON: {error}") from None
-    value = unboxed(value)
-    return tuple(plain(listed(value, column, "tools"), column)) if value else None
+    value = array_to_list(value)
+    return tuple(_to_json_types(list_of("tools", value, column))) if value else None
 
 
 def message(value: Any, column: str, role_key: str = "role", content_key: str = "content") -> dict[str, Any]:
     """One message as {role, content, ...}; a content of text parts is joined.
 
-    Of a message in both spellings the one that is read is all that remains: another role or content in the other would hide it.
+    The keys of the other spelling are removed: a template that prefers them would render a second text that nobody scored.
     """
-    value = plain(value, column)
+    value = _to_json_types(value)
     if not isinstance(value, dict) or not isinstance(value.get(role_key), str):
         raise RowProblem("error", f"column {column!r} holds {str(value)[:60]!r}, not a message with {role_key!r}")
     content = value.get(content_key)
@@ -153,26 +146,26 @@ def message(value: Any, column: str, role_key: str = "role", content_key: str = 
         if not all(isinstance(part, dict) and isinstance(part.get("text"), str) for part in content):
             raise RowProblem("error", f"column {column!r} holds a message with parts that are not text")
         content = "".join(part["text"] for part in content)
-    rest = {key: item for key, item in value.items() if key not in SPELLINGS and item is not None}
+    rest = {key: item for key, item in value.items() if key not in MESSAGE_KEYS and item is not None}
     return {"role": value[role_key], "content": text(content, column), **rest}
-
-
-def says_something(message: Row) -> bool:
-    """Whether a turn has a content or, in its place, calls, reasoning and the like; numbers and flags beside it say nothing."""
-    return any(isinstance(item, (str, list, dict)) and item for key, item in message.items() if key != "role")
 
 
 def messages(value: Any, column: str) -> tuple[dict[str, Any], ...]:
     """A list of messages."""
-    return tuple(message(item, column) for item in listed(value, column, "messages"))
+    return tuple(message(item, column) for item in list_of("messages", value, column))
+
+
+def has_content(message: Row) -> bool:
+    """Whether a turn has a content or, in its place, tool calls, reasoning and the like. Numbers and flags do not count."""
+    return any(isinstance(item, (str, list, dict)) and item for key, item in message.items() if key != "role")
 
 
 def split_at_answer(messages: tuple[dict[str, Any], ...], column: str, tools: tuple[Any, ...] | None) -> ChatSample:
-    """The last assistant turn is the completion, what stands before it the prompt."""
+    """The last assistant turn is the completion, the turns before it are the prompt. Turns after it are dropped."""
     answers = [i for i, message in enumerate(messages) if message["role"] == "assistant"]
     if not answers:
         raise RowProblem("unscorable", f"{column!r} has no assistant turn: no supervised token")
-    last = answers[-1]
-    if not any(says_something(messages[i]) for i in answers):
+    if not any(has_content(messages[i]) for i in answers):
         raise RowProblem("unscorable", f"every assistant turn of {column!r} is empty: no supervised token")
+    last = answers[-1]
     return ChatSample(messages[:last], messages[last : last + 1], tools)

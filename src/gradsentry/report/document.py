@@ -10,7 +10,8 @@ import pyarrow.compute
 
 from gradsentry._version import __version__
 from gradsentry.config import ScanConfig
-from gradsentry.data.formats import FORMATS, apply_mapping, parse_mapping
+from gradsentry.data.formats import FORMATS
+from gradsentry.data.formats.detect import parse_mapping, to_sample
 from gradsentry.data.sources import Source
 from gradsentry.errors import RowProblem
 from gradsentry.report.escape import visible
@@ -68,7 +69,7 @@ def _preview(record: Record, config: ScanConfig) -> dict[str, str]:
     if record.value is None:
         return {"place": record.place, "prompt": "", "completion": ""}
     try:
-        prompt, completion = _sides(FORMATS[config.format or "text"].convert(apply_mapping(record.value, parse_mapping(config.map))))
+        prompt, completion = _sides(to_sample(record.value, FORMATS[config.format or "text"], parse_mapping(config.map)))
     except RowProblem:
         prompt, completion = "", _raw(record.value)
     return {"place": record.place, "prompt": visible(prompt, PREVIEW), "completion": visible(completion, PREVIEW)}

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from gradsentry._version import __version__
 from gradsentry.config import ScanConfig
-from gradsentry.data.formats import FORMATS, Format, parse_mapping, settle
+from gradsentry.data.formats import FORMATS, Format
+from gradsentry.data.formats.detect import parse_mapping, settle
 from gradsentry.data.sources import Source, open_source
 from gradsentry.errors import NothingScorable, UsageError
 from gradsentry.run.directory import RunDirectory
@@ -194,7 +195,7 @@ def _format(source: Source, shards: Sequence[Shard], config: ScanConfig) -> Form
     format = settle(config.format, mapping, rows)
     if format.name == "tokens" and config.loss_on:
         raise UsageError(f"--loss-on {config.loss_on}: rows of token ids say by their labels what is supervised; leave it out")
-    log.info("format: %s; supervised: %s", format.name, format.says(config.loss_on))
+    log.info("format: %s; supervised: %s", format.name, format.describe_supervised(config.loss_on))
     return format
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from clean_sets import DATA, EXPECTED, needs_data
 from gradsentry.bench.tasks import INSTRUCTION, MIXED, TASKS, TESTS, as_text, fingerprint, mixture, sample, split, take_apart
-from gradsentry.data.formats import detect
+from gradsentry.data.formats.detect import detect
 from gradsentry.errors import DataError, UsageError
 
 

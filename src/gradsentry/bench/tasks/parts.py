@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from gradsentry.data.formats import detect
+from gradsentry.data.formats.detect import detect
 from gradsentry.errors import DataError, RowProblem
 from gradsentry.types import ChatSample, Row, TextSample
 

@@ -1,4 +1,4 @@
-"""Which format rows are of, what `--map` has to say in it, and what is told where none fits."""
+"""The format that is detected, the formats that `--map` selects, and the messages where none fits."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from gradsentry.data.formats import FORMATS, apply_mapping, detect, parse_mapping, settle
+from gradsentry.data.formats import FORMATS
+from gradsentry.data.formats.detect import apply_mapping, detect, parse_mapping, settle
 from gradsentry.errors import DataError, UsageError
 from gradsentry.types import ChatSample, TextSample
 
@@ -75,7 +76,7 @@ def test_preference_pairs_are_refused_with_the_columns_to_map(row: dict[str, Any
     columns = ", ".join(map(repr, row))
     with pytest.raises(DataError) as caught:
         detect([row])
-    assert str(caught.value) == f"preference pairs ({columns}) are not scored yet; give the column to score: --map {advice}"
+    assert str(caught.value) == f"preference pairs ({columns}) are not scored yet; name the column to score: --map {advice}"
     mapping = parse_mapping(advice)
     assert settle(None, mapping, [row]).convert(apply_mapping(row, mapping)) == sample
 
@@ -95,7 +96,7 @@ def test_unknown_columns_are_named_with_a_way_out() -> None:
         detect([])
 
 
-def test_rows_inside_one_column_are_told_with_the_column() -> None:
+def test_rows_inside_one_column_are_refused_with_the_column() -> None:
     with pytest.raises(DataError, match=r"one row, whose column 'data' holds a list of objects.*alone"):
         detect([{"version": 1, "data": [{"prompt": "p", "completion": "c"}]}])
 
@@ -141,20 +142,20 @@ def test_a_mapping_can_swap_columns_and_never_falls_back_to_the_unmapped_one() -
         ("text=body", {"body": "t", "prompt": "p", "completion": "c"}, "text"),
     ],
 )
-def test_mapped_columns_say_which_formats_are_meant(spec: str, row: dict[str, Any], name: str) -> None:
+def test_mapped_columns_select_the_formats(spec: str, row: dict[str, Any], name: str) -> None:
     assert settle(None, parse_mapping(spec), [row]).name == name
     assert settle(name, parse_mapping(spec), [row]) is settle(name, parse_mapping(spec), []) is FORMATS[name]
 
 
 def test_a_mapping_that_fits_no_format_is_refused_with_the_formats_of_each_column() -> None:
-    told = r"--map prompt=a,output=b: no format has all of these columns; prompt is of prompt-completion, output is of alpaca$"
+    owners = "prompt is a column of prompt-completion, output is a column of alpaca"
     for rows in ([], [{"a": "x", "b": "y", "text": "t"}]):
-        with pytest.raises(UsageError, match=told):
+        with pytest.raises(UsageError, match=rf"--map prompt=a,output=b: no format has all of these columns; {owners}$"):
             settle(None, parse_mapping("prompt=a,output=b"), rows)
         with pytest.raises(UsageError, match=r"--map question=a: messages has no column question; it has messages, tools$"):
             settle("messages", parse_mapping("question=a"), rows)
 
 
-def test_where_the_meant_formats_do_not_fit_either_they_are_named() -> None:
+def test_where_the_selected_formats_do_not_fit_the_message_names_them() -> None:
     with pytest.raises(DataError, match=r"from the columns 'a', 'text', 'prompt'; .*\(formats: prompt-completion\)"):
         settle(None, parse_mapping("prompt=q"), [{"q": "1", "a": "2", "text": "t"}])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gradsentry.data.formats import FORMATS, SHAREGPT_ROLES, detect
+from gradsentry.data import formats
+from gradsentry.data.formats import FORMATS
+from gradsentry.data.formats.detect import detect
+from gradsentry.data.formats.sharegpt import ROLES
 from gradsentry.errors import RowProblem
 from gradsentry.types import ChatSample, TextSample, TokenSample
 from turns import NAN, UNREAD, assistant, system, user
@@ -183,8 +187,10 @@ def test_a_row_is_detected_and_becomes_its_sample(name: str, row: dict[str, Any]
         assert {type(token) for token in (*made.input_ids, *made.labels)} == {int}
 
 
-def test_every_format_has_a_row_above() -> None:
+def test_every_format_has_a_row_above_and_every_module_of_one_is_registered() -> None:
     assert {name for name, _, _ in ROWS} == set(FORMATS)
+    modules = {path.stem for path in Path(formats.__file__).parent.glob("*.py")} - {"__init__", "base", "detect"}
+    assert set(formats.MODULES) == modules
 
 
 @pytest.mark.parametrize("said", [{"tool_calls": [{"type": "function"}]}, {"function_call": {"name": "f"}}, {"reasoning_content": "so"}])
@@ -236,8 +242,8 @@ def test_whatever_the_cells_hold_a_row_gives_a_sample_or_a_problem(name: str, da
 
 
 def test_sharegpt_knows_its_published_roles() -> None:
-    assert set(SHAREGPT_ROLES.values()) == {"user", "assistant", "system", "tool"}
-    for role, ours in SHAREGPT_ROLES.items():
+    assert set(ROLES.values()) == {"user", "assistant", "system", "tool"}
+    for role, ours in ROLES.items():
         row = {"conversations": [{"from": role, "value": "x"}, {"from": "gpt", "value": "y"}]}
         sample = FORMATS["sharegpt"].convert(row)
         assert isinstance(sample, ChatSample)

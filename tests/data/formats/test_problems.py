@@ -1,4 +1,4 @@
-"""Everything that can be wrong with a row, and what is told of it."""
+"""Everything that can be wrong with a row, and the problem that is reported."""
 
 from __future__ import annotations
 
@@ -8,11 +8,13 @@ import numpy as np
 import pytest
 
 from gradsentry.data.formats import FORMATS
+from gradsentry.data.formats.detect import to_sample
 from gradsentry.errors import RowProblem
 from turns import HUGE, NAN, UNREAD, assistant, user
 
-TOLD = "column '{}': a value cannot be read: 'utf-8' codec can't decode; mend or remove the row"
+UNREADABLE = "column '{}': a value cannot be read: 'utf-8' codec can't decode; mend or remove the row"
 NOTHING_SAID: list[dict[str, Any]] = [{}, {"tool_calls": []}, {"weight": 1}, {"tool_calls": np.array([])}, {"reasoning_content": ""}]
+DIGITS = "it holds an integer with too many digits"
 LONE = "half \ud83d"
 BAD: list[tuple[str, Any, str, str]] = [
     ("prompt-completion", {"prompt": "a", "completion": ""}, "unscorable", "'completion' is empty: no supervised token"),
@@ -27,10 +29,10 @@ BAD: list[tuple[str, Any, str, str]] = [
         ("prompt-completion", {"prompt": [user("a")], "completion": [assistant("") | rest]}, "unscorable", "'completion' is empty")
         for rest in NOTHING_SAID
     ),
-    ("prompt-completion", {"prompt": "a", "completion": HUGE}, "error", "column 'completion' holds an integer with too many digits"),
-    ("prompt-completion", {"prompt": UNREAD, "completion": "b"}, "error", TOLD.format("prompt")),
-    ("prompt-completion", {"prompt": "a", "completion": UNREAD}, "error", TOLD.format("completion")),
-    ("prompt-completion", {"prompt": [user("a")], "completion": UNREAD}, "error", TOLD.format("completion")),
+    ("prompt-completion", {"prompt": "a", "completion": HUGE}, "error", DIGITS),
+    ("prompt-completion", {"prompt": UNREAD, "completion": "b"}, "error", UNREADABLE.format("prompt")),
+    ("prompt-completion", {"prompt": "a", "completion": UNREAD}, "error", UNREADABLE.format("completion")),
+    ("prompt-completion", {"prompt": [user("a")], "completion": UNREAD}, "error", UNREADABLE.format("completion")),
     ("prompt-completion", {"prompt": "a", "answer": "b"}, "error", "column 'completion' is missing; the row has 'prompt', 'answer'"),
     ("prompt-completion", {"prompt": "a", "completion": {"b": 1}}, "error", "column 'completion' is dict, not text"),
     ("prompt-completion", {"prompt": True, "completion": "b"}, "error", "column 'prompt' is bool, not text"),
@@ -49,12 +51,12 @@ BAD: list[tuple[str, Any, str, str]] = [
         "messages",
         {"messages": [user("Q"), assistant("") | {"tool_calls": [{"n": HUGE}]}]},
         "error",
-        "'messages' holds an integer with too many",
+        DIGITS,
     ),
-    ("messages", {"messages": [user("Q"), assistant("A")], "tools": [HUGE]}, "error", "'tools' holds an integer with too many digits"),
-    ("messages", {"messages": [HUGE]}, "error", "'messages' holds an integer with too many digits"),
-    ("messages", {"messages": UNREAD}, "error", TOLD.format("messages")),
-    ("messages", {"messages": [user("Q"), assistant("A")], "tools": UNREAD}, "error", TOLD.format("tools")),
+    ("messages", {"messages": [user("Q"), assistant("A")], "tools": [HUGE]}, "error", DIGITS),
+    ("messages", {"messages": [HUGE]}, "error", DIGITS),
+    ("messages", {"messages": UNREAD}, "error", UNREADABLE.format("messages")),
+    ("messages", {"messages": [user("Q"), assistant("A")], "tools": UNREAD}, "error", UNREADABLE.format("tools")),
     ("messages", {"messages": "Q"}, "error", "column 'messages' is str, not a list of messages"),
     ("messages", {"messages": None}, "error", "column 'messages' is NoneType, not a list of messages"),
     ("messages", {"messages": ["Q"]}, "error", "holds 'Q', not a message with 'role'"),
@@ -73,8 +75,8 @@ BAD: list[tuple[str, Any, str, str]] = [
     ("alpaca", {"instruction": "a", "response": ""}, "unscorable", "'response' is empty"),
     ("alpaca", {"instruction": "a", "output": "", "response": {"b": 1}}, "error", "column 'response' is dict, not text"),
     ("alpaca", {"instruction": "a", "input": "", "context": ["b"], "output": "c"}, "error", "column 'context' is list, not text"),
-    ("alpaca", {"instruction": "a", "output": "c", "system": UNREAD}, "error", TOLD.format("system")),
-    ("alpaca", {"instruction": "a", "output": "c", "context": UNREAD}, "error", TOLD.format("context")),
+    ("alpaca", {"instruction": "a", "output": "c", "system": UNREAD}, "error", UNREADABLE.format("system")),
+    ("alpaca", {"instruction": "a", "output": "c", "context": UNREAD}, "error", UNREADABLE.format("context")),
     ("alpaca", {"instruction": "a", "output": "b", "history": ["xy"]}, "error", "'history' holds something else than"),
     ("alpaca", {"instruction": "a", "output": "b", "history": [["x"]]}, "error", "'history' holds something else than"),
     ("alpaca", {"instruction": "a", "output": "b", "history": 5}, "error", "column 'history' is int, not a list of"),
@@ -83,7 +85,7 @@ BAD: list[tuple[str, Any, str, str]] = [
     ("qa", {"question": "Q", "answers": [["a"]]}, "error", "column 'answers' is list, not text"),
     ("qa", {"question": "Q", "answers": {"a": 1}}, "error", "column 'answers' is dict, not text"),
     ("qa", {"question": "Q", "answers": None, "answer": [["a"]]}, "error", "column 'answer' is list, not text"),
-    ("qa", {"question": "Q", "answers": UNREAD, "answer": "a"}, "error", TOLD.format("answers")),
+    ("qa", {"question": "Q", "answers": UNREAD, "answer": "a"}, "error", UNREADABLE.format("answers")),
     ("qa", {"answer": "a"}, "error", "column 'question' is missing"),
     ("text", {"text": ""}, "unscorable", "'text' is empty"),
     ("text", {"text": ["a"]}, "error", "column 'text' is list, not text"),
@@ -93,7 +95,7 @@ BAD: list[tuple[str, Any, str, str]] = [
     ("tokens", {"input_ids": [True], "labels": [1]}, "error", "something else than whole numbers"),
     ("tokens", {"input_ids": np.array([1.0]), "labels": [1]}, "error", "something else than whole numbers"),
     ("tokens", {"input_ids": [HUGE], "labels": [HUGE]}, "error", "something else than whole numbers of at most 64 bits"),
-    ("tokens", {"input_ids": UNREAD, "labels": [1]}, "error", TOLD.format("input_ids")),
+    ("tokens", {"input_ids": UNREAD, "labels": [1]}, "error", UNREADABLE.format("input_ids")),
     *((name, "the prompt and completion", "error", "it is a str, not a mapping from column names to values") for name in FORMATS),
     ("tokens", {"input_ids": None, "labels": [1]}, "error", "column 'input_ids' is NoneType, not a list of token ids"),
     ("tokens", {"input_ids": [1], "labels": 5}, "error", "column 'labels' is int, not a list of token ids"),
@@ -102,7 +104,7 @@ BAD: list[tuple[str, Any, str, str]] = [
 
 
 @pytest.mark.parametrize(("name", "row", "status", "reason"), BAD)
-def test_a_bad_row_is_told_with_status_and_column(name: str, row: Any, status: str, reason: str) -> None:
+def test_a_bad_row_is_reported_with_status_and_column(name: str, row: Any, status: str, reason: str) -> None:
     with pytest.raises(RowProblem) as caught:
         FORMATS[name].convert(row)
     assert caught.value.status == status
@@ -119,20 +121,20 @@ def test_a_bad_row_is_told_with_status_and_column(name: str, row: Any, status: s
         ("text", {"text": "", "question": "q", "answer": "a"}, "qa"),
     ],
 )
-def test_a_row_of_another_known_format_is_told_with_that_format_and_what_to_do(name: str, row: dict[str, Any], other: str) -> None:
+def test_the_problem_of_a_row_in_another_format_names_that_format_and_what_to_do(name: str, row: dict[str, Any], other: str) -> None:
     with pytest.raises(RowProblem, match=rf"; it looks like {other}: .*--format {other}"):
-        FORMATS[name].convert(row)
+        to_sample(row, FORMATS[name], {})
 
 
 @pytest.mark.parametrize(
     ("name", "row"),
     [
-        ("prompt-completion", {"prompt": "p", "completion": ["c"], "text": "t"}),  # it is of its format, and broken
+        ("prompt-completion", {"prompt": "p", "completion": ["c"], "text": "t"}),  # its own format, with a broken completion
         ("prompt-completion", {"prompt": "p", "messages": None}),
         ("prompt-completion", {"prompt": "p", "answer": "a"}),
     ],
 )
-def test_a_row_that_looks_like_no_other_format_is_not_said_to(name: str, row: dict[str, Any]) -> None:
+def test_the_problem_of_any_other_row_names_no_format(name: str, row: dict[str, Any]) -> None:
     with pytest.raises(RowProblem) as caught:
-        FORMATS[name].convert(row)
+        to_sample(row, FORMATS[name], {})
     assert "looks like" not in caught.value.reason
