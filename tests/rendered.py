@@ -9,7 +9,8 @@ from tokenizers.processors import TemplateProcessing
 from transformers import PreTrainedTokenizerFast
 
 from gradsentry.errors import RowProblem
-from gradsentry.tokens.encode import IGNORED, Ids, encode
+from gradsentry.tokens.encode import encode
+from gradsentry.tokens.labels import IGNORED, Ids
 from gradsentry.types import LossOn, Sample
 
 BOS = "<|bos|>"

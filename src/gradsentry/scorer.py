@@ -26,7 +26,9 @@ from gradsentry.model.forward import check_target, known_ids
 from gradsentry.model.load import LoadedModel, check_causal, load_model
 from gradsentry.model.memory import out_of_memory
 from gradsentry.model.targets.head import Head, RowGradient
-from gradsentry.tokens import encode, special_tokens
+from gradsentry.tokens import encode
+from gradsentry.tokens.special_tokens import spelled_special_tokens
+from gradsentry.tokens.vocabulary import read_vocabulary
 from gradsentry.types import Encoded, Record, Row, Sample, Score, Surprises, Vocabulary
 
 if TYPE_CHECKING:
@@ -93,7 +95,7 @@ class Scorer:
     @property
     def vocabulary(self) -> Vocabulary:
         """What the model's tokens stand for."""
-        return encode.vocabulary(self.loaded.tokenizer)
+        return read_vocabulary(self.loaded.tokenizer)
 
     def _load(self, model: Any, tokenizer: Any) -> LoadedModel:
         if model is None or isinstance(model, (str, os.PathLike)):
@@ -239,7 +241,7 @@ class Scorer:
                 yield Score(row, result.status, reason=f"{places[row]}: {result.reason}")
             else:
                 (input_ids, labels), note = result
-                yield Encoded(row, input_ids, labels, note, special_tokens.own(sample, input_ids, self.loaded.tokenizer))
+                yield Encoded(row, input_ids, labels, note, spelled_special_tokens(sample, input_ids, self.loaded.tokenizer))
 
     def _gradients(self, rows: Sequence[Encoded], states: Sequence[RowStates]) -> list[RowGradient]:
         return self.head.gradients([state.supervised for state in states], self._targets(rows, states))

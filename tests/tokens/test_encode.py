@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import copy
-import json
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
+from tokenizers import Regex, Tokenizer, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
 from gradsentry.data.formats import FORMATS
 from gradsentry.errors import ModelError, RowProblem
-from gradsentry.tokens.encode import IGNORED, encode, vocabulary
+from gradsentry.tokens.encode import encode
+from gradsentry.tokens.labels import IGNORED
 from gradsentry.types import ChatSample, LossOn, Sample, TextSample, TokenSample
 from rendered import BOS, EOS, one, problem, supervised, variant
 
@@ -101,10 +101,10 @@ def test_token_ids_outside_the_vocabulary_are_an_error(tokenizer: PreTrainedToke
 
 @pytest.mark.parametrize(("labels", "at"), [((IGNORED, 7, IGNORED), 1), ((6, 7, IGNORED), 0), ((5, 6, 9), 2)])
 def test_labels_of_other_tokens_are_an_error(tokenizer: PreTrainedTokenizerFast, labels: tuple[int, ...], at: int) -> None:
-    """A loss on them would be another one than that of the row; labels that are shifted already are such."""
-    told = problem(TokenSample((5, 6, 7), labels), tokenizer)
-    assert told.status == "error"
-    assert told.reason.startswith(f"label {at} is {labels[at]}, but the token there is {5 + at}: labels are the input_ids")
+    """The loss would be on other tokens than the row's, for example where labels are shifted already."""
+    found = problem(TokenSample((5, 6, 7), labels), tokenizer)
+    assert found.status == "error"
+    assert found.reason.startswith(f"label {at} is {labels[at]}, but the token there is {5 + at}: labels are the input_ids")
 
 
 def test_tokens_are_taken_as_they_are(tokenizer: PreTrainedTokenizerFast) -> None:
@@ -270,38 +270,6 @@ def test_alpaca_rows_are_plain_text_without_a_chat_template_and_a_conversation_w
     assert tokenizer.decode(ids[0]) == f"### Instruction:\nAdd.\n\n### Input:\n1 2\n\n### Response:\n3{EOS}"
     assert supervised(ids, tokenizer) == [f"3{EOS}"]
     assert str(tokenizer.decode(one(sample, tokenizer)[0])).startswith("<|start|>user\nAdd.\n1 2<|end|>")
-
-
-@settings(deadline=None)
-@given(text=st.text(min_size=1))
-def test_a_vocabulary_spells_every_text(tokenizer: PreTrainedTokenizerFast, text: str) -> None:
-    known = vocabulary(tokenizer)
-    ids = tokenizer(text, add_special_tokens=False)["input_ids"]
-    assert b"".join(known.pieces[i] for i in ids).decode() == text  # pyright: ignore
-
-
-def test_a_vocabulary_has_the_bytes_of_sentencepieces_fallback() -> None:
-    words = ["<unk>", "a", "\u2581b", *(f"<0x{byte:02X}>" for byte in range(256))]
-    core = Tokenizer(models.BPE({word: i for i, word in enumerate(words)}, [], unk_token="<unk>", byte_fallback=True, fuse_unk=True))
-    core.decoder = decoders.Sequence([decoders.Replace("\u2581", " "), decoders.ByteFallback(), decoders.Fuse()])  # pyright: ignore
-    made = PreTrainedTokenizerFast(tokenizer_object=core, unk_token="<unk>")
-    pieces = vocabulary(made).pieces
-    assert pieces[1:3] == [b"a", b" b"]
-    assert pieces[3:] == [bytes([byte]) for byte in range(256)]
-
-
-def test_ids_may_have_gaps(tokenizer: PreTrainedTokenizerFast) -> None:
-    core = json.loads(tokenizer.backend_tokenizer.to_str())
-    last = max(core["model"]["vocab"], key=core["model"]["vocab"].__getitem__)
-    core["model"]["vocab"][last] = 450
-    gapped = PreTrainedTokenizerFast(tokenizer_object=Tokenizer.from_str(json.dumps(core)), eos_token=EOS, bos_token=BOS)
-    assert len(gapped) == len(tokenizer) < 450
-    known = vocabulary(gapped)
-    assert len(known.pieces) == len(known.special) == 451
-    assert known.pieces[450] == vocabulary(tokenizer).pieces[-1]
-    assert (known.pieces[449], known.special[449]) == (b"", False)
-    assert one(TokenSample((5, 450), (IGNORED, 450)), gapped) == ([5, 450], [IGNORED, 450])
-    assert "token id 451 is outside the tokenizer's 451" in problem(TokenSample((5, 451), (IGNORED, 451)), gapped).reason
 
 
 @pytest.mark.parametrize("sample", [TextSample("<|bos|>", "Hi"), TokenSample((2, 5, 6), (IGNORED, 5, 6)), chat("Q", "<|bos|>")])

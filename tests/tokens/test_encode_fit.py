@@ -5,7 +5,8 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gradsentry.tokens.encode import IGNORED, Ids, fit
+from gradsentry.tokens.encode import fit
+from gradsentry.tokens.labels import IGNORED, Ids
 
 
 @st.composite

@@ -1,1 +1,1 @@
-"""Rows in, rows out: formats, fields and where rows are kept."""
+"""Rows in, rows out: sources (where rows are stored), fields (their cells) and formats (their samples)."""

@@ -1,1 +1,1 @@
-"""A sample -> token ids and labels."""
+"""Samples -> token ids and labels, and the vocabulary behind the ids."""

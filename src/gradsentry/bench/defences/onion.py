@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from gradsentry.bench.defences import Defence, Rows, Subject, Verdicts
 from gradsentry.bench.generation import prompt_ids
 from gradsentry.scorer import Scorer
-from gradsentry.tokens.encode import IGNORED
+from gradsentry.tokens.labels import IGNORED
 from gradsentry.types import Encoded
 
 TEMPLATES = (

@@ -21,7 +21,7 @@ from gradsentry.model.batches.attention import Layers, NotPackable, packed_atten
 from gradsentry.model.batches.padded import bins
 from gradsentry.model.batches.prefix_tree import Batch, Ints, pack
 from gradsentry.model.forward import states_before_head, takes_positions
-from gradsentry.tokens.encode import IGNORED
+from gradsentry.tokens.labels import IGNORED
 from gradsentry.types import Encoded
 
 log = logging.getLogger(__name__)

@@ -1,0 +1,107 @@
+"""Conversations -> token ids and labels, through the tokenizer's chat template."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from jinja2 import TemplateError
+
+from gradsentry.errors import RowProblem
+from gradsentry.tokens.labels import IGNORED, Ids
+from gradsentry.tokens.tool_calls import missing_from_text
+from gradsentry.types import ChatSample, LossOn, Row
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+
+def encode_chat(sample: ChatSample, tokenizer: PreTrainedTokenizerBase, loss_on: LossOn) -> Ids:
+    """Token ids and labels of a conversation.
+
+    A supervised span is what the template adds to the turns before it, its opening of the assistant's turn included in those.
+
+    Raises:
+        RowProblem: the template refuses the conversation, does not render the turns before a span as the beginning of the whole, or
+            leaves out a supervised tool call.
+    """
+    turns = (*sample.prompt, *sample.completion)
+    ids = _render(turns, sample, tokenizer, open_turn=False)
+    if loss_on == "all":
+        _refuse_missing_calls(turns, 0, ids, tokenizer)
+        return ids, list(ids)
+    if loss_on == "completion":
+        spans = [(len(sample.prompt), len(turns))]
+    else:
+        spans = [(i, i + 1) for i, turn in enumerate(turns) if turn["role"] == "assistant"]
+    labels = [IGNORED] * len(ids)
+    for first, end in spans:
+        before = _render(turns[:first], sample, tokenizer, open_turn=True) if first else _before_first_text(turns, ids, sample, tokenizer)
+        after = ids if end == len(turns) else _render(turns[:end], sample, tokenizer, open_turn=False)
+        start, stop = _prefix_length(before, ids, tokenizer), _prefix_length(after, ids, tokenizer)
+        if start is None or stop is None:
+            raise RowProblem(
+                "error",
+                f"the chat template does not render the turns before turn {first + 1} as the start of the conversation, "
+                "so its supervised tokens cannot be found; give the row as plain prompt/completion texts",
+            )
+        _refuse_missing_calls(turns[first:end], first, ids[start:stop], tokenizer)
+        labels[start:stop] = ids[start:stop]
+    return ids, labels
+
+
+def _render(turns: Sequence[Row], sample: ChatSample, tokenizer: PreTrainedTokenizerBase, open_turn: bool) -> list[int]:
+    """Token ids of the turns and, if `open_turn`, of the opening of an assistant's turn."""
+    try:
+        ids: Any = tokenizer.apply_chat_template(
+            [dict(turn) for turn in turns],
+            tools=list(sample.tools) if sample.tools else None,
+            add_generation_prompt=open_turn,
+            tokenize=True,
+            return_dict=False,
+        )
+    except (TemplateError, TypeError, ValueError, RecursionError) as error:  # what templates raise for turns that they do not support
+        raise RowProblem("error", f"the chat template refuses the conversation: {error}") from None
+    if not isinstance(ids, list) or not all(isinstance(i, int) for i in ids):
+        raise RowProblem("error", f"the chat template gave {type(ids).__name__} in place of token ids")
+    return ids
+
+
+def _before_first_text(turns: Sequence[Row], ids: list[int], sample: ChatSample, tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """The tokens before the text of a supervised first turn, the template's own system prompt among them.
+
+    They are the tokens that stay when the turn has another text. To render no turns and an opening is no way: templates may refuse it.
+    """
+    other = "b" if str(turns[0]["content"]).lstrip().lower().startswith("a") else "a"
+    changed = _render([{**turns[0], "content": other}, *turns[1:]], sample, tokenizer, open_turn=False)
+    same = next((i for i, (ours, theirs) in enumerate(zip(ids, changed, strict=False)) if ours != theirs), 0)
+    return ids[:same]
+
+
+def _prefix_length(part: list[int], ids: list[int], tokenizer: PreTrainedTokenizerBase) -> int | None:
+    """How many tokens of `ids` encode its beginning `part`; None if the text of `ids` does not begin with that of `part`.
+
+    The last tokens of a text can change when it goes on: a line feed that ends the prompt and one that begins the answer may
+    become one token. Such a token belongs to the answer.
+    """
+    if ids[: len(part)] == part:
+        return len(part)
+    text, whole = (str(tokenizer.decode(tokens, clean_up_tokenization_spaces=False)) for tokens in (part, ids))
+    if not whole.startswith(text):
+        return None
+    return next((i for i, (ours, theirs) in enumerate(zip(part, ids, strict=False)) if ours != theirs), len(ids))
+
+
+def _refuse_missing_calls(turns: Sequence[Row], first: int, supervised: list[int], tokenizer: PreTrainedTokenizerBase) -> None:
+    """Refuse a row whose tool calls are not in its supervised tokens: nothing would examine them. `first` numbers the first turn."""
+    calling = [(number, turn) for number, turn in enumerate(turns, first + 1) if turn.get("tool_calls") or turn.get("function_call")]
+    if not calling:
+        return
+    text = str(tokenizer.decode(supervised, clean_up_tokenization_spaces=False))
+    for number, turn in calling:
+        if missing_from_text(turn, text):
+            raise RowProblem(
+                "unscorable",
+                f"turn {number} calls a tool, but the tokenizer's chat template leaves out the call or a part of it, so it cannot be "
+                "scored; take a model whose template renders tool calls, or put the calls into the turn's content",
+            )
