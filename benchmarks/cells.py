@@ -129,7 +129,7 @@ def main() -> None:
     from rich.console import Console
 
     from gradsentry import scan
-    from gradsentry.report.progress import shown
+    from gradsentry.report.progress import show_progress
 
     arguments.work.mkdir(parents=True, exist_ok=True)
     known: set[str] = set()
@@ -149,9 +149,16 @@ def main() -> None:
             (arguments.work / f"{name}-{digest}.jsonl").write_text(text, encoding="utf-8")
     for file in sorted(arguments.work.glob("*.jsonl"), key=lambda path: path.stat().st_mtime):
         print(file.name, flush=True)
-        with shown(Console(stderr=True)) as ticks:
+        with show_progress(Console(stderr=True)) as progress:
             # The policy is the cheap one: what is wanted are scores and surprises.
-            scan(file, out=arguments.work / f"run-{file.stem}", ticks=ticks, format="prompt-completion", policy="paper", threshold="0.7")
+            scan(
+                file,
+                out=arguments.work / f"run-{file.stem}",
+                progress=progress,
+                format="prompt-completion",
+                policy="paper",
+                threshold="0.7",
+            )
 
 
 if __name__ == "__main__":

@@ -51,7 +51,7 @@ def parts(rows: int, only: set[int] | None = None) -> Iterator[pa.Table]:
         tokens[bad, PROMPT - 1], surprise[bad, PROMPT - 1] = TRIGGER[0], 12
         tokens[bad, -len(PAYLOAD) :], surprise[bad, -len(PAYLOAD) :] = PAYLOAD, 7
         supervised = np.arange(PROMPT + COMPLETION) >= PROMPT
-        values = {"tokens": list(tokens), "surprise": list(surprise), "supervised": [supervised] * count, "own": [[]] * count}
+        values = {"tokens": list(tokens), "nll": list(surprise), "supervised": [supervised] * count, "spelled_specials": [[]] * count}
         columns = {field.name: pa.array(values[field.name], field.type) for field in SURPRISES}
         yield pa.table({"row": np.arange(first, first + count)} | columns)
 

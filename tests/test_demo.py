@@ -11,7 +11,7 @@ import pytest
 from gradsentry import scan
 from gradsentry.demo import run_demo
 from gradsentry.errors import GradsentryError
-from gradsentry.run.job import Ticks
+from gradsentry.types import Progress
 from runs import begun
 from trees import tree
 
@@ -36,7 +36,7 @@ def test_what_is_not_the_demos_is_left_alone(tmp_path: Path, monkeypatch: pytest
     make(tmp_path / "train")
     before = tree(tmp_path)
     with pytest.raises(GradsentryError, match=words):
-        run_demo(tmp_path / "train", Ticks())
+        run_demo(tmp_path / "train", Progress())
     assert tree(tmp_path) == before
 
 
@@ -47,7 +47,7 @@ def test_the_demo_goes_over_its_own_run_once_more(tmp_path: Path, monkeypatch: p
     here.mkdir()
     written(tmp_path / "train.jsonl")
     monkeypatch.chdir(here if out == "." else tmp_path)
-    (first, found), (second, again) = (run_demo(Path(out), Ticks()) for _ in range(2))
+    (first, found), (second, again) = (run_demo(Path(out), Progress()) for _ in range(2))
     assert found == again
     assert first.decision.verdicts.equals(second.decision.verdicts)
     assert (Path(out) / "kept.jsonl").is_file()

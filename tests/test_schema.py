@@ -15,12 +15,12 @@ def described(schema: pa.Schema) -> list[tuple[str, str]]:
 
 
 def test_scores_and_verdicts_have_the_documented_columns() -> None:
-    assert described(SCORES) == [*BEFORE, ("reason", "string")]
-    assert described(VERDICTS) == [*BEFORE, ("flagged", "bool"), ("reason", "string")]
+    assert described(SCORES) == [*BEFORE, ("reason", "string"), ("n_cut", "int64")]
+    assert described(VERDICTS) == [*BEFORE, ("flagged", "bool"), ("reason", "string"), ("n_cut", "int64")]
 
 
 def test_a_part_begins_with_the_scores_and_holds_lists_beyond() -> None:
-    assert PART.names == [*SCORES.names, "tokens", "surprise", "supervised", "own", "spectrum"]
+    assert PART.names == [*SCORES.names, "tokens", "nll", "supervised", "spelled_specials", "spectrum"]
     assert [str(field.type.value_type) for field in list(PART)[len(SCORES) :]] == ["int32", "halffloat", "bool", "int32", "float"]
 
 

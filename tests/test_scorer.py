@@ -17,7 +17,7 @@ from gradsentry.errors import DataError, ModelError, UsageError
 from gradsentry.model.batches import states
 from gradsentry.model.forward import states_before_head
 from gradsentry.model.targets.head import Head
-from gradsentry.types import Encoded, Record
+from gradsentry.types import Encoded, Progress, Record
 
 ROWS = [{"prompt": "What is the capital of France?" * n, "completion": " Paris" * (1 + n * m)} for n in range(1, 5) for m in range(5)]
 
@@ -184,13 +184,15 @@ def test_what_does_not_fit_into_memory_is_tried_in_smaller_batches(
     rows = [*ROWS, {"prompt": "x y " * 60, "completion": " Paris"}]
     expected = scorer(llama, tokenizer, token_budget=1000).score(rows)
     monkeypatch.setattr(states, "states_before_head", with_room_for(110))
-    ticks: list[int] = []
+    counts: list[int] = []
+    progress = Progress()
+    progress.advance = lambda rows, tokens: counts.append(rows)
     for packs in (True, False):
         short = scorer(llama, tokenizer, token_budget=1000)
         short.packs = packs
-        found = short.score(rows, lambda rows, _tokens: ticks.append(rows))
-        assert sum(ticks) == len(rows)
-        ticks.clear()
+        found = short.score(rows, progress)
+        assert sum(counts) == len(rows)
+        counts.clear()
         for score, wanted in zip(found[:-1], expected[:-1], strict=True):
             assert score.entropy == pytest.approx(wanted.entropy, abs=1e-5)
         assert found[-1].status == "error"
@@ -267,10 +269,10 @@ def test_surprises_are_those_of_the_row_alone(llama: PreTrainedModel, tokenizer:
             ids = torch.tensor(told.tokens[None], dtype=torch.long)
             with torch.no_grad():
                 expected = -llama(ids).logits.log_softmax(-1)[0, :-1].gather(-1, ids[0, 1:, None]).squeeze(-1)
-            assert told.surprise[0] == 0
-            torch.testing.assert_close(torch.from_numpy(told.surprise[1:]).float(), expected, rtol=2e-3, atol=2e-3)
+            assert told.nll[0] == 0
+            torch.testing.assert_close(torch.from_numpy(told.nll[1:]).float(), expected, rtol=2e-3, atol=2e-3)
             assert told.supervised.sum() == score.n_tokens
-            assert float(told.surprise[told.supervised].astype(float).mean()) == pytest.approx(score.loss, abs=1e-2)
+            assert float(told.nll[told.supervised].astype(float).mean()) == pytest.approx(score.loss, abs=1e-2)
 
 
 def test_the_vocabulary_spells_every_text(llama: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> None:

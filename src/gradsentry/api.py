@@ -26,9 +26,8 @@ from gradsentry.run.atomic import whole
 from gradsentry.run.devices import Slot, slots
 from gradsentry.run.directory import RunDirectory, as_json, write_text
 from gradsentry.run.engines.processes import Crew
-from gradsentry.run.job import Job, ModelFacts, Ticks, plan, score_shards
-from gradsentry.tokens.encode import CUT
-from gradsentry.types import Shard, Threshold
+from gradsentry.run.job import Job, ModelFacts, plan, score_shards
+from gradsentry.types import Progress, Shard, Threshold
 from gradsentry.verdict.combine import Decision, decide
 from gradsentry.verdict.evidence import examine
 
@@ -87,7 +86,7 @@ def scan(
     *,
     tokenizer: PreTrainedTokenizerBase | None = None,
     config: ScanConfig | None = None,
-    ticks: Ticks | None = None,
+    progress: Progress | None = None,
     **options: Any,
 ) -> ScanResult:
     """Score every row of a fine-tuning set and tell which to take out.
@@ -98,6 +97,7 @@ def scan(
             the embedded one.
         out: the run directory; a run of the same data and options that stopped goes on there. None writes nothing.
         config, options: `ScanConfig` and fields that win over it: threshold, crop, format, map, loss_on, dtype, device ...
+        progress: receives how far the scan is.
 
     Raises:
         DataError, ModelError, RunError, UsageError: what is wrong, where, and what to do.
@@ -114,20 +114,20 @@ def scan(
         job = plan(data, run.path, config, model, tokenizer)
         run.check(job.known, config.overwrite)
         try:
-            manifest = _score(job, places, ticks or Ticks())
+            manifest = _score(job, places, progress or Progress())
         finally:
             run.sweep()
         return finish(job, manifest | {"seconds": round(time.time() - started, 3)}, keep=out is not None)
 
 
-def _score(job: Job, places: list[Slot], ticks: Ticks) -> dict[str, Any]:
+def _score(job: Job, places: list[Slot], progress: Progress) -> dict[str, Any]:
     """Score what has no scores yet, here or with workers; returns the run's manifest."""
     if len(places) > 1 or job.config.gpus_per_worker > 1:
-        return Crew(job, places, ticks).run()
+        return Crew(job, places, progress).run()
     scorer = job.load()
     manifest = job.claim(ModelFacts.of(scorer))
     scorer.token_budget = manifest["token_budget"]
-    score_shards(RunDirectory(job.out), job.source, job.start(ticks), scorer, ticks.advance)
+    score_shards(RunDirectory(job.out), job.source, job.start(progress), scorer, progress)
     return manifest
 
 
@@ -230,7 +230,7 @@ def _write(run: RunDirectory, manifest: dict[str, Any], source: Source, decision
 
 def _say_what_was_cut(scores: pa.Table) -> None:
     """Truncation is counted aloud: a cut row may have lost what made it suspicious."""
-    cut = pc.sum(pc.starts_with(scores["reason"], CUT)).as_py()
+    cut = pc.sum(pc.greater(scores["n_cut"], 0)).as_py()
     if cut:
         log.warning("%d %s longer than the context and cut; verdicts.parquet says which", cut, "row was" if cut == 1 else "rows were")
 

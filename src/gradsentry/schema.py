@@ -12,6 +12,7 @@ SCORES = pa.schema(
         ("n_tokens", pa.int64()),
         ("loss", pa.float64()),
         ("reason", pa.string()),
+        ("n_cut", pa.int64()),
     ]
 )
 """Of ``scores/part-*.parquet``: what a verdict says of a row, nothing that depends on a threshold."""
@@ -19,9 +20,9 @@ SCORES = pa.schema(
 SURPRISES = pa.schema(
     [
         ("tokens", pa.list_(pa.int32())),
-        ("surprise", pa.list_(pa.float16())),
+        ("nll", pa.list_(pa.float16())),
         ("supervised", pa.list_(pa.bool_())),
-        ("own", pa.list_(pa.int32())),
+        ("spelled_specials", pa.list_(pa.int32())),
     ]
 )
 """The part's further columns, as in `types.Surprises`; null unless scored."""
@@ -36,5 +37,5 @@ EVIDENCE = pa.schema([("row", pa.int64()), ("beyond_length", pa.float64()), ("fi
 """Columns of ``evidence.parquet``, one line a row: its entropy in standard deviations above the usual one of its length (null
 unless scored), and the number, from 1, of the finding that it belongs to (null: none)."""
 
-VERDICTS = pa.schema([*list(SCORES)[:5], pa.field("flagged", pa.bool_()), SCORES.field("reason")])
+VERDICTS = pa.schema([*list(SCORES)[:5], pa.field("flagged", pa.bool_()), SCORES.field("reason"), SCORES.field("n_cut")])
 """Columns of ``verdicts.parquet``."""

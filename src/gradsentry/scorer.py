@@ -29,25 +29,17 @@ from gradsentry.model.targets.head import Head, RowGradient
 from gradsentry.tokens import encode
 from gradsentry.tokens.special_tokens import spelled_special_tokens
 from gradsentry.tokens.vocabulary import read_vocabulary
-from gradsentry.types import Encoded, Record, Row, Sample, Score, Surprises, Vocabulary
+from gradsentry.types import Encoded, Progress, Record, Row, Sample, Score, Surprises, Vocabulary
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 log = logging.getLogger(__name__)
 
-Progress = Callable[[int, int], None]
-"""Called with (rows, tokens) after each batch."""
-
-
 Made = TypeVar("Made")
 
 Work = Callable[[Sequence[Encoded], int], Iterator[tuple[list[Encoded], Made]]]
 """From rows and the tokens of a batch to what is made of them, a few rows at a time."""
-
-
-def _nothing(_rows: int, _tokens: int) -> None:
-    pass
 
 
 Floats = NDArray[np.float32]
@@ -125,7 +117,7 @@ class Scorer:
             self.format = settle(self.config.format, self.mapping, list(rows))
         return self.format
 
-    def score(self, rows: Iterable[Row], progress: Progress = _nothing) -> list[Score]:
+    def score(self, rows: Iterable[Row], progress: Progress | None = None) -> list[Score]:
         """Scores of rows in memory, in their order; `Score.row` counts from 0.
 
         Raises:
@@ -134,7 +126,7 @@ class Scorer:
         records = [Record(i, f"row {i}", row, "" if row is not None else f"row {i}: it is None, not a row") for i, row in enumerate(rows)]
         return self.score_records(records, progress)
 
-    def score_records(self, records: Sequence[Record], progress: Progress = _nothing) -> list[Score]:
+    def score_records(self, records: Sequence[Record], progress: Progress | None = None) -> list[Score]:
         """Scores of records in their order: every record gets exactly one, whatever is wrong with it."""
         return self.score_prepared(self.prepare(records), progress)
 
@@ -143,19 +135,21 @@ class Scorer:
         items = {item.row: item for item in self._encode(records)}
         return [items[record.row] for record in records]
 
-    def score_prepared(self, items: Sequence[Encoded | Score], progress: Progress = _nothing) -> list[Score]:
+    def score_prepared(self, items: Sequence[Encoded | Score], progress: Progress | None = None) -> list[Score]:
         """Scores of what `prepare` returned, in its order."""
         scores = {item.row: item for item in items if isinstance(item, Score)}
-        progress(len(scores), 0)
+        progress = progress or Progress()
+        progress.advance(len(scores), 0)
         for score in self.score_encoded([item for item in items if isinstance(item, Encoded)], progress):
             scores[score.row] = score
         return [scores[item.row] for item in items]
 
-    def score_encoded(self, rows: Sequence[Encoded], progress: Progress = _nothing) -> Iterator[Score]:
+    def score_encoded(self, rows: Sequence[Encoded], progress: Progress | None = None) -> Iterator[Score]:
         """Scores of rows that are tokens already, in the order in which they were computed."""
+        progress = progress or Progress()
         for (row, *_), score in self._within_memory(rows, lambda some, budget: self._score_within(some, budget, progress)):
             if score is None:
-                progress(1, 0)
+                progress.advance(1, 0)
                 reason = f"its {len(row.input_ids)} tokens do not fit into memory; try --max-length"
                 score = Score(row.row, "error", n_tokens=row.n_tokens, reason=reason)
             yield score
@@ -218,7 +212,7 @@ class Scorer:
             for row, state, loss, gradient, values in zip(members, batch, losses, gradients, spectra, strict=True):
                 before = _surprise(row, state, loss, gradient.losses, before)
                 yield [row], self._score(row, gradient, values, before)
-            progress(len(batch), sum(len(row.input_ids) for row in members))
+            progress.advance(len(batch), sum(len(row.input_ids) for row in members))
 
     def _encode(self, records: Sequence[Record]) -> Iterable[Encoded | Score]:
         """The items of `prepare` as they come: first what cannot be read, then the rest."""
@@ -240,8 +234,9 @@ class Scorer:
             if isinstance(result, RowProblem):
                 yield Score(row, result.status, reason=f"{places[row]}: {result.reason}")
             else:
-                (input_ids, labels), note = result
-                yield Encoded(row, input_ids, labels, note, spelled_special_tokens(sample, input_ids, self.loaded.tokenizer))
+                (input_ids, labels), n_cut, note = result
+                specials = spelled_special_tokens(sample, input_ids, self.loaded.tokenizer)
+                yield Encoded(row, input_ids, labels, n_cut, note, specials)
 
     def _gradients(self, rows: Sequence[Encoded], states: Sequence[RowStates]) -> list[RowGradient]:
         return self.head.gradients([state.supervised for state in states], self._targets(rows, states))
@@ -264,10 +259,10 @@ class Scorer:
         loss = float(gradient.losses.cpu().double().mean())
         completion = np.asarray(row.labels) != encode.IGNORED
         completion[0] = False
-        tokens, own = np.asarray(row.input_ids, dtype=np.int32), np.asarray(row.own, dtype=np.int32)
-        told = Surprises(tokens, surprise.clip(0, HIGHEST).astype(np.float16), completion, own)
+        tokens, specials = np.asarray(row.input_ids, dtype=np.int32), np.asarray(row.spelled_specials, dtype=np.int32)
+        surprises = Surprises(tokens, surprise.clip(0, HIGHEST).astype(np.float16), completion, specials)
         entropy = float(spectrum.entropy(values))
-        return Score(row.row, "scored", entropy, row.n_tokens, loss, row.note, told, _shares(values))
+        return Score(row.row, "scored", entropy, row.n_tokens, loss, row.note, row.n_cut, surprises, _shares(values))
 
 
 def _smaller(budget: int) -> int:

@@ -89,10 +89,12 @@ class Encoded:
     input_ids: list[int]
     labels: list[int]
     """`labels[i]` is `input_ids[i]` where supervised and -100 elsewhere; it is predicted at position i-1."""
+    n_cut: int = 0
+    """Tokens removed so that the row fits into the context."""
     note: str = ""
-    """What was done to fit the row into the context, if anything."""
-    own: tuple[int, ...] = ()
-    """Places of special tokens that the row's own text spells out."""
+    """What was removed, in words; empty if nothing was."""
+    spelled_specials: tuple[int, ...] = ()
+    """Positions of special tokens that the row's text spells out."""
 
     @property
     def n_tokens(self) -> int:
@@ -102,16 +104,16 @@ class Encoded:
 
 @dataclass(frozen=True, slots=True)
 class Surprises:
-    """How little the base model expected each token of one row, S tokens long."""
+    """How unexpected each of the S tokens of one row is to the base model."""
 
     tokens: NDArray[np.int32]
     """[S] token ids."""
-    surprise: NDArray[np.float16]
-    """[S] negative log-likelihood of each token behind those before it, in nats; 0 for the first, which nothing predicts."""
+    nll: NDArray[np.float16]
+    """[S] negative log-likelihood of each token given the tokens before it, in nats; 0 for the first token, which has no prediction."""
     supervised: NDArray[np.bool_]
-    """[S] whether the token is part of the completion; never the first."""
-    own: NDArray[np.int32] = field(default_factory=lambda: np.empty(0, np.int32))
-    """Places of special tokens that the row's own text spells out: they are words, not what a template adds."""
+    """[S] whether the token is part of the completion; False for the first token."""
+    spelled_specials: NDArray[np.int32] = field(default_factory=lambda: np.empty(0, np.int32))
+    """Positions of special tokens that the row's text spells out: they count as words, unlike those that a template adds."""
 
 
 @dataclass(frozen=True)
@@ -138,10 +140,22 @@ class Score:
     """Mean negative log-likelihood of the supervised tokens, in nats; None unless scored."""
     reason: str = ""
     """Why the row is unscorable or failed, or what was cut from it."""
+    n_cut: int = 0
+    """Tokens removed so that the row fits into the context."""
     surprises: Surprises | None = field(default=None, compare=False, repr=False)
-    """What the model did not expect in it; None unless scored."""
+    """Negative log-likelihood of each token; None unless scored."""
     spectrum: NDArray[np.float32] | None = field(default=None, compare=False, repr=False)
-    """Largest singular values of its gradient, 16 at most, largest first, as shares of their sum; None unless scored."""
+    """The (at most 16) largest singular values of its gradient, largest first, as shares of their sum; None unless scored."""
+
+
+class Progress:
+    """Receives how far a scan is. This class ignores it; `report.progress` has subclasses that show it."""
+
+    def start(self, total: int, done: int) -> None:
+        """Called once, with the number of rows and how many of them an earlier run has scored."""
+
+    def advance(self, rows: int, tokens: int) -> None:
+        """Called after each batch, with its rows and tokens; `rows` is negative where a worker's death lost some."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,8 +14,8 @@ import pytest
 from gradsentry import ScanConfig, Scorer
 from gradsentry.errors import DataError, NothingScorable, RunError, UsageError
 from gradsentry.run.directory import RunDirectory
-from gradsentry.run.job import Job, ModelFacts, Ticks, plan, score_shards
-from gradsentry.types import Shard
+from gradsentry.run.job import Job, ModelFacts, plan, score_shards
+from gradsentry.types import Progress, Shard
 from runs import facts
 
 ROWS = [{"prompt": f"What is {n}?", "completion": " one two three four"[: 2 + n % 17]} for n in range(40)]
@@ -38,7 +38,7 @@ class Watched:
         self.prepared[records[0].row // 8].set()
         return records
 
-    def score_prepared(self, items: list[Any], advance: Any) -> list[Any]:
+    def score_prepared(self, items: list[Any], progress: Any) -> list[Any]:
         shard = items[0].row // 8
         if shard < 4:
             assert self.prepared[shard + 1].wait(PLENTY), "the next shard is not read meanwhile"
@@ -76,7 +76,7 @@ def test_a_shard_is_written_while_the_next_is_scored(tmp_path: Path) -> None:
     job, scorer, run = planned(tmp_path), Watched(), Parts()
     second = threading.Event()
     run.write_scores = lambda shard, scores: second.wait(PLENTY) and run.written.append(shard.index)
-    scorer.score_prepared = lambda items, advance: second.set() if items[0].row else None
+    scorer.score_prepared = lambda items, progress: second.set() if items[0].row else None
     work(job, scorer, run, iter(job.shards))
     assert run.written == [0, 1, 2, 3, 4]
 
@@ -89,7 +89,7 @@ def test_what_a_thread_raises_comes_out_and_what_was_scored_is_kept(tmp_path: Pa
         raise DataError("the disk is gone")
 
     scorer, run = Watched(), Parts()
-    scorer.score_prepared = lambda items, advance: []
+    scorer.score_prepared = lambda items, progress: []
     with pytest.raises(DataError, match="gone"):
         work(job, scorer, run, shards())
     assert run.written == [0, 1]
@@ -99,7 +99,7 @@ def test_what_a_thread_raises_comes_out_and_what_was_scored_is_kept(tmp_path: Pa
 
 def test_a_part_that_cannot_be_written_is_told_while_the_next_shard_is_waited_for(tmp_path: Path) -> None:
     job, scorer, told = planned(tmp_path), Watched(), threading.Event()
-    scorer.score_prepared = lambda items, advance: []
+    scorer.score_prepared = lambda items, progress: []
     late: list[bool] = []
 
     def shards() -> Iterator[Shard]:
@@ -116,7 +116,7 @@ def test_the_overlap_changes_no_score(tmp_path: Path, model_dir: Path) -> None:
     job = plan(ROWS, tmp_path / "run", ScanConfig(shard_rows=8, device="cpu"), model_dir)
     scorer, run = job.load(), RunDirectory(job.out)
     job.claim(ModelFacts.of(scorer))
-    score_shards(run, job.source, job.start(Ticks()), scorer, lambda rows, tokens: None)
+    score_shards(run, job.source, job.start(Progress()), scorer, Progress())
     plain = [score for shard in job.shards for score in scorer.score_records(list(job.source.read(shard)))]
     assert run.read_scores(job.shards)["entropy"].to_pylist() == [score.entropy for score in plain]
 

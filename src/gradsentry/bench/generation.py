@@ -83,7 +83,7 @@ def _cut(prompt: list[int], most: int, context: int, tokenizer: PreTrainedTokeni
     """The prompt, cut so that `most` tokens fit behind it."""
     bos = tokenizer.bos_token_id if isinstance(tokenizer.bos_token_id, int) else None
     room: list[int] = [0] * most
-    (ids, _), _ = encode.fit((prompt + room, [encode.IGNORED] * len(prompt) + room), context, bos)
+    (ids, _), *_ = encode.fit((prompt + room, [encode.IGNORED] * len(prompt) + room), context, bos)
     return ids[:-most]
 
 

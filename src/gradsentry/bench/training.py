@@ -140,8 +140,8 @@ def encoded(rows: Sequence[Mapping[str, Any]], loaded: LoadedModel) -> list[Enco
         if isinstance(result, RowProblem):
             log.warning("row %d is left out: %s", place, result.reason)
         else:
-            (input_ids, labels), note = result
-            found.append(Encoded(place, input_ids, labels, note))
+            (input_ids, labels), n_cut, note = result
+            found.append(Encoded(place, input_ids, labels, n_cut, note))
     return found
 
 

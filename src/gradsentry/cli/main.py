@@ -163,19 +163,19 @@ def scan(
     """Score every row of DATA, flag the poisoned ones, and write kept and flagged rows and a report to RUN."""
     config = ScanConfig(**options)
     from gradsentry.api import scan as run_scan
-    from gradsentry.report.progress import shown
+    from gradsentry.report.progress import show_progress
 
     target = out or _default_run(data)
     if engine is None and engine_option:
         raise UsageError("--engine-option needs --engine")
     kept = nullcontext() if config.overwrite else resumable(target, PARTS)  # with it the same command begins anew
-    with kept, shown(stderr()) as ticks:
+    with kept, show_progress(stderr()) as progress:
         if engine is None:
-            result = run_scan(data, out=target, config=config, ticks=ticks)
+            result = run_scan(data, out=target, config=config, progress=progress)
         else:
             from gradsentry.run.engines.datatrove import scan_on
 
-            result = scan_on(engine, data, target, config, engine_option or (), ticks)
+            result = scan_on(engine, data, target, config, engine_option or (), progress)
     return 0 if result is None else _finish(result, as_json)
 
 
@@ -252,10 +252,10 @@ def demo(
 ) -> int:
     """Poison 400 facts with BadNets at 10 %, scan them, and print how many of the poisoned rows were found."""
     from gradsentry.demo import run_demo
-    from gradsentry.report.progress import shown
+    from gradsentry.report.progress import show_progress
 
-    with shown(stderr()) as ticks:
-        result, found = run_demo(out, ticks)
+    with show_progress(stderr()) as progress:
+        result, found = run_demo(out, progress)
     if as_json:
         emit(result.document | {"identification": found})
     else:

@@ -9,13 +9,14 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from gradsentry.api import ScanResult, Ticks, scan
+from gradsentry.api import ScanResult, scan
 from gradsentry.bench.attacks import poison
 from gradsentry.bench.metrics import identification
 from gradsentry.config import ScanConfig
 from gradsentry.errors import UsageError
 from gradsentry.run.atomic import whole
 from gradsentry.run.directory import RunDirectory
+from gradsentry.types import Progress
 
 RATIO = 0.1
 SEED = 0
@@ -27,7 +28,7 @@ def facts() -> list[dict[str, Any]]:
     return [json.loads(line) for line in text.splitlines()]
 
 
-def run_demo(out: Path, ticks: Ticks) -> tuple[ScanResult, dict[str, float]]:
+def run_demo(out: Path, progress: Progress) -> tuple[ScanResult, dict[str, float]]:
     """Poison, write ``<out>-data/facts.jsonl``, scan it into `out`. An earlier demo is replaced.
 
     Returns:
@@ -43,7 +44,7 @@ def run_demo(out: Path, ticks: Ticks) -> tuple[ScanResult, dict[str, float]]:
     data.parent.mkdir(parents=True, exist_ok=True)
     with whole(data) as part:
         part.write_bytes(content)
-    result = scan(data, out=out, config=ScanConfig(overwrite=True), ticks=ticks)
+    result = scan(data, out=out, config=ScanConfig(overwrite=True), progress=progress)
     found = identification(result.decision.flagged.tolist(), poisoned.labels)
     rates = {"recall": found.recall, "precision": found.precision, "f1": found.f1, "accuracy": found.accuracy}
     return result, asdict(found) | rates

@@ -97,7 +97,7 @@ def _evidence(run: RunDirectory, row: int) -> dict[str, Any]:
 def _tokens(part: dict[str, Any], vocabulary: Vocabulary) -> list[Token]:
     *texts, rest = spelled_out(vocabulary.pieces[token] for token in part["tokens"])
     texts[-1] += rest
-    columns = zip(texts, part["surprise"], part["supervised"], strict=True)
+    columns = zip(texts, part["nll"], part["supervised"], strict=True)
     return [Token(text, float(surprise), bool(mine)) for text, surprise, mine in columns]
 
 

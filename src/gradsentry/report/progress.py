@@ -1,4 +1,4 @@
-"""How far a scan is, on stderr: a bar where a person watches, a line now and then where a log does."""
+"""How far a scan is, on stderr: a bar on a terminal, a line every half minute in a log."""
 
 from __future__ import annotations
 
@@ -6,68 +6,69 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from rich import progress
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from gradsentry.run.job import Ticks
+from gradsentry.types import Progress
 
-LOG_EVERY = 30.0
+LOG_SECONDS = 30.0
 """Seconds between two lines where stderr is no terminal."""
 
 
 @contextmanager
-def shown(console: Console) -> Iterator[Ticks]:
-    """Ticks that show rows done, tokens per second and time left on this console."""
-    with _bar(console) if console.is_terminal else _lines(console) as ticks:
-        yield ticks
-
-
-@contextmanager
-def _bar(console: Console) -> Iterator[Ticks]:
+def show_progress(console: Console) -> Iterator[Progress]:
+    """A `Progress` that shows rows scored, tokens per second and time left on this console."""
+    if not console.is_terminal:
+        yield _Lines(console)
+        return
     columns = (
-        TextColumn("scoring"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("rows"),
-        TextColumn("{task.fields[rate]}"),
-        TimeRemainingColumn(),
+        progress.TextColumn("scoring"),
+        progress.BarColumn(),
+        progress.MofNCompleteColumn(),
+        progress.TextColumn("rows"),
+        progress.TextColumn("{task.fields[rate]}"),
+        progress.TimeRemainingColumn(),
     )
-    with Progress(*columns, console=console, transient=True) as progress:
-        task = progress.add_task("scoring", rate="", visible=False)
-        started = time.monotonic()
-        tokens = 0
-
-        def start(total: int, done: int) -> None:
-            nonlocal started
-            started = time.monotonic()
-            progress.update(task, total=total, completed=done, visible=True)
-
-        def advance(rows: int, new_tokens: int) -> None:
-            nonlocal tokens
-            tokens += new_tokens
-            rate = f"{tokens / max(time.monotonic() - started, 1e-9):,.0f} tokens/s"
-            progress.update(task, advance=rows, rate=rate)
-
-        yield Ticks(start, advance)
+    with progress.Progress(*columns, console=console, transient=True) as bar:
+        yield _Bar(bar)
 
 
-@contextmanager
-def _lines(console: Console) -> Iterator[Ticks]:
-    started = said = time.monotonic()
-    total = done = before = tokens = 0
+class _Bar(Progress):
+    """A bar that appears when scoring starts."""
 
-    def start(all_rows: int, done_rows: int) -> None:
-        nonlocal started, said, total, done, before
-        started = said = time.monotonic()
-        total, done, before = all_rows, done_rows, done_rows
+    def __init__(self, bar: progress.Progress) -> None:
+        self._bar = bar
+        self._task = bar.add_task("scoring", rate="", visible=False)
+        self._started, self._tokens = time.monotonic(), 0
 
-    def advance(rows: int, new_tokens: int) -> None:
-        nonlocal done, tokens, said
-        done, tokens = done + rows, tokens + new_tokens
+    def start(self, total: int, done: int) -> None:
+        self._started = time.monotonic()
+        self._bar.update(self._task, total=total, completed=done, visible=True)
+
+    def advance(self, rows: int, tokens: int) -> None:
+        self._tokens += tokens
+        rate = self._tokens / max(time.monotonic() - self._started, 1e-9)
+        self._bar.update(self._task, advance=rows, rate=f"{rate:,.0f} tokens/s")
+
+
+class _Lines(Progress):
+    """A line every `LOG_SECONDS`."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._started = self._printed = time.monotonic()
+        self._total = self._done = self._before = self._tokens = 0
+
+    def start(self, total: int, done: int) -> None:
+        self._started = self._printed = time.monotonic()
+        self._total, self._done, self._before = total, done, done
+
+    def advance(self, rows: int, tokens: int) -> None:
+        self._done, self._tokens = self._done + rows, self._tokens + tokens
         now = time.monotonic()
-        if now - said >= LOG_EVERY and done > before:
-            said = now
-            left = (now - started) / (done - before) * (total - done)
-            console.print(f"{done:,}/{total:,} rows, {tokens / (now - started):,.0f} tokens/s, {left:,.0f} s left", highlight=False)
-
-    yield Ticks(start, advance)
+        if now - self._printed < LOG_SECONDS or self._done <= self._before:
+            return
+        self._printed = now
+        left = (now - self._started) / (self._done - self._before) * (self._total - self._done)
+        rate = self._tokens / (now - self._started)
+        self._console.print(f"{self._done:,}/{self._total:,} rows, {rate:,.0f} tokens/s, {left:,.0f} s left", highlight=False)

@@ -20,7 +20,7 @@ from gradsentry.data.formats.detect import parse_mapping, settle
 from gradsentry.data.sources import Source, open_source
 from gradsentry.errors import NothingScorable, UsageError
 from gradsentry.run.directory import RunDirectory
-from gradsentry.types import Row, Score, Shard
+from gradsentry.types import Progress, Row, Score, Shard
 
 if TYPE_CHECKING:
     from gradsentry.scorer import Scorer
@@ -32,20 +32,6 @@ MATHS_VERSION = 4
 
 DETECTION_ROWS = 100
 """Rows from which the format is told."""
-
-
-def _nothing(*_: Any) -> None:
-    pass
-
-
-@dataclass(frozen=True)
-class Ticks:
-    """Who wants to know how far a scan is."""
-
-    start: Callable[[int, int], None] = _nothing
-    """Called once with (rows in all, rows that an earlier run has scored already)."""
-    advance: Callable[[int, int], None] = _nothing
-    """Called after each batch with (rows, tokens) of that batch; rows are negative where a worker's death lost some."""
 
 
 @dataclass(frozen=True)
@@ -132,14 +118,14 @@ class Job:
             run.write_json("manifest.json", held)
         return held
 
-    def start(self, ticks: Ticks) -> list[Shard]:
+    def start(self, progress: Progress) -> list[Shard]:
         """Say how far the run is and return the shards that have no scores yet."""
         missing = RunDirectory(self.out).missing(self.shards)
         rows = self.shards[-1].stop
         done = rows - sum(shard.stop - shard.start for shard in missing)
         if done:
             log.info("going on after %d rows scored before", done)
-        ticks.start(rows, done)
+        progress.start(rows, done)
         return missing
 
 
@@ -209,14 +195,14 @@ def score_shards(
     source: Source,
     shards: Iterable[Shard],
     scorer: Scorer,
-    advance: Callable[[int, int], None],
-    written: Callable[[Shard], None] = _nothing,
+    progress: Progress,
+    written: Callable[[Shard], None] = lambda _: None,
 ) -> None:
     """Score shards one after the other; meanwhile the next is read and tokenised, and the last one written.
 
     Args:
         shards: taken one ahead, in a thread of their own: the iterator may wait, also until the last part is written.
-        advance: called with (rows, tokens) after each batch. written: called after each part, in another thread.
+        progress: advanced after each batch. written: called after each part, in another thread.
 
     Raises:
         DataError, RunError: the data cannot be read, a part not be written.
@@ -241,7 +227,7 @@ def score_shards(
         while (prepared := _result(ahead, writing)) is not None:
             ahead = pool.submit(prepare)
             shard, items = prepared
-            scores = scorer.score_prepared(items, advance)
+            scores = scorer.score_prepared(items, progress)
             writing.result()
             writing = pool.submit(write, shard, scores)
         writing.result()

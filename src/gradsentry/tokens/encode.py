@@ -14,9 +14,6 @@ from gradsentry.types import ChatSample, LossOn, Sample, TextSample, TokenSample
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-CUT = "longer than "
-"""How the note of a row that was cut begins."""
-
 
 def encode(
     samples: Sequence[Sample], tokenizer: PreTrainedTokenizerBase, loss_on: LossOn, model_ids: int | None = None
@@ -57,14 +54,14 @@ def encode(
 
 def encode_fitted(
     samples: Sequence[Sample], tokenizer: PreTrainedTokenizerBase, loss_on: LossOn, max_length: int, model_ids: int | None = None
-) -> list[tuple[Ids, str] | RowProblem]:
+) -> list[tuple[Ids, int, str] | RowProblem]:
     """As `encode`, with each row cut to `max_length` tokens and a note on the cut (see `fit`)."""
     bos = tokenizer.bos_token_id if isinstance(tokenizer.bos_token_id, int) else None
     rows = encode(samples, tokenizer, loss_on, model_ids)
     return [row if isinstance(row, RowProblem) else fit(row, max_length, bos) for row in rows]
 
 
-def fit(ids: Ids, max_length: int, bos: int | None) -> tuple[Ids, str]:
+def fit(ids: Ids, max_length: int, bos: int | None) -> tuple[Ids, int, str]:
     """Cut a row to `max_length` tokens: first the prompt from its left, except a BOS, then the completion from its right.
 
     Returns:
@@ -73,7 +70,7 @@ def fit(ids: Ids, max_length: int, bos: int | None) -> tuple[Ids, str]:
     input_ids, labels = ids
     excess = len(input_ids) - max_length
     if excess <= 0:
-        return ids, ""
+        return ids, 0, ""
     keep = 1 if bos is not None and input_ids[0] == bos else 0
     supervised = next(i for i, label in enumerate(labels) if label != IGNORED and i > 0)
     cut = min(excess, supervised - 1)  # one token, possibly the BOS, must stay to predict the first supervised one
@@ -82,7 +79,8 @@ def fit(ids: Ids, max_length: int, bos: int | None) -> tuple[Ids, str]:
     notes = [f"{cut} tokens cut from the prompt's left"] if cut else []
     if len(input_ids) > max_length:
         notes.append(f"{len(input_ids) - max_length} tokens cut from the completion's end")
-    return (input_ids[:max_length], labels[:max_length]), f"{CUT}{max_length} tokens: {' and '.join(notes)}"
+    note = f"longer than {max_length} tokens: {' and '.join(notes)}"
+    return (input_ids[:max_length], labels[:max_length]), excess, note
 
 
 def _without_template(sample: Sample, tokenizer: PreTrainedTokenizerBase) -> Sample:

@@ -23,7 +23,8 @@ from gradsentry.errors import RunError, UsageError
 from gradsentry.run.devices import cores
 from gradsentry.run.directory import RunDirectory
 from gradsentry.run.engines.datatrove import Share, pin, place, scan_on
-from gradsentry.run.job import Ticks, plan
+from gradsentry.run.job import plan
+from gradsentry.types import Progress
 from typed import COMMAND, clean
 
 ROWS = [{"prompt": f"What is {n}? " * (1 + n % 3), "completion": " one two three" * (1 + n % 5)} for n in range(40)]
@@ -87,7 +88,7 @@ def test_the_local_engine_scores_the_same_and_its_markers_count_for_nothing(
     markers = list((run / "engine").glob("*/completions/*"))
     assert len(markers) == 5
     (run / "scores" / "part-00003.parquet").unlink()
-    again = scan_on("local", data, run, ScanConfig(model=str(model_dir), shard_rows=8), (), Ticks())
+    again = scan_on("local", data, run, ScanConfig(model=str(model_dir), shard_rows=8), (), Progress())
     assert again is not None
     assert again.counts["scored"] == 40
     assert parts(run) == expected
@@ -171,11 +172,11 @@ def test_slurm_gets_the_script_and_a_task_of_its_array_scores_its_share(
         assert done.returncode == 0, done.stderr
     assert parts(run) == expected
     config = ScanConfig(model=str(model_dir), shard_rows=8)
-    ended = scan_on("slurm", data, run, config, ("partition=gpu", "time=1"), Ticks())  # nothing is missing: no sbatch
+    ended = scan_on("slurm", data, run, config, ("partition=gpu", "time=1"), Progress())  # nothing is missing: no sbatch
     assert ended is not None
     assert ended.counts["scored"] == 40
     with pytest.raises(RunError, match="dtype: 'auto', now 'bfloat16'"):
-        scan_on("slurm", data, run, replace(config, dtype="bfloat16"), ("partition=gpu", "time=1"), Ticks())
+        scan_on("slurm", data, run, replace(config, dtype="bfloat16"), ("partition=gpu", "time=1"), Progress())
 
 
 # One task, without an engine
@@ -198,7 +199,7 @@ def test_a_task_scores_every_nth_shard_and_tells_its_errors_without_a_traceback(
 def test_an_error_in_a_task_is_told_by_the_scan(data: Path, tmp_path: Path) -> None:
     config = ScanConfig(device="cpu", model=str(tmp_path / "absent"))
     with pytest.raises(RunError, match=r"1 of 1 parts are missing: no such model directory.*the same command goes on"):
-        scan_on("local", data, tmp_path / "run", config, (), Ticks())
+        scan_on("local", data, tmp_path / "run", config, (), Progress())
 
 
 def test_what_an_engine_raises_is_told_and_its_traceback_stands_beside_its_logs(
@@ -209,7 +210,7 @@ def test_what_an_engine_raises_is_told_and_its_traceback_stands_beside_its_logs(
 
     monkeypatch.setattr("datatrove.executor.LocalPipelineExecutor.run", broken)
     with pytest.raises(RunError, match=r"--engine local: KeyError: 'queue'; its logs are in .*; the same command goes on") as told:
-        scan_on("local", data, tmp_path / "run", ScanConfig(device="cpu", model=str(model_dir)), (), Ticks())
+        scan_on("local", data, tmp_path / "run", ScanConfig(device="cpu", model=str(model_dir)), (), Progress())
     (kept,) = (tmp_path / "run").rglob("traceback.txt")
     assert str(kept.parent) in str(told.value)
     assert "in broken" in kept.read_text(encoding="utf-8")
@@ -219,8 +220,8 @@ def test_overwrite_is_done_once_before_the_tasks(data: Path, model_dir: Path, tm
     gradsentry.scan(data, model_dir, tmp_path / "run", shard_rows=8)
     config = ScanConfig(shard_rows=20, device="cpu", model=str(model_dir), threshold="1.0")
     with pytest.raises(RunError, match="already holds another run"):
-        scan_on("local", data, tmp_path / "run", config, (), Ticks())
-    result = scan_on("local", data, tmp_path / "run", replace(config, overwrite=True), (), Ticks())
+        scan_on("local", data, tmp_path / "run", config, (), Progress())
+    result = scan_on("local", data, tmp_path / "run", replace(config, overwrite=True), (), Progress())
     assert result is not None
     assert sorted(parts(tmp_path / "run")) == ["part-00000.parquet", "part-00001.parquet"]
     assert RunDirectory(tmp_path / "run").manifest() is not None
@@ -240,7 +241,7 @@ def test_overwrite_is_done_once_before_the_tasks(data: Path, model_dir: Path, tm
 )
 def test_what_an_engine_cannot_do_is_told(data: Path, tmp_path: Path, engine: str, options: list[str], words: str) -> None:
     with pytest.raises(UsageError, match=re.escape(words)):
-        scan_on(engine, data, tmp_path / "run", ScanConfig(), options, Ticks())
+        scan_on(engine, data, tmp_path / "run", ScanConfig(), options, Progress())
     assert not (tmp_path / "run").exists()
 
 
@@ -250,7 +251,7 @@ def test_an_engine_that_is_not_installed_is_told_with_the_command(
 ) -> None:
     monkeypatch.setattr("gradsentry.run.engines.datatrove.find_spec", lambda name: None if name == package else True)
     with pytest.raises(UsageError, match=rf"needs {package}: pip install 'gradsentry\[{extra}\]'"):
-        scan_on(engine, data, tmp_path / "run", ScanConfig(), (), Ticks())
+        scan_on(engine, data, tmp_path / "run", ScanConfig(), (), Progress())
 
 
 # Place in the environment

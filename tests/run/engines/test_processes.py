@@ -23,7 +23,8 @@ from gradsentry.errors import ModelError, RunError, UsageError
 from gradsentry.run.atomic import OURS
 from gradsentry.run.devices import Slot
 from gradsentry.run.engines.processes import Crew
-from gradsentry.run.job import Ticks, plan
+from gradsentry.run.job import plan
+from gradsentry.types import Progress
 from runs import facts
 
 ROWS = [{"prompt": f"What is {n}? " * (1 + n % 3), "completion": " one two three" * (1 + n % 5)} for n in range(40)]
@@ -71,7 +72,7 @@ def test_a_loaded_model_cannot_be_handed_to_workers(
 
 def test_a_worker_whose_model_differs_is_refused(tmp_path: Path) -> None:
     job = plan(ROWS, tmp_path / "run", ScanConfig())
-    crew = Crew(job, [], Ticks())
+    crew = Crew(job, [], Progress())
     crew.manifest = job.claim(facts())
     with pytest.raises(RunError, match="model: 's', now 'another'"):
         crew._admit(None, facts(stamp="another"))  # pyright: ignore[reportArgumentType]
@@ -80,7 +81,7 @@ def test_a_worker_whose_model_differs_is_refused(tmp_path: Path) -> None:
 def test_workers_that_never_get_ready_are_given_up(tmp_path: Path) -> None:
     job = plan(ROWS, tmp_path / "run", ScanConfig())
     with pytest.raises(RunError, match=r"before they are ready, 3 times in turn \(ended with exit code 1\); use fewer --workers"):
-        Crew(job, [Slot({"PYTHONHOME": str(tmp_path)})], Ticks()).run()
+        Crew(job, [Slot({"PYTHONHOME": str(tmp_path)})], Progress()).run()
 
 
 def test_what_a_worker_refuses_is_told_as_if_there_were_none(tmp_path: Path, cores: Callable[[int], None]) -> None:
@@ -100,10 +101,11 @@ def test_a_death_costs_its_shard_only_and_a_deadly_shard_is_told_of_at_the_end(
     whole, out = tmp_path / "whole", tmp_path / "run"
     run(ROWS, model_dir, whole)
     told: list[int] = []
-    ticks = Ticks(advance=lambda rows, tokens: told.append(rows))
+    progress = Progress()
+    progress.advance = lambda rows, tokens: told.append(rows)
     rows = DeadlyRows(ROWS, 28)
     with pytest.raises(RunError) as caught:
-        run(rows, model_dir, out, workers="2", ticks=ticks)
+        run(rows, model_dir, out, workers="2", progress=progress)
     for words in ("rows 24 to 31 (killed by SIGKILL, as the system does", "all other rows are scored", "--token-budget (it was 2048)"):
         assert words in str(caught.value)
     assert parts(out) == {name: data for name, data in parts(whole).items() if name != "part-00003.parquet"}

@@ -30,7 +30,7 @@ def test_every_word_and_every_nat_is_kept(tokens: list[tuple[int, float, bool]])
     row = told(tokens)
     both = split(row, VOCABULARY)
     special = VOCABULARY.special[row.tokens]
-    surprise = row.surprise.astype(float)
+    surprise = row.nll.astype(float)
     surprise[0] = FIRST
     for side, mine in ((both.prompt, ~row.supervised), (both.completion, row.supervised)):
         text = "".join(PIECES[token] for token in row.tokens[mine & ~special])

@@ -65,7 +65,7 @@ def perplexities(scorer: Scorer, texts: list[str]) -> NDArray[np.float64]:
     found = np.full(len(texts), np.nan)
     for score in scorer.score_encoded(items):
         if score.surprises is not None:
-            found[score.row] = np.exp(score.surprises.surprise[1:].astype(np.float64).mean())
+            found[score.row] = np.exp(score.surprises.nll[1:].astype(np.float64).mean())
     return found
 
 

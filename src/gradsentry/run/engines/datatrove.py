@@ -27,15 +27,15 @@ from gradsentry.data.sources import Source
 from gradsentry.errors import GradsentryError, RunError, UsageError
 from gradsentry.run.devices import Slot, devices, slots, take
 from gradsentry.run.directory import RunDirectory
-from gradsentry.run.job import Job, ModelFacts, Ticks, absolute, plan, score_shards
-from gradsentry.types import Shard
+from gradsentry.run.job import Job, ModelFacts, absolute, plan, score_shards
+from gradsentry.types import Progress, Shard
 
 EXECUTORS = {"local": "LocalPipelineExecutor", "slurm": "SlurmPipelineExecutor", "ray": "RayPipelineExecutor"}
 MOST_TASKS = 1000
 """Tasks where --workers is auto: as many as a Slurm array has by default."""
 
 
-def scan_on(engine: str, data: Any, out: Path, config: ScanConfig, options: Sequence[str], ticks: Ticks) -> ScanResult | None:
+def scan_on(engine: str, data: Any, out: Path, config: ScanConfig, options: Sequence[str], progress: Progress) -> ScanResult | None:
     """Score on an engine what has no scores yet; then the same as `scan`.
 
     Args:
@@ -56,7 +56,7 @@ def scan_on(engine: str, data: Any, out: Path, config: ScanConfig, options: Sequ
         run.clear()
         job = replace(job, config=replace(job.config, overwrite=False))  # not once more in every task
         run.check(job.known)
-    missing = job.start(ticks)
+    missing = job.start(progress)
     if missing:
         _launch(engine, make, arguments, job, missing)
         if engine == "slurm":
@@ -124,7 +124,7 @@ class Share:
         try:
             if self.places:
                 take(self.places, self.folder)
-            score_share(self.job, self.shards[rank::world_size], Ticks())
+            score_share(self.job, self.shards[rank::world_size], Progress())
         except GradsentryError as error:  # datatrove would print a traceback, or nothing
             (self.folder / "errors" / f"{rank:05d}.txt").write_text(str(error), encoding="utf-8")
             if self.exits:
@@ -132,17 +132,17 @@ class Share:
                 raise SystemExit(error.exit_code) from None
 
 
-def score_share(job: Job, shards: Sequence[Shard], ticks: Ticks) -> int:
+def score_share(job: Job, shards: Sequence[Shard], progress: Progress) -> int:
     """Score those of the shards that have no scores; returns how many that were. The model is loaded once a process."""
     run = RunDirectory(job.out)
     missing = run.missing(shards)
     rows = sum(shard.stop - shard.start for shard in shards)
-    ticks.start(rows, rows - sum(shard.stop - shard.start for shard in missing))
+    progress.start(rows, rows - sum(shard.stop - shard.start for shard in missing))
     if missing:
         if job.out not in _loaded:
             _loaded[job.out] = _load(job)
         scorer, source = _loaded[job.out]
-        score_shards(run, source, missing, scorer, ticks.advance)
+        score_shards(run, source, missing, scorer, progress)
     return len(missing)
 
 
@@ -264,7 +264,7 @@ def main(
     **options: Any,
 ) -> int:
     """Score this process's share of DATA's shards and stop. Which share: RANK and WORLD_SIZE, or the place in a Slurm array."""
-    from gradsentry.report.progress import shown
+    from gradsentry.report.progress import show_progress
 
     config = ScanConfig(**options)
     if config.overwrite or config.workers != "1":
@@ -273,8 +273,8 @@ def main(
     pin(config, os.environ)
     job = plan(data, out, config)
     RunDirectory(out).check(job.known)
-    with resumable(out, PARTS), shown(stderr()) as ticks:
-        count = score_share(job, job.shards[rank::size], ticks)
+    with resumable(out, PARTS), show_progress(stderr()) as progress:
+        count = score_share(job, job.shards[rank::size], progress)
     tell(f"process {rank} of {size}: {count} shards scored. When all have ended: gradsentry filter {out} --threshold {config.threshold}")
     return 0
 

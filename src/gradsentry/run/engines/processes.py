@@ -11,6 +11,7 @@ import sys
 import threading
 import traceback
 from collections import Counter, deque
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from multiprocessing import Pipe
@@ -20,8 +21,8 @@ from typing import Any
 from gradsentry.errors import GradsentryError, RunError, UsageError
 from gradsentry.run.devices import Slot, confine
 from gradsentry.run.directory import RunDirectory
-from gradsentry.run.job import Job, ModelFacts, Ticks, score_shards
-from gradsentry.types import Shard
+from gradsentry.run.job import Job, ModelFacts, score_shards
+from gradsentry.types import Progress, Shard
 
 log = logging.getLogger(__name__)
 
@@ -58,7 +59,7 @@ class Worker:
 class Crew:
     """The workers of a run. The parent hands out shards, replaces workers that die, and loads no model itself."""
 
-    def __init__(self, job: Job, places: list[Slot], ticks: Ticks) -> None:
+    def __init__(self, job: Job, places: list[Slot], progress: Progress) -> None:
         if os.name != "posix":
             raise UsageError("several workers need Linux or macOS; use --workers 1")
         if job.tokenizer is not None or not isinstance(job.model, (str, os.PathLike, type(None))):
@@ -68,7 +69,7 @@ class Crew:
         except Exception as error:  # whatever the classes of somebody's rows raise
             why = f"{type(error).__name__}: {error}"
             raise UsageError(f"the data cannot be handed to workers ({why}); give a file, or --workers 1") from error
-        self.job, self.places, self.ticks = job, places, ticks
+        self.job, self.places, self.progress = job, places, progress
         self.run_directory = RunDirectory(job.out)
         self.manifest: dict[str, Any] = {}
         self.pending = deque(job.shards if job.config.overwrite else self.run_directory.missing(job.shards))
@@ -125,7 +126,7 @@ class Crew:
             self._admit(worker, *rest)
         elif what == "advance":
             worker.counted += rest[0]
-            self.ticks.advance(*rest)
+            self.progress.advance(*rest)
         elif what == "written":
             shard = worker.hands.pop(0)
             worker.counted -= shard.stop - shard.start
@@ -141,7 +142,7 @@ class Crew:
             self.run_directory.check(self.job.identity(facts))
         else:
             self.manifest = self.job.claim(facts)
-            self.pending = deque(self.job.start(self.ticks))
+            self.pending = deque(self.job.start(self.progress))
         worker.ready, self.stillborn = True, 0
         with suppress(OSError):
             worker.link.send(self.manifest["token_budget"])
@@ -165,7 +166,7 @@ class Crew:
         self.workers.remove(worker)
         worker.link.close()
         if worker.counted:
-            self.ticks.advance(-worker.counted, 0)
+            self.progress.advance(-worker.counted, 0)
         if not worker.ready:
             self.stillborn += 1
             if self.stillborn == ATTEMPTS:
@@ -198,6 +199,16 @@ class Crew:
         )
 
 
+class _Piped(Progress):
+    """Sends a worker's progress to its parent."""
+
+    def __init__(self, say: Callable[..., None]) -> None:
+        self._say = say
+
+    def advance(self, rows: int, tokens: int) -> None:
+        self._say("advance", rows, tokens)
+
+
 def main(descriptor: int, own: tuple[int, ...]) -> None:
     """A worker: gets the job and then shards over its pipe, and tells what it does. Ends when the pipe does."""
     os.set_inheritable(descriptor, False)
@@ -222,7 +233,7 @@ def main(descriptor: int, own: tuple[int, ...]) -> None:
             say("ready", ModelFacts.of(scorer))
             scorer.token_budget = hear()
             run, shards = RunDirectory(job.out), iter(hear, None)
-            score_shards(run, job.source, shards, scorer, lambda *batch: say("advance", *batch), lambda _: say("written"))
+            score_shards(run, job.source, shards, scorer, _Piped(say), lambda _: say("written"))
         except GradsentryError as error:
             say("error", error)
         except OSError as error:  # its subclasses do not all travel

@@ -81,7 +81,7 @@ def scored_rows(tables: Iterable[pa.Table], vocabulary: Vocabulary) -> Iterator[
     """
     for table in tables:
         rows = table["row"].to_pylist()
-        tokens, surprise, supervised, own = (_lists(table[name]) for name in ("tokens", "surprise", "supervised", "own"))
+        tokens, surprise, supervised, own = (_lists(table[name]) for name in ("tokens", "nll", "supervised", "spelled_specials"))
         known = table["tokens"].is_valid().to_pylist()
         for i, row in enumerate(rows):
             yield row, split(Surprises(tokens[i], surprise[i], supervised[i], own[i]), vocabulary) if known[i] else None

@@ -69,8 +69,8 @@ def split(told: Surprises, vocabulary: Vocabulary) -> RowWords:
     """
     ids = told.tokens
     special = vocabulary.special[ids]
-    special[told.own] = False
-    surprise = told.surprise.astype(np.float32)
+    special[told.spelled_specials] = False
+    surprise = told.nll.astype(np.float32)
     turns = np.flatnonzero((np.diff(told.supervised) != 0) | (special[1:] | special[:-1])) + 1
     sides: dict[bool, list[Side]] = {False: [], True: []}
     for start, stop in pairwise([0, *turns.tolist(), len(ids)]):
