@@ -4,10 +4,9 @@ committed as a result names no place of the machine that it was made on."""
 from __future__ import annotations
 
 import json
-import os
 import re
+import shlex
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ import pytest
 
 from gradsentry.data.formats import FORMATS
 from gradsentry.data.formats.detect import detect
+from typed import gradsentry, python
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -37,9 +37,9 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def command(line: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    program = f"{sys.executable} -c 'from gradsentry.cli.main import app; app()'"
-    line = re.sub(r"^gradsentry", program, line)
-    return subprocess.run(line, shell=True, cwd=cwd, env=os.environ, capture_output=True, text=True, timeout=280, check=False)
+    program, *arguments = shlex.split(line, comments=True)
+    assert program == "gradsentry"
+    return gradsentry(*arguments, cwd=cwd, COLUMNS="80")
 
 
 def test_the_readme_has_the_two_commands_first() -> None:
@@ -59,7 +59,7 @@ def test_every_command_of_the_readme_runs(project: Path) -> None:
 
 def test_the_python_of_the_readme_runs_and_flags_the_poisoned_row(project: Path) -> None:
     (source,) = blocks("python")
-    result = subprocess.run([sys.executable, "-c", source], cwd=project, capture_output=True, text=True, timeout=280, check=False)
+    result = python(source, cwd=project)
     assert result.returncode == 0, result.stderr
     assert result.stdout.startswith("[1] False\n")
 

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from typed import clean, gradsentry, rows_as_lines
+from typed import clean, gradsentry, python, rows_as_lines
 
 
 @pytest.fixture
@@ -84,8 +84,7 @@ def test_the_default_directory_has_the_name_of_the_data_whatever_it_is_called(da
     here = tmp_path / "above" / "work"
     (here / "sub").mkdir(parents=True)
     code = "import gradsentry.api as s\ndef scan(data, out, **_): print(out)\ns.scan = scan\nfrom gradsentry.cli.main import app\napp()"
-    told = subprocess.run([sys.executable, "-c", code, "scan", data], cwd=here, capture_output=True, text=True, check=True)
-    assert told.stdout == f"gradsentry-runs/{name}\n"
+    assert python(code, "scan", data, cwd=here).stdout == f"gradsentry-runs/{name}\n"
 
 
 def test_the_working_directory_is_scanned(data: Path, model_dir: Path, tmp_path: Path) -> None:
@@ -308,8 +307,7 @@ def test_a_disk_that_is_full_is_one_message_and_the_same_command_goes_on(data: P
     limit = "import os, resource; resource.setrlimit(resource.RLIMIT_FSIZE, (3000, 3000)); import gradsentry.run.devices as d; "
     limit += "d.cores = lambda: sorted(os.sched_getaffinity(0))[:1] * 2; from gradsentry.cli.main import app; app()"
     arguments = ["scan", str(data), "--model", str(model_dir), "--out", "run", "--shard-rows", "20", "--threshold", "1.0"]
-    command = [sys.executable, "-c", limit, *arguments, "--workers", workers]
-    full = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
+    full = python(limit, *arguments, "--workers", workers, cwd=tmp_path)
     assert full.returncode == 2
     assert "MiB free); make room and run the same command again" in clean(full)
     assert not list((tmp_path / "run").rglob(".part-*"))

@@ -11,15 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from typed import COMMAND, clean, gradsentry
+from typed import COMMAND, clean, gradsentry, python
 
 
 def raising(what: str, *arguments: object, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
     """The command line where what `threshold` and `scan` call raises this."""
     code = f"import gradsentry.api as s\ndef fail(*a, **k): raise {what}\ns.preview_decision = s.scan = fail\n"
-    command = [sys.executable, "-c", code + "from gradsentry.cli.main import app\napp()", *map(str, arguments)]
-    env = os.environ | {"NO_COLOR": "1", "COLUMNS": "200"} | environment
-    return subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, check=False)
+    return python(code + COMMAND[-1], *arguments, cwd=cwd, NO_COLOR="1", COLUMNS="200", **environment)
 
 
 def test_ctrl_c_says_that_the_same_command_goes_on_where_it_does(tmp_path: Path) -> None:
