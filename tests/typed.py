@@ -14,7 +14,7 @@ from pathlib import Path
 
 COMMAND = [sys.executable, "-c", "from gradsentry.cli.main import app; app()"]
 PRELOAD = ["gradsentry.api", "gradsentry.cli.main", "datasets", "transformers.models.llama.modeling_llama", "transformers.models.auto"]
-TIMEOUT = 240
+TIMEOUT = 500
 """Seconds."""
 
 

@@ -61,7 +61,7 @@ print(resident("VmHWM") - before, memory.plan(model, 4096).batch)
 
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="reads the peak of this process's memory from /proc")
 def test_a_batch_takes_no_more_than_is_stated_and_not_far_less() -> None:
-    result = subprocess.run([sys.executable, "-c", MEASURE], capture_output=True, text=True, timeout=120, check=True)
+    result = subprocess.run([sys.executable, "-c", MEASURE], capture_output=True, text=True, check=True)
     taken, stated = map(int, result.stdout.split())
     assert taken < stated < 20 * taken
 

@@ -195,7 +195,7 @@ def test_of_processes_that_claim_at_once_one_wins_and_those_of_another_run_are_r
         processes = [context.Process(target=claim_one_of_two, args=(path, barrier, which, results)) for which in range(8)]
         for process in processes:
             process.start()
-        told = [results.get(timeout=60) for _ in processes]
+        told = [results.get(timeout=240) for _ in processes]
         for process in processes:
             process.join()
         winner = json.loads((path / "manifest.json").read_text())["token_budget"]

@@ -48,7 +48,7 @@ def data(tmp_path: Path) -> Path:
 def command(program: list[str], *arguments: object, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
     one = {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "COLUMNS": "200", "RAY_AUTH_MODE": "disabled"}
     env = os.environ | one | environment
-    return subprocess.run([*program, *map(str, arguments)], cwd=cwd, env=env, capture_output=True, text=True, timeout=240, check=False)
+    return subprocess.run([*program, *map(str, arguments)], cwd=cwd, env=env, capture_output=True, text=True, timeout=500, check=False)
 
 
 def scanned(data: Path, model_dir: Path, out: str, *arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
