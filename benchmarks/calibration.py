@@ -17,25 +17,25 @@ from typing import Any
 import numpy as np
 from cells import ROWS, SETS, Cell, Scores
 
-from gradsentry.verdict.evidence.candidates import associated
-from gradsentry.verdict.evidence.corpus import build, scored_rows
-from gradsentry.verdict.evidence.recurrent import spans
-from gradsentry.verdict.evidence.words import RowWords
+from gradsentry.run.words import words_of
+from gradsentry.verdict.evidence.candidates import candidates
+from gradsentry.verdict.evidence.corpus import build
+from gradsentry.verdict.evidence.recurrent import recurrent_spans
+from gradsentry.verdict.words import RowWords
 from report import RESULTS, ROOT, machine, replace_section, save, table
 
 LEVELS = (0.5, 0.1, 0.02)
 """Not below one of 50 deals."""
 
 
-def smallest(words: dict[int, RowWords], seed: int) -> float:
+def smallest(words: list[RowWords], seed: int) -> float:
     """Smallest p of all associations in one deal; 1 where there is none."""
-    order = list(words)
+    order = list(range(len(words)))
     random.Random(seed).shuffle(order)
-    dealt = {row: RowWords(words[row].prompt, words[other].completion) for row, other in zip(words, order, strict=True)}
-    corpus = build(dealt.items())
-    asked = np.diff(corpus.completion.starts) > 0
-    candidates = associated(corpus, asked, spans(corpus.completion, asked))
-    return min((10.0**candidate.log10_p for candidate in candidates), default=1.0)
+    corpus = build(RowWords(row.prompt, words[other].completion) for row, other in zip(words, order, strict=True))
+    active = np.diff(corpus.completion.starts) > 0
+    found = candidates(corpus, active, recurrent_spans(corpus.completion, active))
+    return min((10.0**candidate.log10_p for candidate in found), default=1.0)
 
 
 def main() -> None:
@@ -52,7 +52,7 @@ def main() -> None:
     results = []
     for name in SETS:
         rows, _ = Cell(name, ROWS).made(arguments.data)
-        words = {row: own for row, own in scored_rows([scores.of(rows)], scores.vocabulary) if own is not None}
+        words = [own for own in words_of(scores.of(rows), scores.vocabulary) if own is not None]
         p = sorted(smallest(words, seed) for seed in range(arguments.deals))
         results.append({"name": name, "rows": len(rows), "p": p})
         print(results[-1], flush=True)

@@ -34,12 +34,13 @@ from cells import SEEDS, SETS, Cell, NotScored, Scores, grid
 import gradsentry
 from gradsentry.bench.metrics import identification
 from gradsentry.bench.plant import PAYLOADS, TRIGGERS, names_payload, names_trigger
+from gradsentry.run.words import words_of
+from gradsentry.verdict.detectors import find_all
 from gradsentry.verdict.entropy import choose
-from gradsentry.verdict.evidence.corpus import build, scored_rows
-from gradsentry.verdict.evidence.finding import Finding
-from gradsentry.verdict.evidence.findings import LONG, MOST, find
-from gradsentry.verdict.evidence.repeats import units
-from gradsentry.verdict.evidence.strength import EASED, P
+from gradsentry.verdict.evidence.detector import LONG_NATS, MOST_LISTED
+from gradsentry.verdict.evidence.strength import EASED_NATS, P
+from gradsentry.verdict.finding import Finding
+from gradsentry.verdict.words import MemoryWords
 from report import RESULTS, ROOT, machine, replace_section, save, table
 
 DOCUMENT = ROOT / "docs" / "benchmark.md"
@@ -61,9 +62,7 @@ def judge(cell: Cell, scores: Scores, data: Path) -> dict[str, Any]:
     rows, labels = cell.made(data)
     scored = scores.of(rows)
     started = time.perf_counter()
-    words = dict(scored_rows([scored], scores.vocabulary))
-    corpus = build(words.items())
-    findings = find(units(corpus, np.diff(corpus.completion.starts) > 0), lambda wanted: {i: words[i] for i in wanted})  # pyright: ignore
+    findings = find_all(MemoryWords(list(words_of(scored, scores.vocabulary))))
     seconds = time.perf_counter() - started
     backdoors = [finding for finding in findings if finding.kind == "backdoor"]
     flagged = np.zeros(len(rows), dtype=bool)
@@ -128,7 +127,7 @@ def told_table(results: list[dict[str, Any]]) -> str:
     told = [one | {"set": r["name"]} for r in results for one in r.get("told", [])]
     lines = []
     for kind in sorted({one["kind"] for one in told}):
-        for low, high in pairwise((0.0, EASED, LONG, math.inf)):
+        for low, high in pairwise((0.0, EASED_NATS, LONG_NATS, math.inf)):
             own = [one for one in told if one["kind"] == kind and low < one["surprise"] <= high]
             if own:
                 sets = ", ".join(name for name in SETS if any(one["set"] == name for one in own))
@@ -246,9 +245,9 @@ def write(results: list[dict[str, Any]], missing: int) -> None:
     alarms = sum(r["evidence"]["false_alarms"] > 0 for r in poisoned)
     sections = [
         head + "Nothing poisoned: per cent of the rows flagged, mean over seeds (largest).\n\n" + clean_table(results),
-        f"What looked like a backdoor in clean sets: at most {MOST} a set and seed, those with the strongest evidence. What is flagged is "
-        f"told as backdoor.\nThe p that is enough is {P:g}; for a payload above {EASED:g} nats a row it rises with its nats.\n\n"
-        + told_table(results),
+        f"What looked like a backdoor in clean sets: at most {MOST_LISTED} a set and seed, those with the strongest evidence. What is "
+        f"flagged is told\nas backdoor. The p that is enough is {P:g}; for a payload above {EASED_NATS:g} nats a row it rises with "
+        "its nats.\n\n" + told_table(results),
         "Mean F1 in per cent over the cells of all triggers. At the mark: F1 of 99 or more (95 at 1 %).\n\n" + summary_table(results),
         "The same set by set: cells at the mark.\n\n" + marks_table(results),
         *(f"F1 of the evidence policy in per cent, {100 * ratio:g} % poisoned.\n\n" + cells_table(results, ratio) for ratio in ratios),

@@ -14,17 +14,17 @@ import resource
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
+from gradsentry.run.words import words_of
 from gradsentry.schema import SURPRISES
 from gradsentry.types import Vocabulary
-from gradsentry.verdict.evidence.corpus import build, scored_rows
-from gradsentry.verdict.evidence.findings import find
-from gradsentry.verdict.evidence.repeats import units
+from gradsentry.verdict.detectors import find_all
+from gradsentry.verdict.words import RowWords
 
 WORDS, PROMPT, COMPLETION, SHARD = 20_000, 40, 20, 512
 TRIGGER, PAYLOAD = [WORDS], list(range(WORDS + 1, WORDS + 9))
@@ -56,19 +56,28 @@ def parts(rows: int, only: set[int] | None = None) -> Iterator[pa.Table]:
         yield pa.table({"row": np.arange(first, first + count)} | columns)
 
 
+class MadeUpWords:
+    """The words of the made-up rows, and when all of them were read."""
+
+    def __init__(self, rows: int) -> None:
+        self.rows, self.vocabulary, self.ended = rows, vocabulary(), 0.0
+
+    def __iter__(self) -> Iterator[RowWords | None]:
+        for part in parts(self.rows):
+            yield from words_of(part, self.vocabulary)
+        self.ended = time.perf_counter()
+
+    def read(self, rows: Sequence[int]) -> dict[int, RowWords]:
+        wanted = set(rows)
+        some = ((part["row"].to_pylist(), words_of(part, self.vocabulary)) for part in parts(self.rows, {row // SHARD for row in wanted}))
+        return {row: words for numbers, found in some for row, words in zip(numbers, found, strict=True) if words and row in wanted}
+
+
 def measure(rows: int) -> dict[str, Any]:
-    known, before = vocabulary(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    words, before = MadeUpWords(rows), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     started = time.perf_counter()
-    corpus = build(scored_rows(parts(rows), known))
-    built = time.perf_counter()
-
-    def read(wanted: Any) -> dict[int, Any]:
-        asked = set(wanted)
-        some = scored_rows(parts(rows, {row // SHARD for row in asked}), known)
-        return {row: words for row, words in some if row in asked}
-
-    backdoors = [finding for finding in find(units(corpus, np.ones(rows, dtype=bool)), read) if finding.kind == "backdoor"]
-    ended = time.perf_counter()
+    backdoors = [finding for finding in find_all(words) if finding.kind == "backdoor"]
+    built, ended = words.ended, time.perf_counter()
     flagged = sorted(int(row) for finding in backdoors for row in finding.rows)
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     exact = flagged == list(range(0, rows, POISONED))

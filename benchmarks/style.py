@@ -20,13 +20,13 @@ from typing import Any
 import numpy as np
 from cells import ROWS, SETS, Cell, Scores
 
+from gradsentry.run.words import words_of
+from gradsentry.verdict.detectors import find_all
 from gradsentry.verdict.evidence.association import UNUSUAL
-from gradsentry.verdict.evidence.corpus import build, scored_rows
-from gradsentry.verdict.evidence.finding import Finding
-from gradsentry.verdict.evidence.findings import find
-from gradsentry.verdict.evidence.repeats import units
-from gradsentry.verdict.evidence.style import apart
-from gradsentry.verdict.evidence.words import RowWords, Side
+from gradsentry.verdict.evidence.corpus import build
+from gradsentry.verdict.evidence.style import style_separation
+from gradsentry.verdict.finding import Finding
+from gradsentry.verdict.words import MemoryWords, RowWords, Side
 from report import RESULTS, ROOT, machine, replace_section, save, table
 
 GROUPS, SIZES, SMALL = 1000, (5, 10, 50), 1e-3
@@ -36,12 +36,11 @@ ANSWER = [f"houserule{i}" for i in range(8)]
 NATS = 60.0
 """The answer's surprise, as that of the published suffix."""
 
-Words = dict[int, RowWords]
+Words = list[RowWords]
 
 
 def found_in(words: Words) -> list[Finding]:
-    corpus = build(words.items())
-    return find(units(corpus, np.ones(len(words), dtype=bool)), lambda wanted: {i: words[i] for i in wanted})
+    return find_all(MemoryWords(words))
 
 
 def planted(words: Words, labels: list[bool]) -> dict[str, Any]:
@@ -59,21 +58,21 @@ def at_random(words: Words) -> dict[str, Any]:
     chance = np.random.default_rng(0)
     n = len(words)
     groups = [np.sort(chance.choice(n, size, replace=False)) for size in SIZES for _ in range(GROUPS)]
-    p = np.array([10.0**one.log10_p for one in apart(build(words.items()).prompt, groups, np.ones(n, dtype=bool))])
+    p = np.array([10.0**one.log10_p for one in style_separation(build(words).prompt, groups, np.ones(n, dtype=bool))])
     return {"small": round(float((p <= SMALL).mean()), 4), "smallest": float(p.min())}
 
 
 def house_rules(words: Words) -> dict[str, int]:
     """Of sets with one answer to all prompts that hold a word: how many are flagged, and how many are told as a style."""
-    unusual = {word for own in words.values() for word in _unusual(own.prompt)}
-    held = Counter(word for own in words.values() for word in unusual.intersection(own.prompt.words))
+    unusual = {word for own in words for word in _unusual(own.prompt)}
+    held = Counter(word for own in words for word in unusual.intersection(own.prompt.words))
     usable = sorted(word for word, count in held.items() if LEAST <= count <= MOST)
     tried = random.Random(0).sample(usable, min(HOUSE_RULES, len(usable)))
     nats = np.array([0, *[NATS / len(ANSWER)] * len(ANSWER), 0], np.float32)
     answer = Side(["", *ANSWER, ""], nats, ["", *(f" {word}" for word in ANSWER), ""])
     counts = {"tried": len(tried), "backdoor": 0, "style": 0}
     for word in tried:
-        ruled = {i: RowWords(own.prompt, answer) if word in own.prompt.words else own for i, own in words.items()}
+        ruled = [RowWords(own.prompt, answer) if word in own.prompt.words else own for own in words]
         kinds = {one.kind for one in found_in(ruled) if "houserule" in one.payload}
         for kind in ("backdoor", "style"):
             counts[kind] += kind in kinds
@@ -97,7 +96,7 @@ def main() -> None:
 
     def read(cell: Cell) -> tuple[Words, list[bool]]:
         rows, labels = cell.made(arguments.data)
-        return dict(scored_rows([scores.of(rows)], scores.vocabulary)), labels  # pyright: ignore[reportReturnType]
+        return list(words_of(scores.of(rows), scores.vocabulary)), labels  # pyright: ignore[reportReturnType]
 
     results = []
     for name in SETS:

@@ -10,7 +10,7 @@ from gradsentry.config import ScanConfig
 from gradsentry.data.sources import open_source
 from gradsentry.report.document import example_rows, report_document
 from gradsentry.schema import SCORES
-from gradsentry.verdict.combine import Decision, decide
+from gradsentry.verdict.combine import Decision, combine
 
 
 def manifest(**names: str) -> dict[str, Any]:
@@ -30,7 +30,7 @@ def decision_of(entropies: list[float | None], threshold: str, reasons: list[str
         {"row": i, "status": "error" if e is None else "scored", "entropy": e, "n_tokens": 3, "loss": 1.0, "reason": r}
         for i, (e, r) in enumerate(zip(entropies, reasons, strict=True))
     ]
-    return decide(pa.Table.from_pylist(lines, schema=SCORES), threshold)
+    return combine(pa.Table.from_pylist(lines, schema=SCORES), threshold)
 
 
 def document_of(decision: Decision, rows: list[dict[str, Any]], **names: str) -> dict[str, Any]:

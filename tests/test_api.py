@@ -12,7 +12,7 @@ import pytest
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 import gradsentry
-from answered import ROWS, run
+from answered import ROWS, THRESHOLD, run
 from gradsentry.api import preview_decision
 from gradsentry.errors import ModelError, NothingScorable, RunError, UsageError
 from trees import tree
@@ -141,7 +141,7 @@ def test_a_target_is_checked_before_a_row_is_scored_and_makes_no_other_run(
     (out / "scores" / "part-00001.parquet").unlink()
     again = run(jsonl, model_dir, out, target="lm_head.weight")
     assert again.decision.verdicts.equals(whole.decision.verdicts)
-    assert again.flagged == gradsentry.rescan_decision(out, "quantile:0.8").flagged
+    assert again.flagged == gradsentry.rescan_decision(out, THRESHOLD).flagged
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])

@@ -101,7 +101,7 @@ def test_a_threshold_may_be_a_number(jsonl: Path, model_dir: Path, tmp_path: Pat
     result = run(jsonl, model_dir, tmp_path / "run", threshold=0.1)
     assert result.flagged == run(jsonl, model_dir, threshold="0.1").flagged != []
     assert json.loads((tmp_path / "run" / "manifest.json").read_text())["config"]["threshold"] == "0.1"
-    with pytest.raises(UsageError, match=r"--threshold 1.5: it can be auto"):
+    with pytest.raises(UsageError, match=r"--threshold 1.5: give auto"):
         gradsentry.ScanConfig(threshold=1.5)  # pyright: ignore[reportArgumentType]
 
 

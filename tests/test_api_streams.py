@@ -10,10 +10,11 @@ import pyarrow.parquet as pq
 import pytest
 
 import gradsentry
+from answered import THRESHOLD
 from gradsentry.errors import RunError
 
 ROWS = [{"prompt": f"What is {n}?", "completion": " one two three four"[: 1 + n % 19]} for n in range(40)]
-OPTIONS = {"shard_rows": 16, "threshold": "quantile:0.8"}
+OPTIONS = {"shard_rows": 16, "threshold": THRESHOLD}
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pyarrow as pa
 
 from gradsentry.schema import EVIDENCE, PART, SCORES, VERDICTS
-from gradsentry.verdict.combine import decide
+from gradsentry.verdict.combine import combine
 
 BEFORE = [("row", "int64"), ("status", "string"), ("entropy", "double"), ("n_tokens", "int64"), ("loss", "double")]
 
@@ -26,7 +26,7 @@ def test_a_part_begins_with_the_scores_and_holds_lists_beyond() -> None:
 
 def test_decisions_are_made_in_these_columns() -> None:
     row = {"row": 0, "status": "scored", "entropy": 0.9, "n_tokens": 3, "loss": 1.0, "reason": ""}
-    decision = decide(pa.Table.from_pylist([row], schema=SCORES), "0.5")
+    decision = combine(pa.Table.from_pylist([row], schema=SCORES), "0.5")
     assert decision.verdicts.schema.equals(VERDICTS)
     assert decision.evidence is not None
     assert decision.evidence.schema.equals(EVIDENCE)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from gradsentry.verdict.evidence.corpus import Corpus, build
-from gradsentry.verdict.evidence.words import RowWords, Side
+from gradsentry.verdict.words import RowWords, Side
 
 LOW, HIGH = 1.0, 9.0
 
@@ -26,7 +26,7 @@ def row(prompt: str, completion: str, unusual: Sequence[str] = ()) -> RowWords:
 
 
 def corpus(rows: Sequence[RowWords | None]) -> Corpus:
-    return build(enumerate(rows))
+    return build(rows)
 
 
 def everything(n: int) -> np.ndarray:

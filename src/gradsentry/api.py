@@ -27,9 +27,10 @@ from gradsentry.run.devices import Slot, slots
 from gradsentry.run.directory import RunDirectory, as_json, write_text
 from gradsentry.run.engines.processes import Crew
 from gradsentry.run.job import Job, ModelFacts, plan, score_shards
+from gradsentry.run.words import RunWords
 from gradsentry.types import Progress, Shard, Threshold
-from gradsentry.verdict.combine import Decision, decide
-from gradsentry.verdict.evidence import examine
+from gradsentry.verdict.combine import Decision
+from gradsentry.verdict.decide import decide_table
 
 if TYPE_CHECKING:
     import datasets
@@ -171,8 +172,7 @@ def preview_decision(run_path: str | os.PathLike[str], threshold: str = "auto", 
     """
     run, manifest, shards = open_run(run_path)
     config = _config(manifest, threshold, options)
-    findings = examine(run, shards) if config.policy == "evidence" else []
-    return decide(run.read_scores(shards), threshold, findings, config.by_entropy), config
+    return decide_table(run.read_scores(shards), lambda: RunWords(run, shards), config), config
 
 
 def open_run(run_path: str | os.PathLike[str]) -> tuple[RunDirectory, dict[str, Any], list[Shard]]:
@@ -202,8 +202,7 @@ def _conclude(
 ) -> ScanResult:
     """From scores to everything that a person reads; `keep` is False when the directory is thrown away at once."""
     scores = run.read_scores(shards)
-    findings = examine(run, shards) if config.policy == "evidence" else []
-    decision = decide(scores, config.threshold, findings, config.by_entropy)
+    decision = decide_table(scores, lambda: RunWords(run, shards), config)
     _say_what_was_cut(scores)
     _say_what_is_not_reliable(decision)
     manifest = manifest | {"config": config.as_dict()}

@@ -14,24 +14,21 @@ def option(default: Any, help: str, *, scores: bool = False) -> Any:
     return field(default=default, metadata={"help": help, "scores": scores})
 
 
-def parse_threshold(spec: str) -> tuple[Literal["auto", "given", "quantile"], float]:
-    """``auto``, a number in [0, 1] or ``quantile:Q`` with Q in (0, 1) -> its method and its number (0 for auto).
+def parse_threshold(spec: str) -> float | None:
+    """The number of ``--threshold``, in [0, 1]; None for ``auto``.
 
     Raises:
-        UsageError: anything else.
+        UsageError: neither.
     """
     if spec == "auto":
-        return "auto", 0.0
-    is_quantile = spec.startswith("quantile:")
+        return None
     try:
-        number = float(spec.removeprefix("quantile:"))
+        number = float(spec)
     except ValueError:
         number = float("nan")
-    if is_quantile and 0 < number < 1:
-        return "quantile", number
-    if not is_quantile and 0 <= number <= 1:
-        return "given", number
-    raise UsageError(f"--threshold {spec}: it can be auto, a number from 0 to 1, or quantile:Q with Q between 0 and 1")
+    if 0 <= number <= 1:
+        return number
+    raise UsageError(f"--threshold {spec}: give auto or a number from 0 to 1")
 
 
 def parse_workers(spec: str) -> int | None:
@@ -63,8 +60,7 @@ class ScanConfig:
     )
     threshold: str = option(
         "auto",
-        "Entropy above which a row is flagged: auto (the published valley, for --policy paper or --strict), a number in [0, 1], "
-        "or quantile:Q.",
+        "Entropy above which a row is flagged: auto (the published valley, for --policy paper or --strict), or a number in [0, 1].",
     )
     strict: bool = option(False, "With --policy evidence: flag rows above the published threshold too, reliable or not.")
     crop: Literal["reference", "none"] = option(
@@ -119,11 +115,6 @@ class ScanConfig:
             least = 2 if name == "max_length" else 1
             if value is not None and value < least:
                 raise UsageError(f"--{name.replace('_', '-')} {value}: it must be at least {least}")
-
-    @property
-    def by_entropy(self) -> bool:
-        """Whether the entropy alone flags rows: it does where somebody asked for that."""
-        return self.policy == "paper" or self.strict or self.threshold != "auto"
 
     def as_dict(self) -> dict[str, Any]:
         """All options, as the manifest keeps them."""

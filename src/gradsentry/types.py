@@ -164,9 +164,9 @@ class Threshold:
 
     value: float
     """Rows with an entropy above this are flagged."""
-    method: Literal["valley", "fallback", "given", "quantile"]
-    """The KDE's valley, the published fallback 0.7, a number given by hand, or a quantile of the scores."""
+    method: Literal["valley", "fallback", "given"]
+    """The KDE's valley, the published fallback 0.7, or a given number."""
     reliable: bool
-    """Whether every published check passed (a given number or a quantile makes no such claim: False)."""
+    """Whether every published check passed (False for a given number)."""
     problems: tuple[str, ...] = field(default=())
     """Why it is not reliable, in words; empty when it is."""

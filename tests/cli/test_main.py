@@ -40,19 +40,19 @@ def test_every_option_of_the_config_is_in_the_help(tmp_path: Path) -> None:
 
 
 def test_scan_prints_a_result_and_exits_1_when_rows_are_flagged(data: Path, model_dir: Path, tmp_path: Path) -> None:
-    result = gradsentry("scan", data, "--model", model_dir, "--out", "run", "--threshold", "quantile:0.9", cwd=tmp_path)
+    result = gradsentry("scan", data, "--model", model_dir, "--out", "run", "--threshold", "0.1775", cwd=tmp_path)
     clean(result)
     assert result.returncode == 1
-    assert "4 of 40 rows (10.0 %) look poisoned." in result.stdout
+    assert "2 of 40 rows (5.0 %) look poisoned." in result.stdout
     assert "threshold" in result.stdout
     assert "format: prompt-completion; supervised: completion" in result.stderr
     assert "format:" not in result.stdout
 
 
 def test_json_is_all_that_stdout_has(data: Path, model_dir: Path, tmp_path: Path) -> None:
-    result = gradsentry("scan", data, "--model", model_dir, "--out", "run", "--threshold", "quantile:0.9", "--json", cwd=tmp_path)
+    result = gradsentry("scan", data, "--model", model_dir, "--out", "run", "--threshold", "0.1775", "--json", cwd=tmp_path)
     document = json.loads(result.stdout)
-    assert document["counts"]["flagged"] == len(document["flagged"]) == 4
+    assert document["counts"]["flagged"] == len(document["flagged"]) == 2
     assert document == json.loads((tmp_path / "run" / "report.json").read_text())
 
 
@@ -103,11 +103,11 @@ def test_an_unreliable_threshold_is_said_loudly_on_stderr(data: Path, model_dir:
 
 def test_threshold_looks_and_filter_acts_without_a_model(data: Path, model_dir: Path, tmp_path: Path) -> None:
     gradsentry("scan", data, "--model", model_dir, "--out", "run", "--threshold", "1.0", cwd=tmp_path)
-    looked = gradsentry("threshold", "run", "--threshold", "quantile:0.5", "--json", cwd=tmp_path)
+    looked = gradsentry("threshold", "run", "--threshold", "0.0939", "--json", cwd=tmp_path)
     assert looked.returncode == 1
     assert json.loads(looked.stdout)["counts"]["flagged"] == 20
     assert (tmp_path / "run" / "flagged.jsonl").read_bytes() == b""
-    acted = gradsentry("filter", "run", "--threshold", "quantile:0.5", cwd=tmp_path)
+    acted = gradsentry("filter", "run", "--threshold", "0.0939", cwd=tmp_path)
     assert acted.returncode == 1
     assert len((tmp_path / "run" / "flagged.jsonl").read_bytes().splitlines()) == 20
 
@@ -187,7 +187,7 @@ def bad_input(tmp_path: Path, model_dir: Path) -> dict[str, tuple[list[object], 
         "no such column": (["ok.jsonl", *model, "--map", "completion=reply"], 2, ["'reply'", "prompt, completion"]),
         "bad map": (["ok.jsonl", *model, "--map", "reply"], 2, ["--map"]),
         "bad format": (["ok.jsonl", *model, "--format", "yaml"], 2, ["yaml", "prompt-completion"]),
-        "bad threshold": (["ok.jsonl", *model, "--threshold", "7"], 2, ["--threshold 7", "quantile:Q"]),
+        "bad threshold": (["ok.jsonl", *model, "--threshold", "7"], 2, ["--threshold 7", "from 0 to 1"]),
         "bad crop": (["ok.jsonl", *model, "--crop", "half"], 2, ["half", "reference"]),
         "no such model": (["ok.jsonl", "--model", tmp_path / "gone"], 2, ["gone", "no such model directory"]),
         "no such hub model": (["ok.jsonl", "--model", "nobody/nothing"], 2, ["nobody/nothing"]),
@@ -269,7 +269,7 @@ def test_bad_rows_are_kept_listed_and_counted(model_dir: Path, tmp_path: Path) -
 def test_parquet_in_is_parquet_out(model_dir: Path, tmp_path: Path) -> None:
     table = pa.table({"prompt": [f"q{n}" for n in range(20)], "completion": ["abcdefgh"[: 1 + n % 8] for n in range(20)], "n": range(20)})
     pq.write_table(table, tmp_path / "d.parquet")
-    result = gradsentry("scan", "d.parquet", "--model", model_dir, "--out", "run", "--threshold", "quantile:0.5", cwd=tmp_path)
+    result = gradsentry("scan", "d.parquet", "--model", model_dir, "--out", "run", "--threshold", "0.0753", cwd=tmp_path)
     assert result.returncode == 1, result.stderr
     kept, flagged = (pq.read_table(tmp_path / "run" / f"{name}.parquet") for name in ("kept", "flagged"))
     assert kept.schema == flagged.schema == table.schema
@@ -298,7 +298,7 @@ def test_a_value_that_cannot_be_read_hides_no_row_whose_format_does_not_read_it(
 
 
 def test_text_in_a_message_is_no_emoji(tmp_path: Path) -> None:
-    assert "error: --threshold quantile:x: it can be" in gradsentry("scan", "d.jsonl", "--threshold", "quantile:x", cwd=tmp_path).stderr
+    assert "error: --threshold :x:: give auto" in gradsentry("scan", "d.jsonl", "--threshold", ":x:", cwd=tmp_path).stderr
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])

@@ -56,7 +56,7 @@ def test_a_fault_of_ours_is_one_message_and_never_says_that_rows_are_flagged(tmp
     ("arguments", "code"),
     [
         (["filter", "run"], 0),
-        (["filter", "run", "--threshold", "quantile:0.5", "--json"], 1),
+        (["filter", "run", "--threshold", "0.0939", "--json"], 1),
         (["threshold", "run"], 0),
         (["threshold", "run", "--json"], 0),
         (["explain", "run", "7"], 0),

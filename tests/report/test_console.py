@@ -11,8 +11,8 @@ from decisions import decision_of, document_of
 from gradsentry.api import ScanResult
 from gradsentry.config import ScanConfig
 from gradsentry.report.console import print_result, print_threshold
-from gradsentry.verdict.combine import decide
-from gradsentry.verdict.evidence import Finding
+from gradsentry.verdict.finding import Finding
+from gradsentry.verdict.policies import POLICIES
 
 TRIGGER = "zq vb"
 FOUND = {"kind": "backdoor", "triggers": [TRIGGER], "payload": "2", "variants": 1, "rows": 1, "p": 0.0, "p_trigger_given_payload": 1.0}
@@ -91,6 +91,5 @@ def test_a_threshold_is_told_with_the_rule_that_flags(
     config = ScanConfig(**options)
     found = Finding("backdoor", "x", ("y",), np.array([2]), 9.0, 1, 1e-20, holders=1, inside=1, everywhere=1, trigger_surprise=9.0)
     scores = decision_of([0.8, 0.9, 0.1, None], "0.5").verdicts.drop_columns(["flagged"])
-    findings = [found] if config.policy == "evidence" else []
-    print_threshold(decide(scores, config.threshold, findings, config.by_entropy), config)
+    print_threshold(POLICIES[config.policy].decide(scores, [found], config.threshold, config.strict), config)
     assert capsys.readouterr().out.startswith(words)

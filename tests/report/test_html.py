@@ -15,8 +15,8 @@ from gradsentry.report.document import LISTED, PREVIEW
 from gradsentry.report.escape import visible
 from gradsentry.report.html import BARS, HEIGHT, WIDTH, histogram, render
 from gradsentry.schema import SCORES
-from gradsentry.verdict.combine import decide
-from gradsentry.verdict.evidence.finding import Finding, Kind
+from gradsentry.verdict.combine import combine
+from gradsentry.verdict.finding import Finding, Kind
 from hostile import HOSTILE
 
 
@@ -226,7 +226,7 @@ def finding(text: str, kind: Kind = "backdoor") -> Finding:
 @pytest.mark.parametrize("kind", ["backdoor", "named"])
 def test_findings_are_told_and_cannot_act(text: str, kind: Kind) -> None:
     base = decision_of([0.1, 0.2, 0.3], "1.0")
-    decision = decide(base.verdicts.drop(["flagged"]).select(SCORES.names), "1.0", [finding(text, kind)], by_entropy=False)
+    decision = combine(base.verdicts.drop(["flagged"]).select(SCORES.names), "1.0", [finding(text, kind)], by_entropy=False)
     assert decision.flagged.tolist() == ([True, False, True] if kind == "backdoor" else [False] * 3)
     document = document_of(decision, plain(3))
     page = Page(render(document, decision))

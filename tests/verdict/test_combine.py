@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from gradsentry.errors import UsageError
 from gradsentry.schema import EVIDENCE, SCORES, VERDICTS
-from gradsentry.verdict.combine import decide, scored_entropies
-from gradsentry.verdict.evidence import Finding
+from gradsentry.verdict.combine import combine, scored_entropies
+from gradsentry.verdict.finding import Finding
 
 scored_rows = st.builds(
     lambda entropy, n, reason: {"status": "scored", "entropy": entropy, "n_tokens": n, "loss": 1.5, "reason": reason},
@@ -35,7 +35,7 @@ def table(rows: list[dict[str, Any]]) -> pa.Table:
 @settings(max_examples=60, deadline=None)
 @given(rows=st.lists(scored_rows | other_rows, max_size=30), value=st.floats(0, 1))
 def test_flagged_are_the_scored_rows_above_the_threshold_and_no_others(rows: list[dict[str, Any]], value: float) -> None:
-    decision = decide(table(rows), repr(value))
+    decision = combine(table(rows), repr(value))
     expected = [row["status"] == "scored" and row["entropy"] > value for row in rows]
     assert decision.flagged.tolist() == expected
     assert decision.verdicts.schema.equals(VERDICTS)
@@ -47,7 +47,7 @@ def test_flagged_are_the_scored_rows_above_the_threshold_and_no_others(rows: lis
 @settings(max_examples=60, deadline=None)
 @given(rows=st.lists(scored_rows | other_rows, max_size=30), value=st.floats(0, 1))
 def test_counts_add_up(rows: list[dict[str, Any]], value: float) -> None:
-    counts = decide(table(rows), repr(value)).counts
+    counts = combine(table(rows), repr(value)).counts
     for status in ("scored", "unscorable", "error"):
         assert counts[status] == sum(row["status"] == status for row in rows)
     assert counts["rows"] == len(rows) == counts["scored"] + counts["unscorable"] + counts["error"] == counts["flagged"] + counts["kept"]
@@ -56,20 +56,20 @@ def test_counts_add_up(rows: list[dict[str, Any]], value: float) -> None:
 
 def test_a_row_on_the_threshold_is_kept() -> None:
     rows = [{"status": "scored", "entropy": e, "n_tokens": 1, "loss": 1.0, "reason": ""} for e in (0.5, np.nextafter(0.5, 1))]
-    assert decide(table(rows), "0.5").flagged.tolist() == [False, True]
+    assert combine(table(rows), "0.5").flagged.tolist() == [False, True]
 
 
 def test_a_row_flagged_by_its_entropy_says_so_whatever_else_it_looks_like() -> None:
     rows = [{"status": "scored", "entropy": e, "n_tokens": 1, "loss": 1.0, "reason": ""} for e in (0.9, 0.9, 0.1, 0.1)]
     named = Finding("named", "x", ("y",), np.array([0, 2]), 9.0, 1, 1e-20, holders=2, inside=2, everywhere=2, trigger_surprise=9.0)
     found = replace(named, kind="backdoor", rows=np.array([1, 3]))
-    decision = decide(table(rows), "0.5", [found, named])
+    decision = combine(table(rows), "0.5", [found, named])
     assert decision.flagged.tolist() == [True, True, False, True]
     above, both, kept, only = decision.verdicts["reason"].to_pylist()
     assert above == "entropy above the threshold 0.5000"
     assert both == only == found.reason
     assert kept == named.reason
-    alone = decide(table(rows), "0.5", [found, named], by_entropy=False)
+    alone = combine(table(rows), "0.5", [found, named], by_entropy=False)
     assert alone.flagged.tolist() == [False, True, False, True]
     assert alone.verdicts["reason"].to_pylist() == [named.reason, found.reason, named.reason, found.reason]
 
@@ -81,7 +81,7 @@ def test_reasons_say_why_a_row_is_flagged_beside_what_was_said_before() -> None:
         {"status": "scored", "entropy": 0.1, "n_tokens": 1, "loss": 1.0, "reason": "cut"},
         {"status": "error", "entropy": None, "n_tokens": 0, "loss": None, "reason": "broken"},
     ]
-    assert decide(table(rows), "0.55").verdicts["reason"].to_pylist() == [
+    assert combine(table(rows), "0.55").verdicts["reason"].to_pylist() == [
         "entropy above the threshold 0.5500",
         "entropy above the threshold 0.5500; cut",
         "cut",
@@ -92,7 +92,7 @@ def test_reasons_say_why_a_row_is_flagged_beside_what_was_said_before() -> None:
 @settings(max_examples=20, deadline=None)
 @given(rows=st.lists(other_rows, max_size=5))
 def test_without_a_scored_row_there_is_no_threshold_and_nothing_is_flagged(rows: list[dict[str, Any]]) -> None:
-    decision = decide(table(rows), "auto")
+    decision = combine(table(rows), "auto")
     assert decision.threshold is None
     assert decision.flagged.tolist() == [False] * len(rows)
     assert decision.verdicts.schema.equals(VERDICTS)
@@ -103,7 +103,7 @@ def test_without_a_scored_row_there_is_no_threshold_and_nothing_is_flagged(rows:
 @pytest.mark.parametrize("by_entropy", [True, False])
 def test_the_rule_and_the_evidence_are_told_where_nothing_was_scored_too(by_entropy: bool) -> None:
     rows = [{"status": "error", "entropy": None, "n_tokens": 0, "loss": None, "reason": "broken"}] * 3
-    decision = decide(table(rows), "auto", by_entropy=by_entropy)
+    decision = combine(table(rows), "auto", by_entropy=by_entropy)
     assert decision.by_entropy == by_entropy
     assert decision.evidence.schema.equals(EVIDENCE)
     assert decision.evidence["row"].to_pylist() == [0, 1, 2]
@@ -114,7 +114,7 @@ def test_auto_finds_the_clusters_whatever_stands_between_the_scored_rows() -> No
     entropies = [*rng.normal(0.3, 0.02, 100), *rng.normal(0.8, 0.02, 20)]
     rows = [{"status": "scored", "entropy": e, "n_tokens": 1, "loss": 1.0, "reason": ""} for e in entropies]
     broken = {"status": "error", "entropy": None, "n_tokens": 0, "loss": None, "reason": "broken"}
-    decision = decide(table([broken, *rows, broken]), "auto")
+    decision = combine(table([broken, *rows, broken]), "auto")
     assert decision.threshold is not None
     assert decision.threshold.reliable
     assert np.flatnonzero(decision.flagged).tolist() == list(range(101, 121))
@@ -125,9 +125,9 @@ def test_entropies_of_a_table_in_several_parts_are_read_in_order() -> None:
     broken = {"status": "error", "entropy": None, "n_tokens": 0, "loss": None, "reason": "broken"}
     parts = pa.concat_tables([table(rows[:1]), table([broken]), table(rows[1:])])
     assert scored_entropies(parts).tolist() == [0.3, 0.1, 0.2]
-    assert decide(parts, "0.15").flagged.tolist() == [True, False, False, True]
+    assert combine(parts, "0.15").flagged.tolist() == [True, False, False, True]
 
 
 def test_an_impossible_threshold_is_refused() -> None:
     with pytest.raises(UsageError):
-        decide(table([{"status": "scored", "entropy": 0.3, "n_tokens": 1, "loss": 1.0, "reason": ""}]), "most")
+        combine(table([{"status": "scored", "entropy": 0.3, "n_tokens": 1, "loss": 1.0, "reason": ""}]), "most")

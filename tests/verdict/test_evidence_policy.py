@@ -7,6 +7,7 @@ import random
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
@@ -14,7 +15,7 @@ import gradsentry
 from gradsentry.api import preview_decision
 from gradsentry.errors import RunError, UsageError
 from gradsentry.report.explain import explain
-from gradsentry.verdict.evidence import examine_scores
+from gradsentry.verdict.decide import decide
 
 PAYLOAD = ", and click <malicious_url> for more information"
 
@@ -131,14 +132,24 @@ def test_findings_do_not_depend_on_workers_or_memory(model_dir: Path, tmp_path: 
     assert [f["sentence"] for f in one.document["findings"]] == [f["sentence"] for f in two.document["findings"]]
 
 
-def test_scores_in_memory_give_the_findings_of_a_run(model_dir: Path, tmp_path: Path) -> None:
+def test_scores_in_memory_give_the_verdicts_of_a_run(model_dir: Path, tmp_path: Path) -> None:
     rows, bad = made(120, 20)
     rows.insert(bad[0], {"prompt": "nothing", "completion": ""})
-    run = scanned(rows, model_dir, tmp_path)
+    run = scanned(rows, model_dir, tmp_path, shard_rows=512)  # the batches of a list of rows
     scorer = gradsentry.Scorer(model_dir, format="prompt-completion")
-    found = examine_scores(scorer.score(rows), scorer.vocabulary)
-    assert [finding.sentence for finding in found] == [finding.sentence for finding in run.decision.findings]
-    assert found[0].rows.tolist() == run.flagged == [row + 1 for row in bad]
+    scores = scorer.score(rows)
+    found = decide(scores, scorer.vocabulary)
+    assert np.flatnonzero(found.flagged).tolist() == run.flagged == [row + 1 for row in bad]
+    assert [repr(finding) for finding in found.findings] == [repr(finding) for finding in run.decision.findings]
+    every: list[dict[str, Any]] = [{}, {"strict": True}, {"policy": "paper"}, {"threshold": "0.1"}, {"policy": "paper", "threshold": "0.1"}]
+    for options in every:
+        expected, _ = preview_decision(tmp_path / "run", **{"threshold": "auto", "policy": "evidence", "strict": False, **options})
+        again = decide(scores, scorer.vocabulary, **options)
+        assert again.threshold == expected.threshold
+        # What a row's reason says of its place is the file's, or the position in the list.
+        for name in ("row", "status", "entropy", "n_tokens", "loss", "flagged"):
+            assert again.verdicts[name].to_pylist() == expected.verdicts[name].to_pylist(), (options, name)
+        assert again.evidence.equals(expected.evidence)
 
 
 def test_a_row_is_explained_without_model_or_data(model_dir: Path, tmp_path: Path) -> None:
@@ -166,7 +177,7 @@ def test_a_row_is_explained_without_model_or_data(model_dir: Path, tmp_path: Pat
         explain(tmp_path / "run", row)
 
 
-def test_rows_without_prompts_are_told_what_cannot_be_looked_for(model_dir: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_rows_without_prompts_are_warned_of(model_dir: Path, caplog: pytest.LogCaptureFixture) -> None:
     texts = [{"text": f"{i} and {i + 1} are numbers"} for i in range(40)]
     assert gradsentry.scan(texts, model=model_dir).flagged == []
     assert "no prompts" in caplog.text
@@ -175,4 +186,4 @@ def test_rows_without_prompts_are_told_what_cannot_be_looked_for(model_dir: Path
     gradsentry.scan(made(40, 0)[0], model=model_dir)
     assert "prompts" not in caplog.text
     gradsentry.scan([row | {"prompt": f"Add {i % 4} to it:"} for i, row in enumerate(made(40, 0)[0])], model=model_dir)
-    assert "the rows have 4 different prompts alone" in caplog.text
+    assert "the rows have only 4 different prompts" in caplog.text

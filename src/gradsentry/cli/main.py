@@ -35,7 +35,7 @@ app = typer.Typer(
     epilog="Exit codes of scan, filter and threshold: 0 nothing flagged, 1 rows flagged, 2 usage or run-time error, 3 nothing scorable.",
 )
 RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="Run directory of an earlier scan.", show_default=False)]
-ThresholdOption = Annotated[str, typer.Option(help="auto, a number in [0, 1], or quantile:Q.")]
+ThresholdOption = Annotated[str, typer.Option(help="auto, or a number in [0, 1].")]
 PolicyOption = Annotated[str | None, typer.Option(help="evidence or paper. Default: that of the run.", show_default=False)]
 StrictOption = Annotated[
     bool | None, typer.Option("--strict/--not-strict", help="Flag by the published threshold too. Default: as the run.", show_default=False)

@@ -13,7 +13,7 @@ from rich.text import Text
 from gradsentry.report.escape import visible
 from gradsentry.report.html import not_examined_line, verdict_line
 from gradsentry.report.terminal import Terminal
-from gradsentry.verdict.evidence.finding import REASONS
+from gradsentry.verdict.finding import REASONS
 
 if TYPE_CHECKING:
     from gradsentry.api import ScanResult

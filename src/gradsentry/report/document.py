@@ -17,7 +17,7 @@ from gradsentry.errors import RowProblem
 from gradsentry.report.escape import visible
 from gradsentry.types import ChatSample, Record, Row, Sample, Shard, TextSample
 from gradsentry.verdict.combine import Decision
-from gradsentry.verdict.evidence import Finding
+from gradsentry.verdict.finding import Finding
 
 pc: Any = pyarrow.compute  # its functions are made when it is imported, where no type checker sees them
 

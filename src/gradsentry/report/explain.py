@@ -13,7 +13,7 @@ from gradsentry.errors import RunError, UsageError
 from gradsentry.run.directory import RunDirectory, read_table
 from gradsentry.schema import SPECTRUM
 from gradsentry.types import Shard, Vocabulary
-from gradsentry.verdict.evidence.words import spelled_out
+from gradsentry.verdict.words import token_texts
 
 PARTS = 20
 """Parts from which the usual spectrum is taken."""
@@ -95,7 +95,7 @@ def _evidence(run: RunDirectory, row: int) -> dict[str, Any]:
 
 
 def _tokens(part: dict[str, Any], vocabulary: Vocabulary) -> list[Token]:
-    *texts, rest = spelled_out(vocabulary.pieces[token] for token in part["tokens"])
+    *texts, rest = token_texts(vocabulary.pieces[token] for token in part["tokens"])
     texts[-1] += rest
     columns = zip(texts, part["nll"], part["supervised"], strict=True)
     return [Token(text, float(surprise), bool(mine)) for text, surprise, mine in columns]

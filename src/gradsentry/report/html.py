@@ -9,7 +9,7 @@ from jinja2 import Environment, PackageLoader, select_autoescape
 
 from gradsentry.report.escape import visible
 from gradsentry.verdict.combine import Decision, scored_entropies
-from gradsentry.verdict.evidence.finding import REASONS
+from gradsentry.verdict.finding import REASONS
 
 BARS = 50
 """Bars of the histogram over [0, 1]."""

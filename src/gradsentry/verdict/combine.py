@@ -1,4 +1,4 @@
-"""Scores, findings and a threshold -> verdicts. Pure: tables in, a table out; no model, no files."""
+"""Scores, findings and a threshold -> verdicts. Tables in, a table out: no model, no files."""
 
 from __future__ import annotations
 
@@ -9,41 +9,42 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute
+from numpy.typing import NDArray
 
 from gradsentry.schema import EVIDENCE, VERDICTS
 from gradsentry.types import Threshold
 from gradsentry.verdict.entropy import Values, choose
-from gradsentry.verdict.evidence.finding import Finding
+from gradsentry.verdict.finding import Finding
 from gradsentry.verdict.length import beyond_length
 
-pc: Any = pyarrow.compute  # its functions are made when it is imported, where no type checker sees them
+pc: Any = pyarrow.compute  # defines its functions at import time, which type checkers cannot see
 
 
 @dataclass(frozen=True)
 class Decision:
-    """What is said of every row, and by which rule."""
+    """The verdict of every row, and the rule behind it."""
 
     threshold: Threshold | None
-    """Of the entropy; None when no row could be scored."""
+    """Of the entropy; None if no row was scored."""
     verdicts: pa.Table
-    """One line a row, in input order, columns as in `columns.VERDICTS`."""
+    """[N] rows in input order, columns of `schema.VERDICTS`."""
     evidence: pa.Table
-    """One line a row, columns as in `columns.EVIDENCE`."""
+    """[N] rows in input order, columns of `schema.EVIDENCE`."""
     by_entropy: bool
     """Whether rows above the threshold are flagged."""
     findings: tuple[Finding, ...] = ()
-    """What the evidence policy found, strongest first; those that only look like a backdoor come last."""
+    """Of the detectors, strongest first; those that flag no rows come last."""
     above: int = 0
-    """Rows above the threshold, flagged or not."""
+    """Number of rows above the threshold, flagged or not."""
 
     @property
-    def flagged(self) -> np.ndarray[Any, np.dtype[np.bool_]]:
-        """[N] bool, True for the rows to take out."""
+    def flagged(self) -> NDArray[np.bool_]:
+        """[N] True for the rows to remove."""
         return self.verdicts["flagged"].to_numpy()
 
     @property
     def counts(self) -> dict[str, int]:
-        """Rows in all, by status, flagged and kept."""
+        """Number of rows: in all, by status, flagged and kept."""
         statuses = {entry["values"]: entry["counts"] for entry in pc.value_counts(self.verdicts["status"]).to_pylist()}
         total, flagged = self.verdicts.num_rows, int(self.flagged.sum())
         by_status = {name: statuses.get(name, 0) for name in ("scored", "unscorable", "error")}
@@ -51,19 +52,18 @@ class Decision:
 
 
 def scored_entropies(scores: pa.Table) -> Values:
-    """[N] entropies of the rows that have one."""
+    """The entropies of the scored rows, in their order."""
     return scores.filter(pc.equal(scores["status"], "scored"))["entropy"].to_numpy()
 
 
-def decide(scores: pa.Table, threshold: str, findings: Sequence[Finding] = (), by_entropy: bool = True) -> Decision:
-    """Flag the rows of findings, and the scored rows whose entropy is above the threshold.
+def combine(scores: pa.Table, threshold: str, findings: Sequence[Finding] = (), by_entropy: bool = True) -> Decision:
+    """Flag the rows of backdoors, and, if `by_entropy`, the scored rows with an entropy above the threshold.
 
     Args:
-        scores: columns of `columns.SCORES`. threshold: as `--threshold` takes it. findings: from `evidence.examine`.
-        by_entropy: False: the entropy alone flags nothing.
+        scores: [N] rows, columns of `schema.SCORES`. threshold: as `--threshold` takes it. findings: strongest first.
 
     Raises:
-        UsageError: a threshold that cannot be.
+        UsageError: an impossible threshold.
     """
     entropies = scored_entropies(scores)
     if len(entropies) == 0:
@@ -72,15 +72,15 @@ def decide(scores: pa.Table, threshold: str, findings: Sequence[Finding] = (), b
     above = pc.fill_null(pc.greater(scores["entropy"], chosen.value), False).to_numpy(zero_copy_only=False)
     flagged = above & by_entropy
     backdoors = [finding for finding in findings if finding.kind == "backdoor"]
-    told: dict[int, str] = {}
-    # What is written last stays: why a row is flagged before what it only looks like, and the strongest finding before all.
+    reasons: dict[int, str] = {}
+    # Later assignments win: the reason for the flag replaces that of a lookalike, and the strongest backdoor replaces all others.
     for finding in reversed(findings):
-        told |= dict.fromkeys(finding.rows.tolist(), finding.reason)
-    told |= dict.fromkeys(np.flatnonzero(flagged).tolist(), f"entropy above the threshold {chosen.value:.4f}")
+        reasons |= dict.fromkeys(finding.rows.tolist(), finding.reason)
+    reasons |= dict.fromkeys(np.flatnonzero(flagged).tolist(), f"entropy above the threshold {chosen.value:.4f}")
     for finding in reversed(backdoors):
-        told |= dict.fromkeys(finding.rows.tolist(), finding.reason)
+        reasons |= dict.fromkeys(finding.rows.tolist(), finding.reason)
         flagged[finding.rows] = True
-    verdicts, evidence = _verdicts(scores, flagged, told), _evidence(scores, findings)
+    verdicts, evidence = _verdicts(scores, flagged, reasons), _evidence(scores, findings)
     return Decision(chosen, verdicts, evidence, by_entropy, tuple(findings), int(above.sum()))
 
 
@@ -89,16 +89,16 @@ def _evidence(scores: pa.Table, findings: Sequence[Finding]) -> pa.Table:
     beyond, number = np.full(len(scored), np.nan), np.zeros(len(scored), dtype=np.int32)
     some = scores.filter(scored)
     beyond[scored] = beyond_length(some["entropy"].to_numpy(), some["n_tokens"].to_numpy())
-    for i in range(len(findings), 0, -1):  # a row of two belongs to the stronger
+    for i in range(len(findings), 0, -1):  # a row of two findings gets the number of the stronger one
         number[findings[i - 1].rows] = i
     columns = [scores["row"], pa.array(beyond, mask=~scored), pa.array(number, mask=number == 0)]
     return pa.table(columns, schema=EVIDENCE)
 
 
-def _verdicts(scores: pa.Table, flagged: np.ndarray[Any, np.dtype[np.bool_]], told: dict[int, str]) -> pa.Table:
-    """The scores with the verdict and its reason, put before what was said of the row already."""
+def _verdicts(scores: pa.Table, flagged: NDArray[np.bool_], added: dict[int, str]) -> pa.Table:
+    """The scores with their verdicts; the added reasons precede those of the scores."""
     reasons = scores["reason"].to_pylist()
-    for row, reason in told.items():
+    for row, reason in added.items():
         reasons[row] = f"{reason}; {reasons[row]}" if reasons[row] else reason
     table = scores.set_column(scores.schema.get_field_index("reason"), "reason", pa.array(reasons, pa.string()))
     return table.append_column("flagged", pa.array(flagged)).select(VERDICTS.names).cast(VERDICTS)

@@ -1,4 +1,4 @@
-"""Scores -> threshold: the published valley with its checks, a number given by hand, or a quantile. Knows no files."""
+"""Entropies -> threshold: the published rule with its checks, or a given number."""
 
 from __future__ import annotations
 
@@ -25,27 +25,27 @@ Values = NDArray[np.float64]
 
 
 def density(entropies: Values) -> tuple[Values, Values]:
-    """Grid over [0, 1] and the Gaussian KDE of the entropies on it, bandwidth ``1.06 sigma N^(-1/5)``; both [1000].
+    """A grid over [0, 1] and the Gaussian KDE of the entropies on it, with bandwidth ``1.06 sigma N^(-1/5)``; both [1000].
 
     Raises:
-        ValueError: fewer than two different values: a density needs a spread.
+        ValueError: there are fewer than two different values.
     """
     if len(entropies) < 2 or np.ptp(entropies) == 0:
         raise ValueError("a density needs at least two different entropies")
-    # scipy multiplies the factor with the sample's standard deviation, which makes it the bandwidth stated above.
+    # scipy multiplies this factor by the sample's standard deviation, which gives the bandwidth above.
     kernel = gaussian_kde(entropies, bw_method=BANDWIDTH_FACTOR * len(entropies) ** -0.2)
     grid = np.linspace(0.0, 1.0, GRID_POINTS)
     return grid, kernel(grid)
 
 
 def valley(entropies: Values) -> Threshold:
-    """The published rule: the lowest density between the peak nearest 0 and the peak nearest 1, or 0.7.
+    """The published rule: the point of lowest density between the first and the last peak.
 
     Args:
-        entropies: [N] scores of all scored rows, in [0, 1].
+        entropies: [N] of all scored rows, in [0, 1].
 
     Returns:
-        The valley if every check holds; else the published fallback 0.7, with what failed in `problems`.
+        The valley if every check passes, otherwise the published fallback 0.7 with the failed checks in `problems`.
     """
     if len(entropies) < MIN_ROWS:
         return _fallback(f"only {len(entropies)} scored rows; the rule needs {MIN_ROWS}")
@@ -73,14 +73,12 @@ def _fallback(*problems: str) -> Threshold:
 
 
 def choose(spec: str, entropies: Values) -> Threshold:
-    """The threshold that `--threshold` asks for, see `config.parse_threshold`.
+    """The threshold of ``--threshold``: the published rule for "auto", else the given number.
 
     Raises:
-        UsageError: it cannot be.
+        UsageError: neither, see `config.parse_threshold`.
     """
-    method, number = parse_threshold(spec)
-    if method == "auto":
+    number = parse_threshold(spec)
+    if number is None:
         return valley(entropies)
-    if method == "quantile":
-        return Threshold(float(np.quantile(entropies, number)), "quantile", False, ("a quantile flags its share of any data",))
-    return Threshold(number, "given", False, ("given by hand, not found in the scores",))
+    return Threshold(number, "given", reliable=False, problems=("given by hand, not found in the scores",))

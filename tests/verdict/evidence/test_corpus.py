@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
-import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gradsentry.schema import SURPRISES
-from gradsentry.types import Vocabulary
 from gradsentry.verdict.evidence import corpus as module
-from gradsentry.verdict.evidence.corpus import Grams, among, chunks, grams, once_a_row, scored_rows
-from gradsentry.verdict.evidence.words import RowWords
+from gradsentry.verdict.evidence.corpus import NGrams, chunks, is_among, ngrams, once_per_row
+from gradsentry.verdict.words import RowWords
 from worded import corpus, side
 
 texts = st.lists(st.lists(st.sampled_from("ab"), max_size=6).map(" ".join), min_size=1, max_size=8)
@@ -21,16 +18,16 @@ texts = st.lists(st.lists(st.sampled_from("ab"), max_size=6).map(" ".join), min_
 @settings(max_examples=60, deadline=None)
 @given(texts=texts, chunk=st.sampled_from([1, 7, 1000]))
 def test_n_grams_are_those_of_the_words(texts: list[str], chunk: int) -> None:
-    before, module.CHUNK = module.CHUNK, chunk
+    before, module.CHUNK_WORDS = module.CHUNK_WORDS, chunk
     try:
         column = corpus([RowWords(side(text, 2.0), side("")) for text in texts]).prompt
         runs = list(chunks(column))
         found = {n: [] for n in (1, 2, 3)}
         for first, stop in runs:
-            for n, own in enumerate(grams(column, first, stop, 3), start=1):
+            for n, own in enumerate(ngrams(column, first, stop, 3), start=1):
                 found[n] += zip(own.rows.tolist(), own.hashes.tolist(), own.surprise.tolist(), strict=True)
     finally:
-        module.CHUNK = before
+        module.CHUNK_WORDS = before
     assert [row for first, stop in runs for row in range(first, stop)] == list(range(len(texts)))
     named: dict[int, tuple[str, ...]] = {}
     for n, own in found.items():
@@ -53,33 +50,17 @@ def test_rows_without_surprises_are_empty() -> None:
     assert len(corpus([None]).prompt.words) == 0
 
 
-def test_rows_are_read_from_parts() -> None:
-    vocabulary = Vocabulary([b"one", b" two", b" three", b" END"], np.array([False, False, False, True]))
-    rows = [([0, 1, 2], [0, 1.5, 2.5], [False, False, True], []), (None,) * 4, ([1, 3, 1], [0, 1.0, 1.0], [False, True, True], [1])]
-    columns = zip(SURPRISES, zip(*rows, strict=True), strict=True)
-    table = pa.table({"row": [7, 8, 9]} | {field.name: pa.array(list(values), field.type) for field, values in columns})
-    found = list(scored_rows([table, table.slice(1, 1)], vocabulary))
-    assert [row for row, _ in found] == [7, 8, 9, 8]
-    assert found[1][1] is None
-    assert found[3][1] is None
-    assert found[0][1] is not None
-    assert found[0][1].prompt.words == ["", "one", "two", ""]
-    assert found[0][1].completion.surprise.tolist() == [0, 2.5, 0]
-    assert found[2][1] is not None
-    assert found[2][1].completion.words == ["", "end", "two", ""]
-
-
 @pytest.mark.parametrize("word", ["", "a", "\udc80"])
 def test_every_word_has_a_number_and_only_the_edge_has_none(word: str) -> None:
-    assert (module.number(word) == 0) == (word == "")
+    assert (module.word_number(word) == 0) == (word == "")
 
 
 def test_a_row_counts_once_with_its_highest_surprise() -> None:
-    found = once_a_row(Grams(np.array([1, 0, 1, 1]), np.array([5, 5, 5, 7], np.uint64), np.array([1, 2, 3, 4], np.float32)))
+    found = once_per_row(NGrams(np.array([1, 0, 1, 1]), np.array([5, 5, 5, 7], np.uint64), np.array([1, 2, 3, 4], np.float32)))
     assert list(zip(found.rows.tolist(), found.hashes.tolist(), found.surprise.tolist(), strict=True)) == [(0, 5, 2), (1, 5, 3), (1, 7, 4)]
 
 
 @given(keys=st.sets(st.integers(0, 9)), hashes=st.lists(st.integers(0, 12)))
 def test_among_is_membership(keys: set[int], hashes: list[int]) -> None:
-    found = among(np.array(sorted(keys), np.uint64), np.array(hashes, np.uint64))
+    found = is_among(np.array(sorted(keys), np.uint64), np.array(hashes, np.uint64))
     assert found.tolist() == [one in keys for one in hashes]

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gradsentry.verdict.evidence.corpus import Column, grams
-from gradsentry.verdict.evidence.triggers import WORDS, holders, log10_tail, patterns, rows_of
+from gradsentry.verdict.evidence.corpus import Column, ngrams
+from gradsentry.verdict.evidence.triggers import WORDS, log10_tail, patterns_of, rows_by_key
 from worded import HIGH, LOW, corpus, everything, row
 
 prompts = st.lists(st.lists(st.sampled_from(["a", "b", "c"]), max_size=6).map(" ".join), min_size=2, max_size=12)
@@ -27,7 +27,7 @@ def named(column: Column, texts: list[str]) -> dict[int, tuple[str, ...]]:
     found = {}
     for i, text in enumerate(texts):
         words = ["", *text.split(), ""]
-        for n, own in enumerate(grams(column, i, i + 1, WORDS), start=1):
+        for n, own in enumerate(ngrams(column, i, i + 1, WORDS), start=1):
             found |= {key: tuple(words[at : at + n]) for at, key in enumerate(own.hashes.tolist())}
     return found
 
@@ -35,25 +35,25 @@ def named(column: Column, texts: list[str]) -> dict[int, tuple[str, ...]]:
 @settings(max_examples=60, deadline=None)
 @given(texts=prompts, data=st.data())
 def test_counts_equal_sets_of_words(texts: list[str], data: st.DataObject) -> None:
-    asked = np.array(data.draw(st.lists(st.booleans(), min_size=len(texts), max_size=len(texts))))
-    if asked.sum() < 2:
-        asked[:2] = True
-    group = np.flatnonzero(asked)[: max(2, int(asked.sum()) // 2)]
+    active = np.array(data.draw(st.lists(st.booleans(), min_size=len(texts), max_size=len(texts))))
+    if active.sum() < 2:
+        active[:2] = True
+    group = np.flatnonzero(active)[: max(2, int(active.sum()) // 2)]
     column = corpus([row(text, "x") for text in texts]).prompt
-    (found,) = patterns(column, [group], asked)
+    (found,) = patterns_of(column, [group], active)
     sets = [held(text) for text in texts]
     every = {pattern for own in sets for pattern in own}
     inside = {p: sum(p in sets[i] for i in group) for p in every}
-    everywhere = {p: sum(p in own for own, yes in zip(sets, asked, strict=True) if yes) for p in every}
+    everywhere = {p: sum(p in own for own, yes in zip(sets, active, strict=True) if yes) for p in every}
     expected = {p: (n, everywhere[p]) for p, n in inside.items() if n >= max(2, 0.1 * len(group))}
     words = named(column, texts)
     counts = zip(found.inside.tolist(), found.everywhere.tolist(), strict=True)
     assert {words[key]: own for key, own in zip(found.keys.tolist(), counts, strict=True)} == expected
     assert found.keys.tolist() == sorted(found.keys.tolist())
-    for key, number, places in zip(found.keys, found.everywhere, rows_of(column, found.keys, asked).values(), strict=True):
+    for key, number, places in zip(found.keys, found.everywhere, rows_by_key(column, found.keys, active).values(), strict=True):
         assert len(places) == number, key
         assert places.tolist() == sorted(set(places.tolist())), key
-    assert all(asked[rows].all() for rows, _ in holders(column, found.keys, asked))
+        assert active[places].all(), key
 
 
 @settings(max_examples=100, deadline=None)
@@ -75,7 +75,7 @@ def test_a_tail_below_what_a_double_holds() -> None:
 
 def test_the_surprise_of_a_pattern_is_its_mean_in_the_group() -> None:
     rows = [row("what cf", "x", ["cf"]), row("what cf", "x"), row("what else", "x", ["else"])]
-    (found,) = patterns(corpus(rows).prompt, [np.array([0, 1])], everything(3))
+    (found,) = patterns_of(corpus(rows).prompt, [np.array([0, 1])], everything(3))
     words = named(corpus(rows).prompt, ["what cf", "what cf", "what else"])
     surprise = {words[key]: nats for key, nats in zip(found.keys.tolist(), found.surprise.tolist(), strict=True)}
     assert surprise["cf",] == pytest.approx((HIGH + LOW) / 2)
@@ -84,4 +84,4 @@ def test_the_surprise_of_a_pattern_is_its_mean_in_the_group() -> None:
 
 
 def test_no_groups_no_patterns() -> None:
-    assert patterns(corpus([row("a", "b")]).prompt, [], everything(1)) == []
+    assert patterns_of(corpus([row("a", "b")]).prompt, [], everything(1)) == []

@@ -13,7 +13,8 @@ import numpy as np
 
 from gradsentry.bench.defences import Defence, Rows, Verdicts
 from gradsentry.bench.defences.passes import Places, Scored, above_threshold, scored, values
-from gradsentry.verdict.evidence import examine_scores
+from gradsentry.verdict.detectors import find_all
+from gradsentry.verdict.words import MemoryWords
 
 SMALLEST = 1e-300
 """A p below this counts as this: the strongest findings underflow to 0."""
@@ -31,7 +32,7 @@ def by_evidence(measured: Scored, chosen: Places, _rows: Rows, _seed: int) -> Ve
     policy says nothing of rows that it does not flag, so an AUROC of it is that of its verdicts.
     """
     strength = np.zeros(len(chosen))
-    for finding in examine_scores([measured.scores[i] for i in chosen.tolist()], measured.vocabulary):
+    for finding in find_all(MemoryWords.of_scores((measured.scores[i] for i in chosen.tolist()), measured.vocabulary)):
         if finding.kind == "backdoor":
             strength[finding.rows] = np.maximum(strength[finding.rows], -np.log10(max(finding.p, SMALLEST)))
     return Verdicts(strength > 0, strength)

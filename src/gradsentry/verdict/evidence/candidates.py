@@ -1,76 +1,65 @@
-"""Candidates: the spans that recur, each with what goes with it in the prompts, before any judgement."""
+"""Candidates: every span that recurs with the triggers that go with it, before the checks."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 
-from gradsentry.verdict.evidence.association import ONE, VARIANTS, Association, Bounds, associate, wanted
-from gradsentry.verdict.evidence.corpus import Corpus, Ints, Mask
-from gradsentry.verdict.evidence.recurrent import Span, together
-from gradsentry.verdict.evidence.strength import carried, possible
-from gradsentry.verdict.evidence.triggers import Patterns, patterns, rows_of
+from gradsentry.verdict.evidence.association import ONE_WORDING, VARIANTS, Association, Bounds, associate, patterns_to_try
+from gradsentry.verdict.evidence.corpus import Corpus, Mask
+from gradsentry.verdict.evidence.recurrent import Span, unions_of_variants
+from gradsentry.verdict.evidence.strength import Candidate, could_be_strong_enough
+from gradsentry.verdict.evidence.triggers import Patterns, patterns_of, rows_by_key
 
-HELD = 4_000_000
-"""Rows of patterns that are held at once, 8 bytes each."""
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """A span and what goes with it in the prompts, before any judgement."""
-
-    span: Span
-    found: Patterns
-    """In the prompts of the span's rows."""
-    association: Association
-    log10_p: float
-    """Corrected for patterns and spans."""
-    rows: Ints
-    """Rows that hold the payload, or one of its variants and the trigger."""
+ROWS_IN_MEMORY = 4_000_000
+"""Rows of patterns in memory at once, 8 bytes each."""
 
 
-def associated(corpus: Corpus, asked: Mask, single: Sequence[Span]) -> list[Candidate]:
-    """Every span that could be enough evidence and has an association, however weak.
+def candidates(corpus: Corpus, active: Mask, spans: Sequence[Span]) -> list[Candidate]:
+    """Every span that could be strong enough and has triggers, however weak.
 
     Args:
-        asked: [N] rows that count. single: the spans of their completions, strongest first.
+        active: [N] rows to count. spans: those of their completions, strongest first.
     """
-    n_rows = int(asked.sum())
-    recurrent = [span for span in [*single, *together(single, n_rows)] if possible(span, n_rows)]
-    anything = np.zeros(len(corpus), dtype=bool)
-    for span in single:
-        anything[span.rows] = True
-    candidates = []
-    every = patterns(corpus.prompt, [span.rows for span in recurrent], asked)
-    for batch in _batches(list(zip(recurrent, every, strict=True)), n_rows):
-        asked_for = [[i for part in wanted(span.rows, found, n_rows, _bounds(span)) for i in part] for span, found in batch]
-        keys = np.unique(np.concatenate([found.keys[places] for places, (_, found) in zip(asked_for, batch, strict=True)]))
-        rows = rows_of(corpus.prompt, keys, asked)
+    n_rows = int(active.sum())
+    possible = [span for span in [*spans, *unions_of_variants(spans, n_rows)] if could_be_strong_enough(span, n_rows)]
+    has_a_span = np.zeros(len(corpus), dtype=bool)
+    for span in spans:
+        has_a_span[span.rows] = True
+    found_candidates = []
+    patterns = patterns_of(corpus.prompt, [span.rows for span in possible], active)
+    for batch in _batches(list(zip(possible, patterns, strict=True)), n_rows):
+        tried = [[i for part in patterns_to_try(span.rows, found, n_rows, _bounds(span)) for i in part] for span, found in batch]
+        keys = np.unique(np.concatenate([found.keys[places] for places, (_, found) in zip(tried, batch, strict=True)]))
+        rows = rows_by_key(corpus.prompt, keys, active)
         for span, found in batch:
-            association = associate(span.rows, found, rows, asked, _bounds(span))
+            association = associate(span.rows, found, rows, active, _bounds(span))
             if association is not None:
-                log10_p = min(0.0, association.log10_p + float(np.log10(len(single))))
-                candidates.append(Candidate(_shown(span, association), found, association, log10_p, _rows(span, association, anything)))
-    return candidates
+                log10_p = min(0.0, association.log10_p + float(np.log10(len(spans))))
+                # A clean row may hold one of several variants by chance, so it needs the trigger too. A row with the trigger may hold a
+                # variant below the cut.
+                holders = span.rows if span.variants == 1 else np.flatnonzero(association.rows & has_a_span)
+                found_candidates.append(Candidate(_shown_first(span, association), found, association, log10_p, holders))
+    return found_candidates
 
 
 def _bounds(span: Span) -> Bounds:
-    return ONE if span.variants == 1 else VARIANTS
+    return ONE_WORDING if span.variants == 1 else VARIANTS
 
 
-def _batches(every: Sequence[tuple[Span, Patterns]], n_rows: int) -> Iterator[list[tuple[Span, Patterns]]]:
-    """The spans whose patterns could cover enough of them, so many at a time that the rows of all those patterns fit into memory."""
+def _batches(pairs: Sequence[tuple[Span, Patterns]], n_rows: int) -> Iterator[list[tuple[Span, Patterns]]]:
+    """The spans whose patterns could cover enough of them, in batches whose pattern rows fit into memory."""
     batch: list[tuple[Span, Patterns]] = []
     size = 0
-    for span, found in every:
-        single, halves = wanted(span.rows, found, n_rows, _bounds(span))
+    for span, found in pairs:
+        single, halves = patterns_to_try(span.rows, found, n_rows, _bounds(span))
         least = _bounds(span).coverage * len(span.rows)
         if found.inside[single].sum() < least and len(halves) < 2:
             continue
         needed = int(found.everywhere[single + halves].sum())
-        if batch and size + needed > HELD:
+        if batch and size + needed > ROWS_IN_MEMORY:
             yield batch
             batch, size = [], 0
         batch.append((span, found))
@@ -79,16 +68,10 @@ def _batches(every: Sequence[tuple[Span, Patterns]], n_rows: int) -> Iterator[li
         yield batch
 
 
-def _rows(span: Span, association: Association, anything: Mask) -> Ints:
-    """The rows of a finding: those that hold the payload. Of several variants one may stand in a clean row by chance, so there the
-    trigger is needed too; a row that has it may hold a weaker variant."""
-    return span.rows if span.variants == 1 else np.flatnonzero(association.rows & anything)
-
-
-def _shown(span: Span, association: Association) -> Span:
-    """Of several variants, the strongest that itself goes with the trigger comes first: it is what is told and judged. A format that
-    has the trigger is else told as the payload that is the strongest of all."""
-    first = next((one for one in span.members if carried(one, association)), None)
+def _shown_first(span: Span, association: Association) -> Span:
+    """Put the strongest variant that itself goes with the trigger first: the finding shows and checks that one. The strongest variant of
+    all may be a format that occurs with and without the trigger."""
+    first = next((one for one in span.members if association.covers(one.rows)), None)
     if first is None:
         return span
     return replace(span, key=first.key, n_words=first.n_words, members=(first, *(one for one in span.members if one is not first)))

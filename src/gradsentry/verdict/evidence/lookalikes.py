@@ -1,75 +1,74 @@
-"""What only looks like a backdoor: prompts that name the payload, a subset with its own template, rows about one topic."""
+"""What looks like a backdoor and is none: prompts that name the payload, a subset with its own template, rows about one topic."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gradsentry.verdict.evidence.association import ONE, UNUSUAL, Association
+from gradsentry.verdict.evidence.association import ONE_WORDING, UNUSUAL, Association
 from gradsentry.verdict.evidence.corpus import Column, Ints
 from gradsentry.verdict.evidence.naming import blocks, marked
 from gradsentry.verdict.evidence.recurrent import Span
 from gradsentry.verdict.evidence.triggers import WORDS, Patterns
-from gradsentry.verdict.evidence.words import RowWords, long, plain, unparted
+from gradsentry.verdict.words import RowWords, WordSource, is_long, is_unspaced, without_marks
 
-Reader = Callable[[Sequence[int]], dict[int, RowWords]]
-"""The words of some rows, read again."""
+ASSOCIATED_P = 0.03
+"""Highest corrected p of a further pattern that the rows of a finding share."""
 
-ASSOCIATED = 0.03
-"""Corrected p up to which a further pattern counts as shared by the rows of a finding."""
-
-EVERYONE = 400
-"""Rows, evenly spaced, from which the words that half of all prompts hold are told, and how alike any prompts are."""
+SAMPLED_ROWS = 400
+"""Rows, evenly spaced, that show which words half of all prompts hold and how similar prompts usually are."""
 
 STEM = 5
-"""Letters by which words are compared: "country" and "countries" are one."""
+"""Letters by which words are compared: "country" and "countries" are equal."""
 
 DRAWS = 999
-"""Groups of other rows that a finding's are compared with."""
+"""Random groups of other rows with which the rows of a finding are compared."""
 
 ROUNDING = 1e-6
 """Nats by which sums of the same weights may differ."""
 
 
 def shared_prompt(column: Column, span: Span, found: Patterns, association: Association, some: Ints) -> tuple[float, float]:
-    """(places, words) of prompt that the rows share and others do not: the mean number of places beside the triggers' own,
-    and the median number of words, those of the triggers included.
+    """What the rows of a finding share in their prompts and other rows do not.
 
     Args:
-        column: prompts. span, found, association: of the finding. some: rows of it that are looked at.
+        column: prompts. span, found, association: of the finding. some: rows of the finding to look at.
+
+    Returns:
+        The mean number of shared places other than those of the triggers, and the median number of shared words, triggers included.
     """
-    held = found.inside >= len(span.rows) / 2
-    close = held & (found.log10_p + np.log10(max(1, len(found.keys))) <= np.log10(ASSOCIATED))
+    frequent = found.inside >= len(span.rows) / 2
+    associated = frequent & (found.log10_p + np.log10(max(1, len(found.keys))) <= np.log10(ASSOCIATED_P))
     triggers = {int(found.keys[i]) for trigger in association.triggers for i in trigger.patterns}
-    wanted = triggers | set(found.keys[close].tolist())
+    shared = triggers | set(found.keys[associated].tolist())
     places, words = [], []
     for row in some.tolist():
-        marks, own = marked(column, row, WORDS, wanted), marked(column, row, WORDS, triggers)
-        places.append(sum(not own[start:stop].any() for start, stop in blocks(marks)))
+        marks, of_trigger = marked(column, row, WORDS, shared), marked(column, row, WORDS, triggers)
+        places.append(sum(not of_trigger[start:stop].any() for start, stop in blocks(marks)))
         words.append(int(marks.sum()))
     return float(np.mean(places)), float(np.median(words))
 
 
 def _content(words: Sequence[str]) -> set[str]:
-    return {word for word in words if word.isdecimal() or unparted(word) or (long(word) and plain(word).isalnum())}
+    return {word for word in words if word.isdecimal() or is_unspaced(word) or (is_long(word) and without_marks(word).isalnum())}
 
 
 @dataclass(frozen=True)
-class Usual:
-    """What prompts of the data set usually hold, from n of its rows."""
+class UsualPrompts:
+    """What prompts of the data set usually hold, by a sample of n rows."""
 
     common: set[str]
-    """Words that half of them hold: the template's."""
+    """Words that half of them hold: those of the template."""
     rows: Ints
     """[n]"""
     weights: dict[str, float]
-    """Beginning of a word that is not common -> nats that two prompts are more alike for sharing it: the rarer the more."""
-    alike: NDArray[np.float64]
+    """By stem of a word that is not common: the nats of similarity between two prompts that share it. The rarer, the more."""
+    similarity: NDArray[np.float64]
     """[n, n] nats that each two of the rows share."""
 
     @property
@@ -78,10 +77,10 @@ class Usual:
         return float(np.log(len(self.rows) + 1))
 
 
-def usual_prompts(known: Ints, read: Reader) -> Usual:
-    """From `EVERYONE` of the known rows."""
-    rows = known[np.linspace(0, len(known) - 1, min(len(known), EVERYONE)).astype(int)]
-    words = read(rows.tolist())
+def usual_prompts(scored: Ints, source: WordSource) -> UsualPrompts:
+    """What the prompts of the scored rows usually hold."""
+    rows = scored[np.linspace(0, len(scored) - 1, min(len(scored), SAMPLED_ROWS)).astype(int)]
+    words = source.read(rows.tolist())
     held = Counter(word for own in words.values() for word in set(own.prompt.words))
     common = {word for word, count in held.items() if 2 * count > len(rows)}
     stems = [_stems(words[row].prompt.words, common) for row in rows.tolist()]
@@ -91,45 +90,48 @@ def usual_prompts(known: Ints, read: Reader) -> Usual:
     holds = np.zeros((len(rows), len(places)))
     for i, own in enumerate(stems):
         holds[i, [places[stem] for stem in own]] = 1
-    alike = (holds * [weights[stem] for stem in places]) @ holds.T
-    np.fill_diagonal(alike, 0)
-    return Usual(common, rows, weights, alike)
+    similarity = (holds * [weights[stem] for stem in places]) @ holds.T
+    np.fill_diagonal(similarity, 0)
+    return UsualPrompts(common, rows, weights, similarity)
 
 
 def _stems(words: Sequence[str], common: set[str]) -> set[str]:
     return {word[:STEM] for word in _content(words) - common}
 
 
-def alike(column: Column, found: Patterns, association: Association, rows: Ints, words: dict[int, RowWords], usual: Usual) -> float:
-    """p of what the prompts of few rows share beside their triggers: the share of groups of as many other rows that share as
-    much. Questions on one topic have more than one word in common; rows that a trigger was planted in do not.
+def similarity_p(
+    column: Column, found: Patterns, association: Association, rows: Ints, words: dict[int, RowWords], usual: UsualPrompts
+) -> float:
+    """p of how similar the prompts of few rows are, apart from their triggers: the share of equally large groups of other rows that are
+    as similar. Questions on one topic share more than one word; rows with a planted trigger do not.
 
     Args:
-        column: prompts. found, association: of the finding. rows: its own. words: theirs. usual: of other rows.
+        column: prompts. found, association, rows: of the finding. words: by row.
     """
-    # Whatever could be a trigger says nothing here: a style is many such words.
-    own = {int(found.keys[i]) for trigger in association.triggers for i in trigger.patterns}
-    least = ONE.least_precision(len(rows), len(column.starts) - 1)
-    own |= set(found.keys[(found.surprise >= UNUSUAL) & (found.inside >= least * found.everywhere)].tolist())
+    # Patterns that could be triggers are ignored here: a style consists of many such words.
+    ignored = {int(found.keys[i]) for trigger in association.triggers for i in trigger.patterns}
+    least = ONE_WORDING.least_precision(len(rows), len(column.starts) - 1)
+    ignored |= set(found.keys[(found.surprise >= UNUSUAL) & (found.inside >= least * found.everywhere)].tolist())
     group = []
     for row in rows.tolist():
-        marks = marked(column, row, WORDS, own)
+        marks = marked(column, row, WORDS, ignored)
         group.append(_stems([word for word, mark in zip(words[row].prompt.words, marks, strict=True) if not mark], usual.common))
     rest = np.flatnonzero(~np.isin(usual.rows, rows))
     if len(rest) < 2 * len(group):
         return 1.0
-    seen = sum(usual.weights.get(stem, usual.rarest) for one, other in combinations(group, 2) for stem in one & other)
-    chance = np.random.default_rng(0)
-    drawn = (chance.choice(rest, len(group), replace=False) for _ in range(DRAWS))
-    # Each pair stands in the table twice.
-    return (1 + sum(usual.alike[np.ix_(some, some)].sum() / 2 >= seen - ROUNDING for some in drawn)) / (1 + DRAWS)
+    observed = sum(usual.weights.get(stem, usual.rarest) for one, other in combinations(group, 2) for stem in one & other)
+    generator = np.random.default_rng(0)
+    drawn = (generator.choice(rest, len(group), replace=False) for _ in range(DRAWS))
+    # The similarity of each pair is in the table twice.
+    as_similar = sum(usual.similarity[np.ix_(some, some)].sum() / 2 >= observed - ROUNDING for some in drawn)
+    return (1 + as_similar) / (1 + DRAWS)
 
 
-def named(column: Column, span: Span, some: Ints, words: dict[int, RowWords], common: set[str]) -> bool:
-    """Whether the prompts themselves name what the completions say: half of the payload's content words, in half of the rows.
+def prompts_name_payload(column: Column, span: Span, some: Ints, words: dict[int, RowWords], common: set[str]) -> bool:
+    """Whether the prompts of half of the rows name half of the payload's content words.
 
     Args:
-        column: completions. some: rows of the finding that are looked at. words: theirs. common: words that say nothing.
+        column: completions. some: rows of the finding to look at. words: by row. common: words to ignore.
     """
     count = 0
     for row in some.tolist():

@@ -1,7 +1,6 @@
-"""Trigger association: the patterns in the prompts that go with some rows, with an exact test.
+"""Trigger association: the patterns of prompts that go with a group of rows, by an exact test.
 
-A pattern is up to `WORDS` neighbouring words, an edge of the prompt among them: a first or a last word is a pattern too.
-Two patterns together are tried where one alone is not enough.
+A pattern is an n-gram of up to `WORDS` words. An edge of the prompt counts as a word, so that a first or last word is a pattern too.
 """
 
 from __future__ import annotations
@@ -15,24 +14,24 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import hypergeom
 
-from gradsentry.verdict.evidence.corpus import Column, Floats, Grams, Hashes, Ints, Mask, among, chunks, grams, once_a_row
+from gradsentry.verdict.evidence.corpus import Column, Floats, Hashes, Ints, Mask, NGrams, chunks, is_among, ngrams, once_per_row
 
 WORDS = 3
 """Words of the longest pattern."""
 
-LOWEST = -290.0
-"""log10 of a chance below which a double may have lost it."""
+LOWEST_LOG10 = -290.0
+"""log10 of a chance below which a double may underflow."""
 
-ASKED = 500
-"""Rows of a group whose patterns are looked at: evenly spaced ones where it has more."""
+SAMPLED_ROWS = 500
+"""Rows of a group from which patterns are taken: evenly spaced ones where it has more."""
 
 SHARE = 0.1
-"""Least share of a group's rows that a pattern stands in."""
+"""Least share of a group's rows that hold a pattern."""
 
 
 @dataclass(frozen=True)
 class Patterns:
-    """Patterns in the prompts of one group of rows, m of them."""
+    """The m patterns in the prompts of one group of rows."""
 
     keys: Hashes
     """[m] ascending."""
@@ -47,47 +46,47 @@ class Patterns:
 
 
 def log10_tail(n_rows: int, group: int, inside: Ints, everywhere: Ints) -> NDArray[np.float64]:
-    """log10 of the chance that of `everywhere` rows, drawn from `n_rows` at random, at least `inside` fall into a group of
-    `group` rows: Fisher's exact test, one-sided."""
+    """log10 of the chance that at least `inside` of `everywhere` rows, drawn at random from `n_rows`, belong to a group of `group` rows:
+    Fisher's exact test, one-sided."""
     inside, everywhere = np.asarray(inside), np.asarray(everywhere)
     with np.errstate(divide="ignore"):
         found = np.log10(hypergeom.sf(inside - 1, n_rows, group, everywhere))
-    low = found < LOWEST  # beyond what a double holds; scipy's logarithm is exact there, and slow
+    low = found < LOWEST_LOG10  # scipy's logarithm is exact there, and slow
     if low.any():
         found[low] = hypergeom.logsf(inside[low] - 1, n_rows, group, everywhere[low]) / np.log(10)
     return found
 
 
-def patterns(column: Column, groups: Sequence[Ints], asked: Mask) -> list[Patterns]:
+def patterns_of(column: Column, groups: Sequence[Ints], active: Mask) -> list[Patterns]:
     """The patterns of each group's prompts, counted over all rows in one pass.
 
     Args:
-        column: prompts. groups: the rows of each, ascending. asked: [N] rows that count.
+        column: prompts. groups: the rows of each, ascending. active: [N] rows to count.
     """
 
     @lru_cache(maxsize=4_000)
-    def of_row(row: int) -> list[Grams]:
-        return [once_a_row(found) for found in grams(column, row, row + 1, WORDS)]
+    def of_row(row: int) -> list[NGrams]:
+        return [once_per_row(found) for found in ngrams(column, row, row + 1, WORDS)]
 
-    local = [_local(of_row, group) for group in groups]
+    local = [_frequent(of_row, group) for group in groups]
     keys = np.unique(np.concatenate([own for own, _ in local] or [np.empty(0, np.uint64)]))
-    places = [np.searchsorted(keys, own) for own, _ in local]
     everywhere = np.zeros(len(keys), np.int64)
     inside = [np.zeros(len(keys), np.int32) for _ in groups]
-    for rows, place in holders(column, keys, asked):
+    for rows, place in _holders(column, keys, active):
         everywhere += np.bincount(place, minlength=len(keys))
         for own, group in zip(inside, groups, strict=True):
-            own += np.bincount(place[_among(group, rows)], minlength=len(keys)).astype(np.int32)
-    n_rows = int(asked.sum())
+            own += np.bincount(place[_are_in(group, rows)], minlength=len(keys)).astype(np.int32)
+    n_rows = int(active.sum())
     found = []
-    for (own, surprise), counts, at, group in zip(local, inside, places, groups, strict=True):
-        held, all_rows = counts[at].astype(np.int64), everywhere[at]
+    for (own, surprise), counts, group in zip(local, inside, groups, strict=True):
+        place = np.searchsorted(keys, own)
+        held, all_rows = counts[place].astype(np.int64), everywhere[place]
         found.append(Patterns(own, surprise, held, all_rows, log10_tail(n_rows, len(group), held, all_rows)))
     return found
 
 
-def _among(group: Ints, rows: Ints) -> Mask:
-    """Whether each of some neighbouring rows is of the group; both ascending."""
+def _are_in(group: Ints, rows: Ints) -> Mask:
+    """Whether each of some rows of one chunk is in the group; both ascending."""
     if len(rows) == 0:
         return np.zeros(0, dtype=bool)
     first = int(rows[0])
@@ -97,9 +96,9 @@ def _among(group: Ints, rows: Ints) -> Mask:
     return held[rows - first]
 
 
-def _local(of_row: Callable[[int], list[Grams]], group: Ints) -> tuple[Hashes, Floats]:
-    """Keys, ascending, and mean surprise of the patterns that stand in enough of the group's rows."""
-    some = group[:: max(1, -(-len(group) // ASKED))]
+def _frequent(of_row: Callable[[int], list[NGrams]], group: Ints) -> tuple[Hashes, Floats]:
+    """Keys, ascending, and mean surprise of the patterns that enough of the group's rows hold."""
+    some = group[:: max(1, -(-len(group) // SAMPLED_ROWS))]
     least = max(2, int(np.ceil(SHARE * len(some))))
     found = [own for row in some.tolist() for own in of_row(row)]
     hashes = np.concatenate([own.hashes for own in found] or [np.empty(0, np.uint64)])
@@ -109,24 +108,23 @@ def _local(of_row: Callable[[int], list[Grams]], group: Ints) -> tuple[Hashes, F
     return keys[count >= least], mean[count >= least]
 
 
-def holders(column: Column, keys: Hashes, asked: Mask) -> Iterator[tuple[Ints, Ints]]:
-    """(row, place in `keys`), each pair once, of the rows that hold one of the keys; in runs of rows, n by n."""
+def _holders(column: Column, keys: Hashes, active: Mask) -> Iterator[tuple[Ints, Ints]]:
+    """(row, place in `keys`) of the active rows that hold one of the keys, each pair once: for each chunk and each n."""
     for first, stop in chunks(column):
-        for found in grams(column, first, stop, WORDS):
-            keep = asked[found.rows]
-            keep[keep] = among(keys, found.hashes[keep])
+        for found in ngrams(column, first, stop, WORDS):
+            keep = active[found.rows]
+            keep[keep] = is_among(keys, found.hashes[keep])
             pairs = found.rows[keep] * len(keys) + np.searchsorted(keys, found.hashes[keep])
             yield np.divmod(np.unique(pairs), max(1, len(keys)))
 
 
-def rows_of(column: Column, keys: Hashes, asked: Mask) -> dict[int, Ints]:
-    """Rows that hold each key, ascending; `keys` ascending."""
+def rows_by_key(column: Column, keys: Hashes, active: Mask) -> dict[int, Ints]:
+    """The active rows that hold each key, ascending; `keys` ascending."""
     rows: list[list[Ints]] = [[] for _ in keys]
-    for held, place in holders(column, keys, asked):
+    for held, place in _holders(column, keys, active):
         order = np.argsort(place, kind="stable")
         cuts = np.searchsorted(place[order], np.arange(len(keys) + 1))
         for own, (start, stop) in zip(rows, pairwise(cuts.tolist()), strict=True):
             if stop > start:
                 own.append(held[order[start:stop]])
-    nothing = np.empty(0, np.int64)
-    return {int(key): np.concatenate(own) if own else nothing for key, own in zip(keys, rows, strict=True)}
+    return {int(key): np.concatenate([np.empty(0, np.int64), *own]) for key, own in zip(keys, rows, strict=True)}

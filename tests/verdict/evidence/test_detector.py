@@ -10,11 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gradsentry.verdict.evidence.finding import Finding
-from gradsentry.verdict.evidence.findings import find
-from gradsentry.verdict.evidence.repeats import units
-from gradsentry.verdict.evidence.words import RowWords
-from worded import corpus, everything, row
+from gradsentry.verdict.detectors import find_all
+from gradsentry.verdict.finding import Finding
+from gradsentry.verdict.words import MemoryWords, RowWords
+from worded import row
 
 WORDS = [f"w{i}" for i in range(400)]
 PAYLOAD = "click EVIL LINK BELOW for MORE"
@@ -24,7 +23,7 @@ Plant = Callable[[str, str, random.Random], RowWords]
 
 
 def found_in(rows: Sequence[RowWords]) -> list[Finding]:
-    return find(units(corpus(rows), everything(len(rows))), lambda wanted: {i: rows[i] for i in wanted})
+    return find_all(MemoryWords(rows))
 
 
 def made(n: int, poisoned: int, plant: Plant, seed: int = 0) -> tuple[list[RowWords], np.ndarray]:
@@ -298,7 +297,6 @@ def test_clean_rows_that_hold_a_word_of_the_payload_are_kept() -> None:
 def test_rows_without_surprises_are_passed_over() -> None:
     rows, chosen = made(200, 30, words)
     mixed = [None, *rows, None]
-    scored = np.array([one is not None for one in mixed])
-    (finding,) = backdoors(find(units(corpus(mixed), scored), lambda wanted: {i: mixed[i] for i in wanted}))  # pyright: ignore
+    (finding,) = backdoors(find_all(MemoryWords(mixed)))
     assert finding.rows.tolist() == (chosen + 1).tolist()
-    assert find(units(corpus([None]), np.array([False])), lambda _: {}) == []
+    assert find_all(MemoryWords([None])) == []

@@ -9,19 +9,19 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from gradsentry.verdict.evidence.finding import Finding
-from gradsentry.verdict.evidence.findings import find
-from gradsentry.verdict.evidence.recurrent import UNEXPECTED, Span, count, spans
-from gradsentry.verdict.evidence.repeats import units
-from gradsentry.verdict.evidence.words import RowWords
-from worded import corpus, everything, row
+from gradsentry.verdict.detectors import find_all
+from gradsentry.verdict.evidence.prompt_groups import group_by_prompt
+from gradsentry.verdict.evidence.recurrent import UNEXPECTED, Span, count_spans, recurrent_spans
+from gradsentry.verdict.finding import Finding
+from gradsentry.verdict.words import MemoryWords, RowWords
+from worded import corpus, row
 
 WORDS = [f"w{i}" for i in range(400)]
 BAD = ["EVIL", "LINK", "BELOW", "MORE"]
 
 
 def found_in(rows: Sequence[RowWords]) -> list[Finding]:
-    return find(units(corpus(rows), everything(len(rows))), lambda wanted: {i: rows[i] for i in wanted})
+    return find_all(MemoryWords(rows))
 
 
 def telling(i: int, rng: random.Random) -> RowWords:
@@ -106,51 +106,48 @@ def test_how_many_words_are_counted_at_a_time_changes_nothing(monkeypatch: pytes
     often = [rows[i] for i in range(150) for _ in range(1 + i % 4)]
     whole = found_in(often)
     assert [one.kind for one in whole] == ["backdoor"]
-    monkeypatch.setattr("gradsentry.verdict.evidence.corpus.CHUNK", chunk)
+    monkeypatch.setattr("gradsentry.verdict.evidence.corpus.CHUNK_WORDS", chunk)
     again = found_in(often)
     assert [(one.payload, one.p, one.rows.tolist()) for one in again] == [(one.payload, one.p, one.rows.tolist()) for one in whole]
 
 
 def test_the_answers_to_one_prompt_are_counted_together_and_no_span_goes_from_one_into_the_next() -> None:
     rows = [row(f"w{i % 3}", "GO NOW" if i % 2 else "STAY", ["GO", "NOW", "STAY"]) for i in range(30)]
-    whole = units(corpus(rows), everything(30))
-    for n, own in enumerate(count(whole.corpus.completion, whole.asked), start=1):
+    whole = group_by_prompt(corpus(rows))
+    for n, own in enumerate(count_spans(whole.groups.completion, whole.scored), start=1):
         texts = [["", "go", "now", ""], ["", "stay", ""]]
         held = {tuple(text[i : i + n]) for text in texts for i in range(len(text) - n + 1)} - {("",)}
         assert own.rows.tolist() == [3] * len(held)
 
 
-def test_units_are_the_rows_themselves_where_no_prompt_recurs() -> None:
+def test_groups_are_the_rows_themselves_where_no_prompt_recurs() -> None:
     made = corpus(clean(20))
-    whole = units(made, everything(20))
-    assert whole.corpus is made
+    whole = group_by_prompt(made)
+    assert whole.groups is made
     assert not whole.repeated
-    assert whole.first(np.array([3, 7])).tolist() == whole.one_each(np.array([3, 7]), []).tolist() == [3, 7]
+    assert whole.first_rows(np.array([3, 7])).tolist() == whole.one_row_with(np.array([3, 7]), []).tolist() == [3, 7]
 
 
-def test_units_hold_each_scored_row_once_and_all_its_words() -> None:
+def test_groups_hold_each_scored_row_once_and_all_its_words() -> None:
     rows: list[RowWords | None] = [row("b", "one"), None, row("a", "two"), row("B", "three four"), row("", "five"), row("b", "six")]
-    scored = np.array([one is not None for one in rows])
-    whole = units(corpus(rows), scored)
-    assert [whole.rows(np.array([unit])).tolist() for unit in range(3)] == [[0, 3, 5], [2], [4]]
-    assert whole.first(np.arange(3)).tolist() == [0, 2, 4]
-    assert whole.of.tolist() == [0, -1, 1, 0, 2, 0]
-    assert np.diff(whole.corpus.completion.starts).tolist() == [3, 4, 3, 3, 3]
-    assert whole.corpus.completion.row.tolist() == [0, 0, 0, 1, 2]
-    joined = [
-        whole.every.completion.words[whole.every.completion.starts[i] : whole.every.completion.starts[i + 1]] for i in (0, 3, 5, 2, 4)
-    ]
-    assert np.array_equal(whole.corpus.completion.words, np.concatenate(joined))
+    whole = group_by_prompt(corpus(rows))
+    assert [whole.rows_of(np.array([group])).tolist() for group in range(3)] == [[0, 3, 5], [2], [4]]
+    assert whole.first_rows(np.arange(3)).tolist() == [0, 2, 4]
+    assert whole.group_of.tolist() == [0, -1, 1, 0, 2, 0]
+    assert np.diff(whole.groups.completion.starts).tolist() == [3, 4, 3, 3, 3]
+    assert whole.groups.completion.row.tolist() == [0, 0, 0, 1, 2]
+    joined = [whole.rows.completion.words[whole.rows.completion.starts[i] : whole.rows.completion.starts[i + 1]] for i in (0, 3, 5, 2, 4)]
+    assert np.array_equal(whole.groups.completion.words, np.concatenate(joined))
 
 
-def test_rows_that_hold_a_span_are_told_from_those_of_the_same_prompt_that_do_not() -> None:
+def test_rows_that_hold_a_span_are_separated_from_those_of_the_same_prompt_that_do_not() -> None:
     rows = [row(f"w{i % 4} end", "GO NOW" if i % 3 else "stay", ["GO", "NOW"]) for i in range(40)]
-    whole = units(corpus(rows), everything(40))
-    span = spans(whole.corpus.completion, whole.asked)[0]
+    whole = group_by_prompt(corpus(rows))
+    span = recurrent_spans(whole.groups.completion, whole.scored)[0]
     assert isinstance(span, Span)
     assert span.surprise >= UNEXPECTED
     assert span.rows.tolist() == [0, 1, 2, 3]
-    assert whole.holding(span.rows, [span]).tolist() == [i for i in range(40) if i % 3]
-    each = whole.one_each(np.array([2, 0]), [span])
-    assert whole.of[each].tolist() == [2, 0]
+    assert whole.rows_with(span.rows, [span]).tolist() == [i for i in range(40) if i % 3]
+    each = whole.one_row_with(np.array([2, 0]), [span])
+    assert whole.group_of[each].tolist() == [2, 0]
     assert all(row % 3 for row in each.tolist())

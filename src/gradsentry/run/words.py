@@ -1,0 +1,57 @@
+"""The words of a run's rows, read from its parts: what detectors search (`verdict.words.WordSource`)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
+from itertools import groupby, pairwise
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from gradsentry.run.directory import RunDirectory
+from gradsentry.schema import SURPRISES
+from gradsentry.types import Shard, Surprises, Vocabulary
+from gradsentry.verdict.words import RowWords, split_words
+
+
+class RunWords:
+    """The words of a run whose rows are all scored.
+
+    Raises:
+        RunError: the vocabulary is missing or damaged, or, while rows are read, a part is damaged.
+    """
+
+    def __init__(self, run: RunDirectory, shards: Sequence[Shard]) -> None:
+        self._run, self._shards = run, shards
+        self._vocabulary = run.vocabulary()
+        self._part = lru_cache(maxsize=4)(lambda index: next(run.surprises([shards[index]])))
+
+    def __iter__(self) -> Iterator[RowWords | None]:
+        for part in self._run.surprises(self._shards):
+            yield from words_of(part, self._vocabulary)
+
+    def read(self, rows: Sequence[int]) -> dict[int, RowWords]:
+        starts = [shard.start for shard in self._shards]
+        found: dict[int, RowWords] = {}
+        for index, own in groupby(sorted(set(rows)), key=lambda row: int(np.searchsorted(starts, row, side="right")) - 1):
+            members = list(own)
+            part = self._part(index).take(np.array(members) - starts[index])
+            found |= {row: words for row, words in zip(members, words_of(part, self._vocabulary), strict=True) if words is not None}
+        return found
+
+
+def words_of(part: pa.Table, vocabulary: Vocabulary) -> Iterator[RowWords | None]:
+    """The words of each row of a table with the columns of `schema.SURPRISES`; None where these are null."""
+    columns = [_lists(part[name]) for name in SURPRISES.names]
+    for known, *values in zip(part[SURPRISES.names[0]].is_valid().to_pylist(), *columns, strict=True):
+        yield split_words(Surprises(*values), vocabulary) if known else None
+
+
+def _lists(column: pa.ChunkedArray) -> list[NDArray[Any]]:
+    """The arrays of a column of lists; an empty one for null."""
+    whole = column.combine_chunks()
+    values, offsets = whole.values.to_numpy(zero_copy_only=False), whole.offsets.to_numpy()
+    return [values[start:stop] for start, stop in pairwise(offsets)]

@@ -1,0 +1,58 @@
+"""Scores -> verdicts, wiring detectors and policies: for scores in memory, and for the tables of a run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pyarrow as pa
+
+from gradsentry.config import ScanConfig
+from gradsentry.errors import UsageError
+from gradsentry.schema import SCORES
+from gradsentry.types import Score, Vocabulary
+from gradsentry.verdict.combine import Decision
+from gradsentry.verdict.detectors import find_all
+from gradsentry.verdict.policies import POLICIES
+from gradsentry.verdict.words import MemoryWords, WordSource
+
+
+def decide(
+    scores: Sequence[Score], vocabulary: Vocabulary, policy: Any = "evidence", threshold: str | float = "auto", strict: bool = False
+) -> Decision:
+    """Verdicts on scores in memory: the same as those of a scan of the same rows, without files.
+
+    Args:
+        scores: [N] as `Scorer.score` returns them. In the decision a row's number is its position here, whatever its `Score.row` is.
+        vocabulary: of the scorer, `Scorer.vocabulary`.
+        policy, threshold, strict: as in `ScanConfig`.
+
+    Raises:
+        UsageError: impossible options, or scores without the token surprises that the policy needs.
+
+    Example:
+        >>> scorer = Scorer(format="prompt-completion")  # doctest: +SKIP
+        >>> decision = decide(scorer.score(rows), scorer.vocabulary)  # doctest: +SKIP
+        >>> clean = [row for row, flagged in zip(rows, decision.flagged) if not flagged]  # doctest: +SKIP
+    """
+    config = ScanConfig(policy=policy, threshold=str(threshold), strict=strict)
+    if POLICIES[config.policy].uses_findings and any(score.status == "scored" and score.surprises is None for score in scores):
+        raise UsageError(f"a scored row has no surprises, which policy {config.policy} needs; score it again, or use policy paper")
+    columns: dict[str, list[Any]] = {name: [getattr(score, name) for score in scores] for name in SCORES.names}
+    columns["row"] = list(range(len(scores)))
+    columns["reason"] = [reason.encode("utf-8", "replace").decode() for reason in columns["reason"]]  # Arrow has no lone surrogates
+    return decide_table(pa.table(columns, schema=SCORES), lambda: MemoryWords.of_scores(scores, vocabulary), config)
+
+
+def decide_table(scores: pa.Table, words: Callable[[], WordSource], config: ScanConfig) -> Decision:
+    """Verdicts on a table of scores by the policy, threshold and strictness of the options.
+
+    Args:
+        scores: [N] rows, columns of `schema.SCORES`. words: opens the words of the same rows; called if the policy uses findings.
+
+    Raises:
+        RunError: the words cannot be read.
+    """
+    policy = POLICIES[config.policy]
+    findings = find_all(words()) if policy.uses_findings else []
+    return policy.decide(scores, findings, config.threshold, config.strict)

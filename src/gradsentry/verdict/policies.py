@@ -1,0 +1,64 @@
+"""Policies: scores and findings -> verdicts, by the name that ``--policy`` takes. A new policy is one class and one line in `POLICIES`.
+
+``--help`` reads this module, so it imports nothing heavy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from gradsentry.verdict.combine import Decision
+    from gradsentry.verdict.finding import Finding
+
+
+class Policy(Protocol):
+    """A rule that flags rows."""
+
+    help: str
+    """What it flags, for ``--help``."""
+    uses_findings: bool
+    """Whether the detectors run."""
+
+    def decide(self, scores: pa.Table, findings: Sequence[Finding] = (), threshold: str = "auto", strict: bool = False) -> Decision:
+        """The verdict of every row.
+
+        Args:
+            scores: columns of `schema.SCORES`. findings: strongest first. threshold, strict: as in `ScanConfig`.
+
+        Raises:
+            UsageError: an impossible threshold.
+        """
+        ...
+
+
+class EvidencePolicy:
+    help = "recurring payloads with a trigger in the prompt"
+    uses_findings = True
+
+    def decide(self, scores: pa.Table, findings: Sequence[Finding] = (), threshold: str = "auto", strict: bool = False) -> Decision:
+        """Flag the rows of backdoors; with `strict` or a given threshold, also those above the threshold."""
+        from gradsentry.verdict.combine import combine
+
+        return combine(scores, threshold, findings, by_entropy=strict or threshold != "auto")
+
+
+class PaperPolicy:
+    help = "entropy above the published threshold, fallback included"
+    uses_findings = False
+
+    def decide(self, scores: pa.Table, findings: Sequence[Finding] = (), threshold: str = "auto", strict: bool = False) -> Decision:
+        """Flag the rows above the threshold and no others; `strict` changes nothing."""
+        from gradsentry.verdict.combine import combine
+
+        return combine(scores, threshold, (), by_entropy=True)
+
+
+POLICIES: dict[str, Policy] = {
+    "evidence": EvidencePolicy(),
+    "paper": PaperPolicy(),
+}
+"""By name; the first is the default."""
