@@ -24,7 +24,7 @@ from rows import SETS, encoded_rows
 
 from gradsentry import Scorer
 from gradsentry.model.batches.prefix_tree import pack
-from gradsentry.model.batches.states import others
+from gradsentry.model.batches.states import unsupervised_positions
 from gradsentry.types import Encoded
 from report import ROOT, machine, replace_section, save, table
 
@@ -88,8 +88,9 @@ def work(scorer: Scorer, rows: list[Encoded]) -> tuple[int, float]:
     weights = sum(p.numel() for p in model.parameters()) - model.get_input_embeddings().weight.numel()
     batches = list(pack(rows, scorer.token_budget))
     unique = sum(len(batch.input_ids) for batch in batches)
-    told = sum(row.n_tokens for row in rows) + sum(len(others(rows[p.member], p.own)) for batch in batches for p in batch.paths)
-    return unique, 2.0 * (weights * unique + model.get_output_embeddings().weight.numel() * told)
+    paths = [path for batch in batches for path in batch.paths]
+    predicted = sum(row.n_tokens for row in rows) + sum(len(unsupervised_positions(rows[p.member], p.n_shared)) for p in paths)
+    return unique, 2.0 * (weights * unique + model.get_output_embeddings().weight.numel() * predicted)
 
 
 def in_turn(contenders: dict[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
@@ -177,7 +178,7 @@ def precision(data: Path) -> None:
 
 def entropies(scorer: Scorer, rows: list[dict[str, Any]], alone: bool = False) -> np.ndarray:
     encoded = encoded_rows(scorer, rows)
-    scorer.packs = scorer.packs and not alone
+    scorer.packed = scorer.packed and not alone
     groups = [[row] for row in encoded] if alone else [encoded]
     found = {score.row: score.entropy for group in groups for score in scorer.score_encoded(group)}
     return np.array([found[row.row] for row in encoded], dtype=float)

@@ -59,7 +59,7 @@ def test_states_are_those_of_a_forward_pass_of_the_row(
     llama: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, packs: bool, token_budget: int
 ) -> None:
     own = scorer(llama, tokenizer, token_budget=token_budget)
-    own.packs = packs
+    own.packed = packs
     rows = [row for row in own.prepare([Record(i, "", row) for i, row in enumerate(ROWS)]) if isinstance(row, Encoded)]
     seen = []
     for members, found, targets in own.supervised_states(rows):
@@ -117,7 +117,7 @@ def test_a_row_longer_than_the_context_is_cut_from_the_left_and_says_so(llama: P
 
 def test_a_compiled_model_gives_the_same_scores(model_dir: Path) -> None:
     plain, compiled = (Scorer(model_dir, dtype="float32", device="cpu", compile=flag) for flag in (False, True))
-    assert compiled.packs
+    assert compiled.packed
     for score, wanted in zip(compiled.score(ROWS), plain.score(ROWS), strict=True):
         assert score.entropy == pytest.approx(wanted.entropy, abs=1e-5)
 
@@ -189,7 +189,7 @@ def test_what_does_not_fit_into_memory_is_tried_in_smaller_batches(
     progress.advance = lambda rows, tokens: counts.append(rows)
     for packs in (True, False):
         short = scorer(llama, tokenizer, token_budget=1000)
-        short.packs = packs
+        short.packed = packs
         found = short.score(rows, progress)
         assert sum(counts) == len(rows)
         counts.clear()
@@ -210,7 +210,7 @@ def test_rows_that_do_not_fit_cost_the_others_little(
     room = with_room_for(110)
     monkeypatch.setattr(states, "states_before_head", lambda *args, **more: passes.append(1) or room(*args, **more))
     own = scorer(llama, tokenizer, token_budget=100)
-    own.packs = packs
+    own.packed = packs
     passes.clear()
     found = own.score([*rows[:30], *large, *rows[30:]])
     assert [i for i, score in enumerate(found) if score.status == "error"] == [30, 31]
@@ -234,7 +234,7 @@ def test_states_that_do_not_fit_into_memory_are_made_in_smaller_batches(
     llama: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, monkeypatch: pytest.MonkeyPatch, packs: bool
 ) -> None:
     own = scorer(llama, tokenizer, token_budget=1000)
-    own.packs = packs
+    own.packed = packs
     rows = [row for row in own.prepare([Record(i, "", row) for i, row in enumerate(ROWS)]) if isinstance(row, Encoded)]
 
     def made() -> dict[int, torch.Tensor]:
@@ -260,7 +260,7 @@ def test_surprises_are_those_of_the_row_alone(llama: PreTrainedModel, tokenizer:
         for i in range(3)
     ]
     own = scorer(llama, tokenizer, token_budget=20)
-    own.packs = packed
+    own.packed = packed
     for sample in ([*ROWS, ROWS[3]], rows):
         own.format = None
         for score in own.score(sample):

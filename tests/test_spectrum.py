@@ -57,7 +57,7 @@ def test_leading_dimensions_are_a_batch_and_padding_with_zero_rows_changes_nothi
 
 def test_chunks_over_the_vocabulary_change_nothing() -> None:
     generator = torch.Generator().manual_seed(3)
-    factor = torch.randn(4, 2 * spectrum.CHUNK + 7, generator=generator, dtype=torch.float64)
+    factor = torch.randn(4, 2 * spectrum.GRAM_CHUNK_COLUMNS + 7, generator=generator, dtype=torch.float64)
     torch.testing.assert_close(spectrum.gram(factor), factor @ factor.T)
 
 

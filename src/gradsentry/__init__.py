@@ -8,7 +8,6 @@ clean = dataset.select(result.kept)
 from __future__ import annotations
 
 import importlib
-import os
 from typing import TYPE_CHECKING, Any
 
 from gradsentry._version import __version__
@@ -19,11 +18,6 @@ if TYPE_CHECKING:
     from gradsentry.config import ScanConfig
     from gradsentry.errors import GradsentryError
     from gradsentry.scorer import Scorer
-
-# On a CPU torch keeps compiled kernels for the last 1024 shapes that it met, twice. Batches differ in shape, so that a long scan
-# would grow by hundreds of MiB and use few of them again. Read when torch first needs them.
-for _cache in ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY"):
-    os.environ.setdefault(_cache, "64")
 
 __all__ = ["GradsentryError", "ScanConfig", "ScanResult", "Scorer", "__version__", "rescan_decision", "scan", "spectrum"]
 

@@ -26,15 +26,15 @@ FLOOR = 1e-12
 CROP_FRACTION = 8
 """The published score keeps the first V // 8 rows and d // 8 columns of G (same place)."""
 
-CHUNK = 2048
+GRAM_CHUNK_COLUMNS = 2048
 """Columns of a factor that are raised to float64 at a time: bounds the copy that a Gram matrix needs."""
 
-TOGETHER = 2**22
+SOLVE_BATCH_ELEMENTS = 2**22
 """Elements of the padded batch in which eigenvalues of several rows are computed together (32 MiB in float64)."""
 
 
 @dataclass(frozen=True)
-class Grams:
+class GramPair:
     """What the spectrum of ``delta^T hidden`` follows from: its squared singular values are the eigenvalues of ``left right``."""
 
     left: Tensor
@@ -73,10 +73,10 @@ def gram(factor: Tensor) -> Tensor:
     Returns:
         [..., T, T] float64. A float32 Gram would square the condition number into the small singular values.
     """
-    return sum((wide @ wide.mT for wide in map(_double, factor.split(CHUNK, dim=-1))), start=_double(factor.new_zeros(())))
+    return sum((wide @ wide.mT for wide in map(_double, factor.split(GRAM_CHUNK_COLUMNS, dim=-1))), start=_double(factor.new_zeros(())))
 
 
-def grams(pieces: Iterable[Tensor], hidden: Tensor) -> Grams:
+def gram_pair(pieces: Iterable[Tensor], hidden: Tensor) -> GramPair:
     """The smaller of the two problems that have the spectrum of ``delta^T hidden``.
 
     Args:
@@ -85,17 +85,17 @@ def grams(pieces: Iterable[Tensor], hidden: Tensor) -> Grams:
     """
     n_tokens, width = hidden.shape[-2:]
     if n_tokens <= width:
-        return Grams(sum(map(gram, pieces), start=_double(hidden.new_zeros(()))), gram(hidden))
+        return GramPair(sum(map(gram, pieces), start=_double(hidden.new_zeros(()))), gram(hidden))
     wide = _double(hidden)
     total = wide.new_zeros(*hidden.shape[:-2], width, width)
     for piece in pieces:
-        for part in piece.split(CHUNK, dim=-1):
+        for part in piece.split(GRAM_CHUNK_COLUMNS, dim=-1):
             gradient = _double(part).mT @ wide
             total += gradient.mT @ gradient
-    return Grams(total, torch.eye(width, dtype=wide.dtype, device=wide.device).expand_as(total))
+    return GramPair(total, torch.eye(width, dtype=wide.dtype, device=wide.device).expand_as(total))
 
 
-def solve(problem: Grams) -> Tensor:
+def solve(problem: GramPair) -> Tensor:
     """Singular values of ``delta^T hidden`` [..., n] float64, descending; NaN throughout where a Gram matrix is not finite.
 
     Rows and columns of zeros (padding) add singular values of zero and change no other.
@@ -108,7 +108,7 @@ def solve(problem: Grams) -> Tensor:
     return squares.sqrt().masked_fill(broken[..., None], float("nan"))
 
 
-def solve_all(problems: Sequence[Grams]) -> list[Tensor]:
+def solve_all(problems: Sequence[GramPair]) -> list[Tensor]:
     """`solve` each, those of like size padded and solved together.
 
     Args:
@@ -121,10 +121,10 @@ def solve_all(problems: Sequence[Grams]) -> list[Tensor]:
     results: list[Tensor] = [torch.empty(0)] * len(problems)
     while order:
         size = len(problems[order[-1]].left)
-        most = max(1, TOGETHER // size**2)
+        most = max(1, SOLVE_BATCH_ELEMENTS // size**2)
         group = [i for i in order[-most:] if 2 * len(problems[i].left) > size]
         del order[-len(group) :]
-        padded = Grams(*(_padded([getattr(problems[i], side) for i in group], size) for side in ("left", "right")))
+        padded = GramPair(*(_padded([getattr(problems[i], side) for i in group], size) for side in ("left", "right")))
         for i, values in zip(group, solve(padded), strict=True):
             results[i] = values[: len(problems[i].left)]
     return results
@@ -158,7 +158,7 @@ def singular_values(delta: Tensor, hidden: Tensor) -> Tensor:
     n_tokens = delta.shape[-2]
     if n_tokens == 0:
         raise ValueError("a row without supervised tokens has no gradient (T = 0)")
-    return solve(grams([delta], hidden))[..., : delta.shape[-1]] / n_tokens
+    return solve(gram_pair([delta], hidden))[..., : delta.shape[-1]] / n_tokens
 
 
 def entropy(values: Tensor, k: int = RANK) -> Tensor:

@@ -68,7 +68,7 @@ def test_without_package_or_file_list_or_gguf_there_is_none(monkeypatch: pytest.
 @pytest.mark.usefixtures("hub_cache")
 def test_absent_and_offline_is_an_error_with_the_line_to_type(monkeypatch: pytest.MonkeyPatch) -> None:
     uninstall(monkeypatch)
-    with pytest.raises(ModelError, match=r"no --model given and the embedded one is not installed; type: pip install") as caught:
+    with pytest.raises(ModelError, match=r"no --model given and the embedded model is not installed; type: pip install") as caught:
         embedded.locate()
     assert embedded.INSTALL in str(caught.value)
     assert embedded.PACKAGE in embedded.INSTALL

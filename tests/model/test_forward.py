@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import re
-
 import pytest
 import torch
 from torch import nn
-from transformers import BertConfig, BertLMHeadModel, BertModel
+from transformers import BertConfig, BertModel
 
 from gradsentry.errors import ModelError
 from gradsentry.model import forward
@@ -74,18 +72,6 @@ def test_half_precision_is_kept_where_the_first_parameter_is_a_vector() -> None:
     assert forward.states_before_head(model, ids_of(1, 4)).dtype == torch.float32
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize("name", MODELS)
-def test_no_state_of_a_causal_model_sees_ahead(name: str, dtype: torch.dtype) -> None:
-    assert forward.sees_ahead(made(name, dtype)) < 1e-6
-
-
-def test_a_bidirectional_models_states_see_ahead() -> None:
-    torch.manual_seed(0)
-    config = BertConfig(vocab_size=7, hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16)
-    assert forward.sees_ahead(BertLMHeadModel(config).eval()) > 1e-3
-
-
 def test_a_model_without_output_projection_is_refused() -> None:
     config = BertConfig(vocab_size=100, hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16)
     with pytest.raises(ModelError, match="no output projection"):
@@ -100,41 +86,3 @@ def test_a_model_that_goes_around_its_projection_is_refused() -> None:
     model.get_output_embeddings = lambda: unused  # pyright: ignore
     with pytest.raises(ModelError, match="did not send its states through"):
         forward.states_before_head(model, ids_of(1, 4))
-
-
-HEADS = {
-    "llama": ["lm_head.weight"],
-    "qwen2-tied": ["lm_head.weight", "model.embed_tokens.weight"],
-    "gpt2": ["lm_head.weight", "transformer.wte.weight"],
-}
-
-
-@pytest.mark.parametrize("name", HEADS)
-def test_the_target_is_the_output_projections_weight_under_all_its_names(name: str) -> None:
-    model = made(name)
-    forward.check_target(model, None)
-    for parameter, _ in model.named_parameters(remove_duplicate=False):
-        if parameter in HEADS[name]:
-            forward.check_target(model, parameter)
-        else:
-            words = f"--target {re.escape(parameter)}: gradsentry scores the gradient of lm_head.weight; .* backward pass"
-            with pytest.raises(ModelError, match=words):
-                forward.check_target(model, parameter)
-
-
-def test_a_target_that_the_model_does_not_have_is_told_with_the_right_one() -> None:
-    with pytest.raises(ModelError, match=r"--target lm_head: the model has no such parameter; .* lm_head.weight"):
-        forward.check_target(made("llama"), "lm_head")
-
-
-@pytest.mark.parametrize("modules", [["lm_head"], ["q_proj"]])
-def test_in_a_lora_wrapper_the_target_keeps_its_name(modules: list[str]) -> None:
-    from peft import LoraConfig, get_peft_model
-
-    model = get_peft_model(made("llama"), LoraConfig(target_modules=modules))
-    forward.check_target(model, "lm_head.weight")
-    whole = "base_model.model.lm_head.base_layer.weight" if "lm_head" in modules else "base_model.model.lm_head.weight"
-    forward.check_target(model, whole)
-    for wrong in ("base_model.model.model.embed_tokens.weight", f"{whole.rpartition('.')[0]}.lora_A.default.weight"):
-        with pytest.raises(ModelError, match="--target"):
-            forward.check_target(model, wrong)

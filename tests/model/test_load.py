@@ -68,7 +68,7 @@ def test_a_path_and_its_text_load_the_same(model_dir: Path) -> None:
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
-def test_the_dtype_that_is_asked_for_is_loaded(model_dir: Path, dtype: str) -> None:
+def test_the_requested_dtype_is_loaded(model_dir: Path, dtype: str) -> None:
     loaded = load(model_dir, dtype=dtype)
     assert loaded.dtype == dtype
     assert {parameter.dtype for parameter in loaded.model.parameters()} == {getattr(torch, dtype)}
@@ -89,34 +89,34 @@ def test_without_a_name_the_embedded_model_is_loaded(monkeypatch: pytest.MonkeyP
     assert load_model(device="cpu", dtype="float32").name == embedded.NAME
 
 
-# What is no model
+# What is not a model
 
 
-def test_a_missing_directory_is_told(tmp_path: Path) -> None:
+def test_a_missing_directory_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"no such model directory: .*absent; give a directory, a \.gguf file or a Hub id"):
         load(tmp_path / "absent")
 
 
 @pytest.mark.parametrize("name", ["./absent", "../absent", "~/absent-model"])
-def test_what_looks_like_a_path_is_never_asked_for_on_the_hub(name: str) -> None:
+def test_what_looks_like_a_path_is_never_looked_up_on_the_hub(name: str) -> None:
     with pytest.raises(ModelError, match="no such model directory"):
         load(name)
 
 
-def test_a_directory_without_a_config_is_told(tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match=r"is no model directory: it has no config\.json"):
+def test_a_directory_without_a_config_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r"is not a model directory: it has no config\.json"):
         load(tmp_path)
     (tmp_path / "file").write_text("x")
-    with pytest.raises(ModelError, match="is no model directory"):
+    with pytest.raises(ModelError, match="is not a model directory"):
         load(tmp_path / "file")
 
 
-def test_a_directory_without_weights_is_told(changed: Callable[..., Path]) -> None:
+def test_a_directory_without_weights_is_refused(changed: Callable[..., Path]) -> None:
     with pytest.raises(ModelError, match=r"has no weights: no \.safetensors file"):
         load(changed({"model.safetensors": None}))
 
 
-def test_a_missing_gguf_file_is_told(tmp_path: Path) -> None:
+def test_a_missing_gguf_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"no such model: .*absent\.gguf"):
         load(tmp_path / "absent.gguf")
 
@@ -145,7 +145,7 @@ def test_pickled_weights_load_when_they_are_allowed(changed: Callable[..., Path]
     assert weights_stamp(load(folder, allow_pickle=True).model) == weights_stamp(llama)
 
 
-def test_a_hub_id_that_cannot_be_reached_is_told_by_name() -> None:
+def test_a_hub_id_that_cannot_be_reached_is_named_in_the_error() -> None:
     with pytest.raises(ModelError, match=r"cannot load the model 'nobody/no-such-model': .*check the id and the network"):
         load("nobody/no-such-model")
 
@@ -184,10 +184,10 @@ def test_a_broken_directory_is_one_error_with_its_name(changed: Callable[..., Pa
         load(folder)
     assert str(folder) in str(caught.value)
     assert "\n" not in str(caught.value)
-    assert "neither a directory here" not in str(caught.value)
+    assert "neither a local directory" not in str(caught.value)
 
 
-def test_weights_that_end_too_early_are_told(changed: Callable[..., Path], model_dir: Path) -> None:
+def test_truncated_weights_are_refused(changed: Callable[..., Path], model_dir: Path) -> None:
     with pytest.raises(ModelError, match="cannot load the model"):
         load(changed({"model.safetensors": (model_dir / "model.safetensors").read_bytes()[:-100]}))
 
@@ -210,7 +210,7 @@ def tiny_bert(kind: type[PreTrainedModel]) -> PreTrainedModel:
     return kind(BertConfig(vocab_size=400, hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16))
 
 
-def test_an_encoder_is_refused_for_want_of_an_output_projection(tmp_path: Path, tokenizer: PreTrainedTokenizerFast) -> None:
+def test_an_encoder_is_refused_because_it_has_no_output_projection(tmp_path: Path, tokenizer: PreTrainedTokenizerFast) -> None:
     tiny_bert(BertModel).save_pretrained(tmp_path)
     tokenizer.save_pretrained(tmp_path)
     with pytest.raises(ModelError, match="no output projection"):
@@ -245,7 +245,7 @@ def test_a_model_that_sees_later_tokens_is_refused(
 
 
 @pytest.mark.parametrize("where", ["to", "from_pretrained"])
-def test_a_model_that_does_not_fit_is_told_with_what_helps(model_dir: Path, monkeypatch: pytest.MonkeyPatch, where: str) -> None:
+def test_a_model_that_does_not_fit_is_refused_with_advice(model_dir: Path, monkeypatch: pytest.MonkeyPatch, where: str) -> None:
     def full(*_args: Any, **_options: Any) -> Any:
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 64.00 MiB.\nMore")
 
@@ -272,13 +272,13 @@ def test_a_model_that_was_put_off_its_devices_in_part_is_refused(model_dir: Path
         load(model_dir, device_map=layers | rest)
 
 
-def test_a_bad_dtype_is_told_with_those_that_there_are(model_dir: Path) -> None:
+def test_a_bad_dtype_is_refused_with_the_valid_ones(model_dir: Path) -> None:
     with pytest.raises(ModelError, match="--dtype fp8: it can be auto, float32, bfloat16, float16"):
         load(model_dir, dtype="fp8")
 
 
 @pytest.mark.parametrize("device", ["banana", "", "cuda:99"])
-def test_a_bad_device_is_told(model_dir: Path, device: str) -> None:
+def test_a_bad_device_is_refused(model_dir: Path, device: str) -> None:
     with pytest.raises(ModelError, match=f"--device {device}: "):
         load(model_dir, device=device)
 
@@ -336,7 +336,7 @@ def test_the_stamp_is_made_on_the_cpu() -> None:
     assert weights_stamp(OnMps()) == weights_stamp(tiny_llama())  # pyright: ignore[reportArgumentType]
 
 
-def test_the_stamp_tells_shapes_apart_whose_first_values_are_equal() -> None:
+def test_shapes_with_equal_first_values_have_different_stamps() -> None:
     stamps = set()
     for vocabulary in (400, 401):
         model = tiny_llama(vocabulary)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import logging
 from pathlib import Path
 
 import pytest
 import torch
+from tqdm import tqdm
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from gradsentry.errors import ModelError
+from gradsentry.model import embedded
 from gradsentry.model.load import load_model
 
 GGUF_NAMES = {
@@ -74,7 +77,28 @@ def test_a_gguf_file_that_lacks_a_weight_is_refused(tmp_path: Path, llama: PreTr
         load_model(tmp_path / "tiny.gguf", device="cpu", dtype="float32")
 
 
-def test_a_file_that_is_only_named_gguf_is_told(tmp_path: Path) -> None:
+def test_a_file_that_is_only_named_gguf_is_refused(tmp_path: Path) -> None:
     (tmp_path / "noise.gguf").write_bytes(b"GGUF" + b"\xff" * 200)
     with pytest.raises(ModelError, match=r"cannot load the model .*noise\.gguf"):
         load_model(tmp_path / "noise.gguf", device="cpu", dtype="float32")
+
+
+def test_loading_and_converting_a_gguf_file_shows_no_bar(
+    tmp_path: Path,
+    llama: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerFast,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    write_gguf(tmp_path / "tiny.gguf", llama, tokenizer)
+    monkeypatch.setenv("GRADSENTRY_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(embedded, "gguf_file", lambda: tmp_path / "tiny.gguf")
+    with caplog.at_level(logging.INFO, "gradsentry"):
+        loaded = load_model(device="cpu", dtype="bfloat16")
+    torch.testing.assert_close(loaded.model.state_dict()["lm_head.weight"], llama.state_dict()["lm_head.weight"].bfloat16())
+    load_model(tmp_path / "tiny.gguf", device="cpu", dtype="float32")
+    assert not [text for text in capsys.readouterr() if "%|" in text or "it/s" in text]
+    assert [record.getMessage().partition(",")[0] for record in caplog.records] == ["unpacking the embedded model once"]
+    list(tqdm([1], desc="bars of others are back"))
+    assert "bars of others are back" in capsys.readouterr().err

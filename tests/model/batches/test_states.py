@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
-import logging
 from typing import Any
 
 import pytest
 import torch
 from transformers import (
-    BloomConfig,
-    BloomForCausalLM,
-    LlamaConfig,
-    LlamaForCausalLM,
     Phi3Config,
     Phi3ForCausalLM,
-    PhimoeConfig,
-    PhimoeForCausalLM,
     PreTrainedModel,
 )
 
 from gradsentry.model.batches import attention
-from gradsentry.model.batches.states import Batches, apart, packed_states, packs, padded_batches
+from gradsentry.model.batches.states import Batches, group_by_rope_length, packed_states, padded_states
+from gradsentry.model.checks import can_pack
 from gradsentry.types import Encoded
 from tiny import MODELS, SMALL, SPECIAL, made
 
@@ -54,10 +48,10 @@ def alone(model: PreTrainedModel, row: Encoded) -> torch.Tensor:
 
 @pytest.mark.parametrize("name", MODELS)
 @pytest.mark.parametrize("budget", [1, 60, 10_000])
-@pytest.mark.parametrize("states", [packed_states, padded_batches])
+@pytest.mark.parametrize("states", [packed_states, padded_states])
 def test_states_equal_those_of_the_row_alone(name: str, budget: int, states: object) -> None:
     model = made(name, torch.float64)
-    assert packs(model)
+    assert can_pack(model)
     found = by_row(states(model, rows(), budget))  # pyright: ignore
     assert sorted(found) == list(range(len(rows())))
     for i, row in enumerate(rows()):
@@ -68,7 +62,7 @@ def test_states_equal_those_of_the_row_alone(name: str, budget: int, states: obj
 def test_small_groups_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     model = made("llama", torch.float32)
     expected = by_row(packed_states(model, rows(), 10_000))
-    monkeypatch.setattr(attention, "GATHERED", 1)
+    monkeypatch.setattr(attention, "GATHERED_KEYS", 1)
     for i, states in by_row(packed_states(model, rows(), 10_000)).items():
         torch.testing.assert_close(states, expected[i], rtol=1e-5, atol=1e-5)
 
@@ -76,8 +70,8 @@ def test_small_groups_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("name", MODELS)
 def test_half_precision_packs_too(name: str) -> None:
     model = made(name, torch.bfloat16)
-    assert packs(model)
-    found, expected = by_row(packed_states(model, rows(), 60)), by_row(padded_batches(model, rows(), 60))
+    assert can_pack(model)
+    found, expected = by_row(packed_states(model, rows(), 60)), by_row(padded_states(model, rows(), 60))
     for i, states in expected.items():
         assert float((found[i] - states).norm() / states.norm()) < 0.02
 
@@ -88,33 +82,6 @@ def test_the_models_own_attention_is_put_back() -> None:
     for _ in packed_states(model, rows(), 30):
         assert model.config._attn_implementation == before  # also between batches: the model may be in use elsewhere
     assert model.config._attn_implementation == before
-
-
-def bloom() -> PreTrainedModel:
-    """No explicit positions: ALiBi counts them over the padded batch."""
-    return BloomForCausalLM(BloomConfig(vocab_size=400, hidden_size=32, n_layer=2, n_head=4))
-
-
-def chunked() -> PreTrainedModel:
-    """A configuration that names a kind of attention that packed batches do not know."""
-    config = LlamaConfig(vocab_size=400, hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4)
-    config.layer_types = ["chunked_attention", "full_attention"]
-    return LlamaForCausalLM(config)
-
-
-def deaf() -> PreTrainedModel:
-    """An attention that looks at all tokens whatever it is told, as a model's own code could."""
-    model = made("llama", torch.float32)
-    layer = model.model.layers[1].self_attn  # pyright: ignore
-    original = layer.forward
-    layer.forward = lambda hidden_states, **k: original(hidden_states=hidden_states + hidden_states.mean(1, keepdim=True), **k)
-    return model
-
-
-@pytest.mark.parametrize("make", [bloom, chunked, deaf])
-def test_models_that_cannot_be_packed_are_padded(make: object) -> None:
-    torch.manual_seed(0)
-    assert not packs(make().eval())  # pyright: ignore
 
 
 def longrope() -> PreTrainedModel:
@@ -130,34 +97,18 @@ def longrope() -> PreTrainedModel:
     return model
 
 
-@pytest.mark.parametrize("states", [packed_states, padded_batches])
+@pytest.mark.parametrize("states", [packed_states, padded_states])
 @pytest.mark.parametrize("budget", [60, 10_000])
 def test_where_the_longest_row_turns_all_positions_rows_on_either_side_are_apart(states: Any, budget: int) -> None:
     model = longrope()
     every = rows()
-    groups = apart(model, every)
+    groups = group_by_rope_length(model, every)
     assert [{len(row.input_ids) - 1 > 30 for row in group} for group in groups] in ([{False}, {True}], [{True}, {False}])
     assert sorted(row.row for group in groups for row in group) == list(range(len(every)))
-    expected = {row.row: by_row(padded_batches(model, [row], 1))[0] for row in every}
+    expected = {row.row: by_row(padded_states(model, [row], 1))[0] for row in every}
     for group in groups:
         for i, found in by_row(states(model, group, budget)).items():
             torch.testing.assert_close(found, expected[group[i].row], rtol=1e-4, atol=1e-4)
     mixed = by_row(states(model, every, 10_000))
     assert any(not torch.allclose(mixed[i], expected[i], rtol=1e-2, atol=1e-2) for i in expected), "or nothing is tested"
-    assert apart(made("llama"), every) == [every]
-
-
-def test_a_window_of_which_only_the_mask_tells_is_not_packed() -> None:
-    def phimoe(window: int | None) -> PreTrainedModel:
-        torch.manual_seed(0)
-        sizes: Any = SMALL | SPECIAL | {"vocab_size": 400, "num_local_experts": 2}
-        return PhimoeForCausalLM(PhimoeConfig(sliding_window=window, **sizes)).eval()
-
-    assert packs(phimoe(None))
-    assert not packs(phimoe(24))
-
-
-def test_what_the_trial_found_is_logged(caplog: pytest.LogCaptureFixture) -> None:
-    with caplog.at_level(logging.DEBUG, "gradsentry"):
-        packs(made("llama", torch.float32))
-    assert "differ by" in caplog.text
+    assert group_by_rope_length(made("llama"), every) == [every]

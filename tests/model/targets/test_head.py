@@ -52,7 +52,7 @@ def test_spectrum_and_losses_equal_autograd_in_fp64(name: str, crop: str, block:
     model = made(name)
     rows = [row(*shape, seed) for seed, shape in enumerate(ROWS)]
     found = gradients(model, rows, crop, block)
-    for (ids, labels), gradient, values in zip(rows, found, spectrum.solve_all([each.grams for each in found]), strict=True):
+    for (ids, labels), gradient, values in zip(rows, found, spectrum.solve_all([each.gram_pair for each in found]), strict=True):
         dense, losses = autograd_gradient(model, ids, labels)
         vocabulary, width = spectrum.crop_widths(*dense.shape, crop)
         expected = torch.linalg.svdvals(dense[:vocabulary, :width])[: len(values)]
@@ -87,7 +87,7 @@ def test_entropy_equals_autograd_in_fp32(name: str) -> None:
     ids, labels = row(30, 10, 2)
     (found,) = gradients(model, [(ids, labels)])
     expected = spectrum.entropy(torch.linalg.svdvals(autograd_gradient(model, ids, labels)[0].double())[:20])
-    assert float(spectrum.entropy(spectrum.solve(found.grams))) == pytest.approx(float(expected), abs=1e-4)
+    assert float(spectrum.entropy(spectrum.solve(found.gram_pair))) == pytest.approx(float(expected), abs=1e-4)
 
 
 def test_no_block_of_logits_is_larger_than_stated(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -134,7 +134,7 @@ def test_an_adapter_on_the_head_is_part_of_the_logits() -> None:
     expected = len(delta) * spectrum.singular_values(delta, hidden)
     for block in (2**20, 10_000):
         (found,) = gradients(model, [(ids, labels)], block=block)
-        torch.testing.assert_close(spectrum.solve(found.grams)[:16], expected[:16])
+        torch.testing.assert_close(spectrum.solve(found.gram_pair)[:16], expected[:16])
 
 
 def test_low_precision_models_get_a_softmax_in_fp32() -> None:

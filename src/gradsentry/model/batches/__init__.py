@@ -1,1 +1,1 @@
-"""Rows -> batches: padded, or packed along the tree of their shared beginnings."""
+"""Rows -> batches: padded, or packed along the tree of their common prefixes."""

@@ -1,7 +1,7 @@
-"""Attention over a packed batch: every token sees its own row's beginning and nothing else.
+"""Attention over a packed batch: each token attends to the earlier tokens of its own row only.
 
-Registered with transformers as an attention implementation, so a model's own code (projections, rotary positions,
-grouped heads) stays as it is. What each token may see comes from a `View`, set around the forward pass.
+It is registered with transformers as an attention implementation, so the model's own code (projections, rotary positions,
+grouped heads) runs unchanged. A `TreeMask`, set around the forward pass, holds what each token may attend to.
 """
 
 from __future__ import annotations
@@ -18,47 +18,48 @@ import torch
 from torch import Tensor, nn
 from transformers import AttentionInterface
 
-from gradsentry.model.batches.prefix_tree import Batch, Stack, stacks
+from gradsentry.model.batches.prefix_tree import AttentionBlock, Batch, attention_blocks
 from gradsentry.model.forward import HALF
 
 NAME = "gradsentry_packed"
 
-GATHERED = 16384
-"""Keys that are gathered at a time: bounds the copy that attention needs beside the batch itself."""
+GATHERED_KEYS = 16384
+"""Most keys gathered for one attention call; bounds the copy of keys and values that a packed batch needs."""
 
-PADDING = 1.25
-"""Most that padding may add to what the stacks of a group compute together."""
+PADDING_FACTOR = 1.25
+"""Largest ratio of query-key pairs computed with padding to those needed, for one group of attention blocks."""
 
 Layers = dict[int, tuple[Tensor, Tensor]]
-"""Keys and values by layer, each [tokens, key heads, width of a head]."""
+"""Layer index -> (keys, values), each [tokens, key heads, head width]."""
 
 
 class NotPackable(Exception):
-    """The model's attention does something that a packed batch cannot: it has to be computed row by row."""
+    """The model's attention uses a feature that packed batches do not support; its rows must be padded instead."""
 
 
 @dataclass(frozen=True)
-class _Group:
-    """Stacks of like size, padded to one shape."""
+class _PaddedGroup:
+    """Attention blocks of similar size, padded to one shape: B blocks, Q queries, K keys."""
 
     queries: Tensor
-    """[B, Q] place of each query in the batch; padding stands at N, one past the last. In a causal group Q = K, and a row's
-    queries stand at the places of their keys."""
+    """[B, Q] index of each query in the batch; padding is N, one past the last. In a causal group Q = K, and each query has the
+    index of its key."""
     keys: Tensor
-    """[B, K] node of each key; padding is node 0, which `visible` hides."""
+    """[B, K] node of each key; padding is node 0, which `visible` masks."""
     query_positions: Tensor
     """[B, 1, Q, 1] position of each query in its row."""
     key_positions: Tensor
     """[B, 1, 1, K] position of each key in its row."""
     visible: Tensor | None
-    """[B, 1, Q, K]; None for the plain causal mask, for which there are kernels that need none: a long row's would be large."""
+    """[B, 1, Q, K] which keys each query attends to. None for the plain causal mask: kernels need no tensor for it, and a long row's
+    mask would be large."""
 
-    def to(self, device: torch.device) -> _Group:
+    def to(self, device: torch.device) -> _PaddedGroup:
         parts = {item.name: getattr(self, item.name) for item in fields(self)}
-        return _Group(**{name: None if part is None else part.to(device) for name, part in parts.items()})  # pyright: ignore[reportArgumentType]
+        return _PaddedGroup(**{name: None if part is None else part.to(device) for name, part in parts.items()})  # pyright: ignore[reportArgumentType]
 
     def mask(self, sliding_window: int | None, softcap: float | None) -> Tensor | None:
-        """What a layer's queries see, [B or 1, 1, Q, K]; None for the plain causal mask where the kernel makes it."""
+        """[B or 1, 1, Q, K] the attention mask of a layer; None where the kernel applies the plain causal mask itself."""
         visible = self.visible
         if visible is None and (sliding_window or softcap):
             size = self.keys.shape[1]
@@ -69,95 +70,97 @@ class _Group:
 
 
 @dataclass
-class View:
-    """What the tokens of one batch see, and the keys and values that go on to the next batch."""
+class TreeMask:
+    """What the tokens of one batch attend to, and the keys and values that the next batch needs."""
 
-    groups: list[_Group]
+    groups: list[_PaddedGroup]
     carried: Layers
-    """States of the tokens that come from the batch before."""
+    """Keys and values of the tokens shared with the previous batch."""
     carry: Tensor
-    """Nodes whose states the next batch needs."""
+    """Nodes whose keys and values the next batch needs."""
     kept: Layers = field(default_factory=dict)
-    """Filled by the forward pass: the states of `carry`."""
+    """Filled by the forward pass: keys and values of the nodes in `carry`."""
 
-    def on(self, device: torch.device) -> list[_Group]:
-        """The groups on a layer's device: a model may be spread over several."""
+    def groups_on(self, device: torch.device) -> list[_PaddedGroup]:
+        """The groups on a layer's device; a model may be spread over several devices."""
         if self.groups and self.groups[0].queries.device != device:
             self.groups = [group.to(device) for group in self.groups]
         return self.groups
 
 
-def view(batch: Batch, carried: Layers, carry: int, device: torch.device) -> View:
-    """The view of a batch.
+def tree_mask(batch: Batch, carried: Layers, carry: int, device: torch.device) -> TreeMask:
+    """The mask of a batch.
 
     Args:
-        carried: what the view of the batch before kept. carry: length of the beginning of the batch's last row that the
-            next batch needs.
+        carried: `TreeMask.kept` of the previous batch.
+        carry: number of leading tokens of the batch's last row that the next batch needs.
     """
-    found = sorted((stack for stack in stacks(batch) if len(stack.queries)), key=lambda s: (s.causal, len(s.queries), len(s.keys)))
-    groups: list[list[Stack]] = []
-    for stack in found:
-        if not groups or not _fits(groups[-1], stack):
+    blocks = [block for block in attention_blocks(batch) if len(block.queries)]
+    blocks.sort(key=lambda block: (block.causal, len(block.queries), len(block.keys)))
+    groups: list[list[AttentionBlock]] = []
+    for block in blocks:
+        if not groups or not _fits(groups[-1], block):
             groups.append([])
-        groups[-1].append(stack)
-    return View([_group(group, batch, device) for group in groups], carried, torch.from_numpy(batch.paths[-1].nodes[:carry]).to(device))
+        groups[-1].append(block)
+    needed_next = torch.from_numpy(batch.paths[-1].nodes[:carry]).to(device)
+    return TreeMask([_padded_group(group, batch, device) for group in groups], carried, needed_next)
 
 
-def _fits(group: list[Stack], stack: Stack) -> bool:
-    """Whether one more stack keeps padding and memory within bounds."""
-    if group[0].causal != stack.causal:
+def _fits(group: list[AttentionBlock], block: AttentionBlock) -> bool:
+    """Whether the group with one more block stays within the bounds on padding and memory."""
+    if group[0].causal != block.causal:
         return False
-    members = [*group, stack]
+    members = [*group, block]
     queries, keys = _shape(members)
     needed = sum(math.prod(_shape([member])) for member in members)
-    return keys * len(members) <= GATHERED and queries * keys * len(members) <= PADDING * needed
+    return keys * len(members) <= GATHERED_KEYS and queries * keys * len(members) <= PADDING_FACTOR * needed
 
 
-def _shape(members: Sequence[Stack]) -> tuple[int, int]:
-    """(Q, K) of a group of stacks that are all causal or all not."""
-    keys = max(len(stack.keys) for stack in members)
-    return (keys if members[0].causal else max(len(stack.queries) for stack in members)), keys
+def _shape(members: Sequence[AttentionBlock]) -> tuple[int, int]:
+    """(Q, K) of a padded group; its blocks are either all causal or all not."""
+    keys = max(len(block.keys) for block in members)
+    return (keys if members[0].causal else max(len(block.queries) for block in members)), keys
 
 
-def _group(members: Sequence[Stack], batch: Batch, device: torch.device) -> _Group:
+def _padded_group(members: Sequence[AttentionBlock], batch: Batch, device: torch.device) -> _PaddedGroup:
     n_queries, n_keys = _shape(members)
     queries = np.full((len(members), n_queries), len(batch.input_ids))
     keys = np.zeros((len(members), n_keys), dtype=np.int64)
     causal = members[0].causal
     visible = np.zeros((len(members), 1, n_queries, 0 if causal else n_keys), dtype=bool)
-    visible[..., :1] = True  # a padded query sees something, lest its softmax be 0 / 0
+    visible[..., :1] = True  # a padded query attends to one key, or its softmax would be 0 / 0
     query_positions = np.zeros((len(members), 1, n_queries, 1), dtype=np.int64)
     key_positions = np.zeros((len(members), 1, 1, n_keys), dtype=np.int64)
-    for i, stack in enumerate(members):
-        k = len(stack.keys)
-        start = k - len(stack.queries) if stack.causal else 0
-        rows = slice(start, start + len(stack.queries))
-        queries[i, rows] = stack.queries - batch.carried
-        keys[i, :k] = stack.keys
+    for i, block in enumerate(members):
+        k = len(block.keys)
+        start = k - len(block.queries) if block.causal else 0
+        rows = slice(start, start + len(block.queries))
+        queries[i, rows] = block.queries - batch.carried
+        keys[i, :k] = block.keys
         if not causal:
-            visible[i, 0, rows, :k] = stack.visible
-        query_positions[i, 0, rows, 0] = stack.query_positions
-        key_positions[i, 0, 0, :k] = stack.key_positions
+            visible[i, 0, rows, :k] = block.visible
+        query_positions[i, 0, rows, 0] = block.query_positions
+        key_positions[i, 0, 0, :k] = block.key_positions
     arrays = (torch.from_numpy(array).to(device) for array in (queries, keys, query_positions, key_positions))
-    return _Group(*arrays, visible=None if causal else torch.from_numpy(visible).to(device))
+    return _PaddedGroup(*arrays, visible=None if causal else torch.from_numpy(visible).to(device))
 
 
-_VIEW: ContextVar[View] = ContextVar("view")
+_MASK: ContextVar[TreeMask] = ContextVar("tree_mask")
 
 
 @contextmanager
-def seen_through(current: View) -> Iterator[None]:
-    """Forward passes inside see the batch through this view."""
-    token = _VIEW.set(current)
+def using_mask(mask: TreeMask) -> Iterator[None]:
+    """Apply this mask in the forward passes inside the context."""
+    token = _MASK.set(mask)
     try:
         yield
     finally:
-        _VIEW.reset(token)
+        _MASK.reset(token)
 
 
 @contextmanager
 def packed_attention(model: Any) -> Iterator[None]:
-    """The model with packed attention; its own implementation is put back after."""
+    """Switch the model to packed attention and restore its own implementation on exit."""
     before = model.config._attn_implementation
     model.set_attn_implementation(NAME)
     try:
@@ -178,29 +181,34 @@ def _attention(
     s_aux: Tensor | None = None,
     **_others: Any,
 ) -> tuple[Tensor, None]:
-    """query [1, H, N, D], key and value [1, K, N, D] -> [1, N, H, D]. Signature and order as transformers calls it."""
-    current = _VIEW.get()
+    """Attention as transformers calls it: query [1, H, N, D], key and value [1, K, N, D] -> [1, N, H, D].
+
+    Raises:
+        NotPackable: attention sinks, layers that share one index, or a sliding window that only the ignored mask expresses.
+    """
+    mask = _MASK.get()
     layer = getattr(module, "layer_idx", None)
-    if layer is None or s_aux is not None or layer in current.kept or _in_mask(module, layer, sliding_window):
+    if layer is None or s_aux is not None or layer in mask.kept or _window_only_in_mask(module, layer, sliding_window):
         raise NotPackable(type(module).__name__)
-    kind, length = _dtype(query), query.shape[2]
+    dtype, length = _attention_dtype(query), query.shape[2]
     keys, values = (states[0].transpose(0, 1) for states in (key, value))
-    if layer in current.carried:
-        before = current.carried[layer]
-        keys, values = torch.cat([before[0], keys.to(before[0].dtype)]), torch.cat([before[1], values.to(before[1].dtype)])
-    current.kept[layer] = keys[current.carry.to(keys.device)], values[current.carry.to(keys.device)]
-    queries, keys, values = query[0].transpose(0, 1).to(kind), keys.to(kind), values.to(kind)
+    if layer in mask.carried:
+        old_keys, old_values = mask.carried[layer]
+        keys, values = torch.cat([old_keys, keys.to(old_keys.dtype)]), torch.cat([old_values, values.to(old_values.dtype)])
+    carry = mask.carry.to(keys.device)
+    mask.kept[layer] = keys[carry], values[carry]
+    queries, keys, values = query[0].transpose(0, 1).to(dtype), keys.to(dtype), values.to(dtype)
     queries = torch.cat([queries, queries.new_zeros(1, *queries.shape[1:])])
     result = queries.new_empty(length + 1, queries.shape[1], values.shape[-1])
     with torch.autocast(query.device.type, enabled=False):
-        for group in current.on(query.device):
+        for group in mask.groups_on(query.device):
             parts = (queries[group.queries], keys[group.keys], values[group.keys])
             result[group.queries] = _attend(*parts, group.mask(sliding_window, softcap), scaling, softcap)
     return result[:length].unsqueeze(0), None
 
 
-def _in_mask(module: nn.Module, layer: int, sliding_window: int | None) -> bool:
-    """Whether the layer has a window of which only its mask tells, which is not looked at here."""
+def _window_only_in_mask(module: nn.Module, layer: int, sliding_window: int | None) -> bool:
+    """Whether the layer's sliding window is given by its mask alone, which packed attention ignores."""
     config = getattr(module, "config", None)
     if sliding_window or not getattr(config, "sliding_window", None):
         return False
@@ -208,8 +216,8 @@ def _in_mask(module: nn.Module, layer: int, sliding_window: int | None) -> bool:
     return kinds is None or kinds[layer] == "sliding_attention"
 
 
-def _dtype(query: Tensor) -> torch.dtype:
-    """What attention is computed in: the model's half precision where a GPU has fast kernels for it; a CPU's float32 is faster."""
+def _attention_dtype(query: Tensor) -> torch.dtype:
+    """The model's half precision on a GPU, which has fast kernels for it; float32 on a CPU, where it is faster."""
     device = query.device.type
     if device == "cpu":
         return torch.float32 if query.dtype in HALF else query.dtype
@@ -217,7 +225,7 @@ def _dtype(query: Tensor) -> torch.dtype:
 
 
 def _attend(query: Tensor, key: Tensor, value: Tensor, visible: Tensor | None, scaling: float | None, softcap: float | None) -> Tensor:
-    """query [B, Q, H, D], key and value [B, K, heads, D], visible [B, 1, Q, K], None for causal -> [B, Q, H, D]."""
+    """query [B, Q, H, D], key and value [B, K, key heads, D], visible [B, 1, Q, K] or None for causal -> [B, Q, H, D]."""
     query, key, value = (part.transpose(1, 2) for part in (query, key, value))
     if not softcap:
         grouped = query.shape[1] != key.shape[1]
@@ -233,8 +241,8 @@ def _attend(query: Tensor, key: Tensor, value: Tensor, visible: Tensor | None, s
     return (weights.to(value.dtype) @ value).transpose(1, 2)
 
 
-def compiled(model: Any) -> None:
-    """Compile the model's body in place; packed attention, whose shapes change with each batch, stays outside the graph."""
+def compile_body(model: Any) -> None:
+    """Compile the model's layers in place; packed attention stays outside the graph, because its shapes change with each batch."""
     AttentionInterface.register(NAME, torch.compiler.disable(_attention))
     model.base_model.compile(dynamic=True)
 

@@ -1,4 +1,4 @@
-"""Rows -> bins of like length under a token budget."""
+"""Rows -> bins of similar length under a token budget."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import torch
 
-BUDGET = {"cpu": 2048, "mps": 4096, "cuda": 16384}
-"""Tokens in a batch by kind of device. `benchmarks/token_budget.py` compares them; no GPU was at hand to measure."""
+TOKEN_BUDGETS = {"cpu": 2048, "mps": 4096, "cuda": 16384}
+"""Tokens in a batch by device type. `benchmarks/token_budget.py` compares budgets on a CPU; the GPU values are not measured."""
 
 
 def default_budget(device: torch.device) -> int:
-    """Tokens in one batch where `--token-budget` does not say."""
-    return BUDGET.get(device.type, BUDGET["mps"])
+    """Tokens in one batch without `--token-budget`."""
+    return TOKEN_BUDGETS.get(device.type, TOKEN_BUDGETS["mps"])
 
 
 def bins(lengths: Sequence[int], token_budget: int) -> list[list[int]]:
-    """Positions 0..n-1 grouped so that ``longest row x number of rows <= token_budget`` in every bin.
+    """Row indices 0..n-1 grouped so that ``longest row x number of rows <= token_budget`` in every bin.
 
-    The cost of a padded batch is its longest row times its rows, not the sum of its rows; sorting by length first
-    keeps the padding small. A row longer than the budget has a bin of its own. Longest rows come first, so that a batch
-    too large for the device fails at once and not after an hour.
+    The cost of a padded batch is its longest row times its number of rows, so rows are sorted by length to keep the
+    padding small. A row longer than the budget gets a bin for itself. The longest rows come first, so that a batch too
+    large for the device fails at the start.
 
     Raises:
         ValueError: a budget below 1.

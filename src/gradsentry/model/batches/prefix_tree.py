@@ -1,10 +1,10 @@
-"""Rows -> batches in which no token is computed twice: rows that begin alike share their beginning, exactly.
+"""Rows -> packed batches: rows with a common prefix share it, so that no token is computed twice.
 
-Rows of one data set often begin with the same instruction, or several questions stand on one passage. What a causal
-model computes for a token depends only on the tokens before it, so rows that agree up to some token agree in all that is
-computed there. In lexicographic order the rows are the paths of a tree, and what a row adds to the tree stands behind
-what it has in common with the row before. A batch is the next piece of that walk, without padding; what it needs of an
-earlier batch lies on the path of that batch's last row and is carried over.
+Rows of one data set often begin with the same instruction, or ask several questions about one passage. A causal model's
+state at a token depends on the earlier tokens only, so rows with the same prefix have the same states there. Sorted
+lexicographically, the rows are the paths of a prefix tree, and each row adds what follows its common prefix with the
+previous row. A batch is the next part of a walk through this tree, without padding. What it needs from earlier batches
+lies on the path of the previous batch's last row, and is carried over.
 """
 
 from __future__ import annotations
@@ -21,39 +21,39 @@ from gradsentry.types import Encoded
 Ints = NDArray[np.int64]
 
 
-SKIPPED = 512
-"""Keys from which causal kernels skip what is hidden: torch's takes them in blocks of 512 on a CPU (its FlashAttentionKernel.cpp), so
-that a shorter row leaves it nothing to skip. `benchmarks/attention_ways.py` times both ways by length."""
+CAUSAL_KERNEL_BLOCK_KEYS = 512
+"""Keys in one block of torch's causal attention kernel on a CPU (FlashAttentionKernel.cpp). The kernel skips blocks that are masked
+throughout, so it saves nothing on fewer keys. `benchmarks/attention_ways.py` times both kernels by length."""
 
 
 @dataclass(frozen=True)
-class Path:
-    """One row of a batch. The last token of a row predicts nothing and is never computed."""
+class RowPath:
+    """The path of one row through the tree. A row's last token predicts nothing and is not part of it: S tokens without that one."""
 
     member: int
-    """Position of the row in the list that was packed."""
-    own: int
-    """Tokens of the row that stood in the tree before it: it adds those from this position on."""
+    """Index of the row in the list that was packed."""
+    n_shared: int
+    """Number of leading tokens that earlier rows have put into the tree; the row adds the tokens after those."""
     nodes: Ints
-    """[S] where the states of its tokens stand: below `Batch.carried` in what was carried over, else in this batch."""
+    """[S] node of each token: below `Batch.carried` for states carried over from the previous batch, else in this batch."""
 
 
 @dataclass(frozen=True)
 class Batch:
-    """A piece of the tree: N tokens that are computed together."""
+    """A part of the tree: N tokens that are computed together."""
 
     carried: int
-    """P, tokens whose states come from the batch before: the beginning of its last row."""
+    """P, number of tokens whose states come from the previous batch: the first P of its last row."""
     input_ids: list[int]
     """[N] the new tokens; token n has node P + n."""
     positions: list[int]
-    """[N] position of each in its row."""
-    paths: list[Path] = field(default_factory=list)
+    """[N] position of each new token in its row."""
+    paths: list[RowPath] = field(default_factory=list)
     """The rows that end in this batch, in lexicographic order."""
 
 
-def _common(a: list[int], b: list[int], limit: int) -> int:
-    """Length of the common prefix, at most `limit`."""
+def _common_prefix(a: list[int], b: list[int], limit: int) -> int:
+    """Length of the common prefix of two rows that are at least `limit` long, at most `limit`."""
     if a[:limit] == b[:limit]:
         return limit
     differ = np.asarray(a[:limit]) != np.asarray(b[:limit])
@@ -61,7 +61,7 @@ def _common(a: list[int], b: list[int], limit: int) -> int:
 
 
 def pack(rows: Sequence[Encoded], token_budget: int) -> Iterator[Batch]:
-    """Walk through the tree of the rows in batches of at most `token_budget` new tokens, or one row.
+    """Walk through the prefix tree of the rows in batches of at most `token_budget` new tokens, or of one row.
 
     Raises:
         ValueError: a budget below 1.
@@ -70,85 +70,85 @@ def pack(rows: Sequence[Encoded], token_budget: int) -> Iterator[Batch]:
         raise ValueError(f"token_budget is {token_budget}; it must be at least 1")
     order = sorted(range(len(rows)), key=lambda i: rows[i].input_ids)
     batch = Batch(0, [], [])
-    before: list[int] = []
+    previous: list[int] = []
     nodes = np.empty(0, dtype=np.int64)
     for member in order:
         ids = rows[member].input_ids
         length = len(ids) - 1
-        own = _common(before, ids, min(len(before), length))
-        if batch.paths and own < length and len(batch.input_ids) + length - own > token_budget:
+        shared = _common_prefix(previous, ids, min(len(previous), length))
+        if batch.paths and shared < length and len(batch.input_ids) + length - shared > token_budget:
             yield batch
-            batch, nodes = Batch(own, [], []), np.arange(own, dtype=np.int64)
+            batch, nodes = Batch(shared, [], []), np.arange(shared, dtype=np.int64)
         new = batch.carried + len(batch.input_ids)
-        nodes = np.concatenate([nodes[:own], np.arange(new, new + length - own)])
-        batch.input_ids.extend(ids[own:length])
-        batch.positions.extend(range(own, length))
-        batch.paths.append(Path(member, own, nodes))
-        before = ids[:length]
+        nodes = np.concatenate([nodes[:shared], np.arange(new, new + length - shared)])
+        batch.input_ids.extend(ids[shared:length])
+        batch.positions.extend(range(shared, length))
+        batch.paths.append(RowPath(member, shared, nodes))
+        previous = ids[:length]
     if batch.paths:
         yield batch
 
 
 @dataclass(frozen=True)
-class Stack:
-    """Neighbouring rows whose tokens attend together; rows with little of their own behind a long common beginning
-    stand in one stack, so that the beginning is gathered once and not for each of them."""
+class AttentionBlock:
+    """Adjacent rows whose tokens attend in one call. Rows that add little to a long common prefix share a block, so that the
+    prefix is gathered once and not for each row."""
 
     queries: Ints
     """[Q] nodes that the rows add."""
     keys: Ints
-    """[K] nodes of all their paths."""
+    """[K] nodes on the paths of the rows."""
     query_positions: Ints
     """[Q] position of each query in its row."""
     key_positions: Ints
     """[K] position of each key in its row."""
-    members: list[Path]
+    members: list[RowPath]
     """The rows, in order."""
 
     @cached_property
     def visible(self) -> NDArray[np.bool_]:
-        """[Q, K] whether the key stands on the query's path, at or before it. Made where it is asked for: a long row has no need of it."""
-        seen = np.zeros((len(self.queries), len(self.keys)), dtype=bool)
+        """[Q, K] whether the key lies on the query's path, at or before it. Computed on demand: a long row does not need it."""
+        visible = np.zeros((len(self.queries), len(self.keys)), dtype=bool)
         start = 0
         for member in self.members:
-            stop = start + len(member.nodes) - member.own
+            stop = start + len(member.nodes) - member.n_shared
             on_path = np.isin(self.keys, member.nodes, assume_unique=True)
-            seen[start:stop] = on_path & (self.key_positions <= self.query_positions[start:stop, None])
+            visible[start:stop] = on_path & (self.key_positions <= self.query_positions[start:stop, None])
             start = stop
-        return seen
+        return visible
 
     @property
     def causal(self) -> bool:
-        """Whether the plain causal mask over all of its keys does.
+        """Whether the block uses the plain causal mask over all of its keys.
 
-        It does for one row that shares nothing. It also does for a long one behind a shorter shared beginning, when queries
-        for that beginning are put in front and their results thrown away: attention kernels skip the upper half of a causal
-        mask, block by block, and compute all of any other.
+        That mask is right for one row without a shared prefix. It is also right for a long row with a shorter shared prefix,
+        if queries for the prefix are added and their results are dropped. The extra queries cost less than another mask:
+        attention kernels skip the upper half of a causal mask, block by block, but compute all of any other mask.
         """
         if len(self.queries) == len(self.keys):
             return True
-        return SKIPPED <= len(self.keys) < 2 * len(self.queries) and len(self.members[-1].nodes) == len(self.keys)
+        return CAUSAL_KERNEL_BLOCK_KEYS <= len(self.keys) < 2 * len(self.queries) and len(self.members[-1].nodes) == len(self.keys)
 
 
-def stacks(batch: Batch) -> Iterator[Stack]:
-    """Cut a batch's rows into stacks: a stack grows while what its rows add is less than what they have in common."""
-    group: list[Path] = []
+def attention_blocks(batch: Batch) -> Iterator[AttentionBlock]:
+    """Cut a batch's rows into blocks: a block grows while its rows add fewer tokens than they have in common."""
+    group: list[RowPath] = []
     for path in batch.paths:
-        common = min([member.own for member in group[1:]] + [path.own])
-        added = sum(len(member.nodes) - member.own for member in group) + len(path.nodes) - path.own
+        common = min([member.n_shared for member in group[1:]] + [path.n_shared])
+        added = sum(len(member.nodes) - member.n_shared for member in group) + len(path.nodes) - path.n_shared
         if group and added > common:
-            yield _stack(group)
+            yield _attention_block(group)
             group = []
         group.append(path)
     if group:
-        yield _stack(group)
+        yield _attention_block(group)
 
 
-def _stack(group: list[Path]) -> Stack:
+def _attention_block(group: list[RowPath]) -> AttentionBlock:
     first = group[0]
-    added = [np.arange(member.own, len(member.nodes)) for member in group]
-    keys = np.concatenate([first.nodes, *(member.nodes[member.own :] for member in group[1:])])
+    added = [np.arange(member.n_shared, len(member.nodes)) for member in group]
+    keys = np.concatenate([first.nodes, *(member.nodes[member.n_shared :] for member in group[1:])])
     key_positions = np.concatenate([np.arange(len(first.nodes)), *added[1:]])
-    queries = np.concatenate([member.nodes[member.own :] for member in group])
+    queries = np.concatenate([member.nodes[member.n_shared :] for member in group])
     query_positions = np.concatenate(added)
-    return Stack(queries, keys, query_positions, key_positions, group)
+    return AttentionBlock(queries, keys, query_positions, key_positions, group)

@@ -1,17 +1,18 @@
-"""From the states before the output projection to losses and Gram matrices, in blocks of a stated size.
+"""The output projection as a target: from the states before it to token losses and Gram matrices, block by block.
 
-Letters: N supervised tokens of several rows one after the other, T of one row, V vocabulary, d hidden width, V' and d'
-what the crop keeps of them.
+Letters: N supervised tokens of several rows in sequence, T of one row, V vocabulary, d hidden width, V' and d' the parts that
+the crop keeps, c some columns of V.
 
-With plain logits the gradient of a token's loss at the head's output is ``delta = softmax(logits) - onehot(label)``. A
-model may do more to them (scaling, soft-capping, both element by element): its own code is then run on the block, and
-delta is the vector-Jacobian product through it.
+For plain logits the gradient of a token's loss at the head's output is ``delta = softmax(logits) - onehot(label)``. Some models
+scale or soft-cap the head's output, element by element. For those the model's own code runs on each block, and delta is the
+vector-Jacobian product through it.
 """
 
 from __future__ import annotations
 
+import copy
+import logging
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -20,142 +21,128 @@ from torch import Tensor, nn
 
 from gradsentry import spectrum
 from gradsentry.model.forward import head_width, output_projection, scoring
+from gradsentry.model.targets.factors import RowGradient
 
-BLOCK = 32 * 2**20
-"""Bytes of a float32 block of logits; also what a row's delta may take before it is made in pieces. Larger blocks are slower
-on a CPU (they leave its cache, and the C library returns them to the system each time)."""
+log = logging.getLogger(__name__)
 
+LOGIT_BLOCK_BYTES = 32 * 2**20
+"""Bytes of one float32 block of logits, and the largest whole delta of a row; a larger delta is computed some columns at a time.
+Larger blocks are slower on a CPU: they do not fit its cache, and the C library returns them to the system each time."""
 
-SLICE = 32
-"""Tokens whose logits are raised to float32 and put through the softmax at a time: they stay in a CPU's cache."""
-
-
-@dataclass(frozen=True)
-class RowGradient:
-    """One row's gradient at the head, as far as its spectrum and its loss need it."""
-
-    grams: spectrum.Grams
-    """[n, n] with n = min(T, d'), of the gradient of the SUMMED loss."""
-    losses: Tensor
-    """[T] float32, negative log-likelihood of each supervised token in nats."""
+SOFTMAX_SLICE_TOKENS = 32
+"""Tokens whose logits are converted to float32 and put through the softmax at a time, so that they stay in a CPU's cache."""
 
 
 class Head:
     """A model's output projection, evaluated block by block.
 
     Args:
-        model: a causal language model. crop: see `spectrum.crop_widths`. block: bytes of a block.
+        model: a causal language model. crop: see `spectrum.crop_widths`. block_bytes: size of a float32 block of logits.
     """
 
-    def __init__(self, model: Any, crop: str, block: int = BLOCK) -> None:
+    def __init__(self, model: Any, crop: str, block_bytes: int = LOGIT_BLOCK_BYTES) -> None:
         self.model = model
         self.module = output_projection(model)
         self.vocabulary, self.width = head_width(self.module)
         weight = self.module.weight
-        assert isinstance(weight, Tensor)  # or it has no width
+        assert isinstance(weight, Tensor)  # head_width has checked it
         self.device = weight.device
-        """Where the head is: of a model over several devices, not where its states come from."""
+        """The head's device. A model spread over several devices may have its states on another one."""
         self.rows, self.columns = spectrum.crop_widths(self.vocabulary, self.width, crop)
-        self.block = block
-        self.per_block = max(1, block // (4 * self.vocabulary))
+        self.block_bytes = block_bytes
+        self.block_tokens = max(1, block_bytes // (4 * self.vocabulary))
         """Tokens whose whole logits fit into a block."""
 
-    @cached_property
-    def plain(self) -> bool:
-        """Whether the model returns the head's output as it is."""
-        output = torch.linspace(-1e4, 1e4, self.vocabulary, device=self.device)[None, None]
-        return torch.equal(self._through_model(output), output)
-
-    def gradients(self, states: Sequence[Tensor], targets: Sequence[Tensor]) -> list[RowGradient]:
+    def gradients(self, states: Sequence[Tensor], labels: Sequence[Tensor]) -> list[RowGradient]:
         """The gradient of each row, in order.
 
         Args:
-            states: for each row [T, d], what enters the head where a supervised token is predicted. targets: [T] those tokens.
+            states: [T, d] for each row, what enters the head before each supervised token. labels: [T] those tokens.
         """
         found: list[RowGradient] = []
-        states, targets = ([part.to(self.device) for part in parts] for parts in (states, targets))
+        states, labels = ([part.to(self.device) for part in parts] for parts in (states, labels))
         with scoring(self.model):
             while len(found) < len(states):
                 first = last = len(found)
                 tokens = 0
-                while last < len(states) and (last == first or tokens + len(targets[last]) <= self.per_block):
-                    tokens += len(targets[last])
+                while last < len(states) and (last == first or tokens + len(labels[last]) <= self.block_tokens):
+                    tokens += len(labels[last])
                     last += 1
-                found += self._some(states[first:last], targets[first:last])
+                found += self._gradients_in_block(states[first:last], labels[first:last])
         return found
 
-    def losses(self, states: Tensor, targets: Tensor) -> Tensor:
-        """[N] float32 negative log-likelihoods in nats, where no gradient is wanted.
+    def losses(self, states: Tensor, labels: Tensor) -> Tensor:
+        """[N] float32 negative log-likelihoods in nats, for tokens whose gradient is not needed.
 
         Args:
-            states: [N, d], what enters the head where each token is predicted. targets: [N] those tokens.
+            states: [N, d], what enters the head before each token. labels: [N] those tokens.
         """
-        step = SLICE if self.plain else self.per_block
-        states, targets = states.to(self.device), targets.to(self.device)
+        states, labels = states.to(self.device), labels.to(self.device)
         found = [states.new_empty(0, dtype=torch.float32)]
-        if len(states) == 0:  # a wrapped or quantised head may not stand an empty input
+        if len(states) == 0:  # a wrapped or quantised head may fail on an empty input
             return found[0]
         with scoring(self.model):
-            for part, wanted in zip(states.split(self.per_block), targets.split(self.per_block), strict=True):
-                for output, goal in zip(self._raw(part).split(step), wanted.split(step), strict=True):
+            step = self._softmax_tokens
+            for hidden, block_labels in zip(states.split(self.block_tokens), labels.split(self.block_tokens), strict=True):
+                for output, wanted in zip(self._output(hidden).split(step), block_labels.split(step), strict=True):
                     logits = self._logits(output)[0].detach()
-                    found.append(nn.functional.cross_entropy(logits, goal, reduction="none").float())
+                    found.append(nn.functional.cross_entropy(logits, wanted, reduction="none").float())
         return torch.cat(found)
 
-    def deltas(self, states: Tensor, targets: Tensor) -> Iterator[Tensor]:
-        """[n, V] gradients of the tokens' losses at the head's output, all columns whatever the crop, as many tokens at a time as a
-        block holds: with the states the factors of ``delta^T hidden``, for who needs more of it than its spectrum.
+    def deltas(self, states: Tensor, labels: Tensor) -> Iterator[Tensor]:
+        """[n, V] gradients of the token losses at the head's output without any crop, a block of n consecutive tokens at a time.
+
+        Together with the states they are the factors of ``delta^T hidden``, for callers that need more than its spectrum.
 
         Args:
-            states: [N, d], what enters the head where each token is predicted. targets: [N] those tokens.
+            states: [N, d], what enters the head before each token. labels: [N] those tokens.
         """
-        states, targets = states.to(self.device), targets.to(self.device)
-        for part, wanted in zip(states.split(self.per_block), targets.split(self.per_block), strict=True):
-            with scoring(self.model):  # not while the caller works with a block: its own sums are not to be rounded as the model's
-                logits, leaf = self._logits(self._raw(part))
+        states, labels = states.to(self.device), labels.to(self.device)
+        for hidden, wanted in zip(states.split(self.block_tokens), labels.split(self.block_tokens), strict=True):
+            with scoring(self.model):  # closed before the yield: the caller's own computation must not run under the model's autocast
+                logits, leaf = self._logits(self._output(hidden))
                 delta = self._delta(logits.detach().softmax(-1), wanted, 0, logits, leaf)
             yield delta
 
-    def _some(self, states: Sequence[Tensor], targets: Sequence[Tensor]) -> Iterator[RowGradient]:
-        """Rows that fit in one block together, or one row that does not."""
-        lengths = [len(part) for part in targets]
-        hidden, labels = torch.cat(list(states)), torch.cat(list(targets))
-        whole = 4 * len(labels) * self.rows <= self.block
-        step = SLICE if self.plain else self.per_block
+    def _gradients_in_block(self, states: Sequence[Tensor], labels: Sequence[Tensor]) -> Iterator[RowGradient]:
+        """Gradients of rows whose logits fit into one block together, or of one longer row."""
+        lengths = [len(part) for part in labels]
+        hidden, all_labels = torch.cat(list(states)), torch.cat(list(labels))
+        whole = 4 * len(all_labels) * self.rows <= self.block_bytes
+        step = self._softmax_tokens
         deltas, losses, norms = [], [], []
-        for part, wanted in zip(hidden.split(self.per_block), labels.split(self.per_block), strict=True):
-            raw = self._raw(part)
-            for output, goal in zip(raw.split(step), wanted.split(step), strict=True):
+        for part, block_labels in zip(hidden.split(self.block_tokens), all_labels.split(self.block_tokens), strict=True):
+            for output, wanted in zip(self._output(part).split(step), block_labels.split(step), strict=True):
                 logits, leaf = self._logits(output)
                 log_p = torch.log_softmax(logits.detach(), dim=-1)
-                losses.append(-log_p.gather(-1, goal[:, None]).squeeze(-1))
+                losses.append(-log_p.gather(-1, wanted[:, None]).squeeze(-1))
                 norms.append(logits.detach()[:, 0] - log_p[:, 0])
                 if whole:
-                    kept = log_p[:, : self.rows].exp()
-                    deltas.append(self._delta(kept, goal, 0, logits[:, : self.rows], leaf)[:, : self.rows])
-        each_loss = torch.cat(losses).split(lengths)
+                    softmax = log_p[:, : self.rows].exp()
+                    deltas.append(self._delta(softmax, wanted, 0, logits[:, : self.rows], leaf)[:, : self.rows])
+        row_losses = torch.cat(losses).split(lengths)
         if whole:
-            narrow = hidden[:, : self.columns].split(lengths)
-            for delta, part, loss in zip(torch.cat(deltas).split(lengths), narrow, each_loss, strict=True):
-                yield RowGradient(spectrum.grams([delta], part), loss)
+            cropped = hidden[:, : self.columns].split(lengths)
+            for delta, part, loss in zip(torch.cat(deltas).split(lengths), cropped, row_losses, strict=True):
+                yield RowGradient(spectrum.gram_pair([delta], part), loss)
         else:
-            pieces = self._pieces(hidden, labels, torch.cat(norms))
-            yield RowGradient(spectrum.grams(pieces, hidden[:, : self.columns]), each_loss[0])
+            pieces = self._delta_columns(hidden, all_labels, torch.cat(norms))
+            yield RowGradient(spectrum.gram_pair(pieces, hidden[:, : self.columns]), row_losses[0])
 
-    def _pieces(self, hidden: Tensor, labels: Tensor, norms: Tensor) -> Iterator[Tensor]:
-        """[T, c] columns of one row's delta, c at a time, left to right.
+    def _delta_columns(self, hidden: Tensor, labels: Tensor, norms: Tensor) -> Iterator[Tensor]:
+        """[T, c] columns of one row's delta from left to right, as many at a time as a block holds.
 
         Args:
-            norms: [T] logarithm of the softmax's denominator.
+            norms: [T] logarithm of each token's softmax denominator.
         """
-        width = max(1, self.block // (4 * len(labels)))
+        width = max(1, self.block_bytes // (4 * len(labels)))
         for start in range(0, self.rows, width):
             stop = min(start + width, self.rows)
-            logits, leaf = self._logits(self._raw(hidden, start, stop))
-            delta = (logits.detach() - norms[:, None]).exp()
-            yield self._delta(delta, labels, start, logits, leaf)
+            logits, leaf = self._logits(self._output(hidden, start, stop))
+            softmax = (logits.detach() - norms[:, None]).exp()
+            yield self._delta(softmax, labels, start, logits, leaf)
 
-    def _raw(self, hidden: Tensor, start: int = 0, stop: int | None = None) -> Tensor:
+    def _output(self, hidden: Tensor, start: int = 0, stop: int | None = None) -> Tensor:
         """[N, c] the head's output for the vocabulary's columns from start to stop."""
         stop = self.vocabulary if stop is None else stop
         if stop - start == self.vocabulary:
@@ -164,16 +151,16 @@ class Head:
             bias = None if self.module.bias is None else self.module.bias[start:stop]
             weight = self.module.weight[start:stop]
             return nn.functional.linear(hidden.to(weight.dtype), weight, bias)
-        # An adapter or a quantised head has no columns to be had alone: whole logits for as many tokens as a block holds.
-        return torch.cat([self.module(part)[:, start:stop] for part in hidden.split(self.per_block)])
+        # An adapter or a quantised head cannot compute some columns alone: compute whole logits, a block of tokens at a time.
+        return torch.cat([self.module(part)[:, start:stop] for part in hidden.split(self.block_tokens)])
 
-    def _logits(self, raw: Tensor) -> tuple[Tensor, Tensor]:
-        """The model's logits [N, c], at least float32, and the leaf that they were made of (itself where they are plain)."""
-        leaf = raw.detach() if raw.dtype == torch.float64 else raw.detach().float()
+    def _logits(self, output: Tensor) -> tuple[Tensor, Tensor]:
+        """The model's logits [N, c] in float32 or float64, and the leaf of their graph; plain logits are the leaf itself."""
+        leaf = output.detach() if output.dtype == torch.float64 else output.detach().float()
         if self.plain:
             return leaf, leaf
         leaf.requires_grad_(True)
-        return self._through_model(leaf.unsqueeze(0)).squeeze(0), leaf
+        return self._behind_head(self._model_without_layers, leaf.unsqueeze(0)).squeeze(0), leaf
 
     def _delta(self, softmax: Tensor, labels: Tensor, start: int, logits: Tensor, leaf: Tensor) -> Tensor:
         """softmax - onehot for the columns from start on, taken back through what the model does behind its head."""
@@ -184,11 +171,72 @@ class Head:
             return softmax
         return torch.autograd.grad(logits, leaf, softmax)[0]
 
-    def _through_model(self, output: Tensor) -> Tensor:
+    @property
+    def _softmax_tokens(self) -> int:
+        """Tokens that go through the softmax at a time."""
+        return SOFTMAX_SLICE_TOKENS if self.plain else self.block_tokens
+
+    @cached_property
+    def plain(self) -> bool:
+        """Whether the model returns its head's output unchanged."""
+        return torch.equal(self._behind_head(self.model, self._probe), self._probe)
+
+    @cached_property
+    def _model_without_layers(self) -> Any:
+        """The model with a stub in place of its layers, which does the same behind its head; the model itself where that fails."""
+        try:
+            bare = _without_layers(self.model, torch.zeros(1, 1, self.width, dtype=self.model.dtype, device=self.device))
+            if torch.equal(self._behind_head(bare, self._probe), self._behind_head(self.model, self._probe)):
+                return bare
+        except Exception as error:  # the stub runs in a model's own code, which may raise anything
+            log.debug("all layers run for the code behind the head: %s", error)
+        return self.model
+
+    @property
+    def _probe(self) -> Tensor:
+        """[1, 1, V] an output of the head that any scaling or capping would change."""
+        return torch.linspace(-1e4, 1e4, self.vocabulary, device=self.device)[None, None]
+
+    def _behind_head(self, model: Any, output: Tensor) -> Tensor:
         """What the model's forward pass makes of this output of its head, [1, N, c] -> [1, N, c]."""
         hook = self.module.register_forward_hook(lambda _module, _args, _output: output)
         try:
             one = torch.zeros(1, 1, dtype=torch.long, device=self.model.device)
-            return self.model(input_ids=one, use_cache=False).logits.to(output.device)
+            return model(input_ids=one, use_cache=False).logits.to(output.device)
         finally:
             hook.remove()
+
+
+class _Stub(nn.Module):
+    """Takes the place of a model's layers and returns the same states whatever it gets."""
+
+    def __init__(self, hidden: Tensor) -> None:
+        super().__init__()
+        self.hidden = hidden
+
+    def forward(self, *_args: Any, **_options: Any) -> Any:
+        from transformers.modeling_outputs import MoeModelOutputWithPast  # has the fields of dense models too
+
+        return MoeModelOutputWithPast(last_hidden_state=self.hidden)  # pyright: ignore[reportArgumentType]
+
+
+def _without_layers(model: Any, hidden: Tensor) -> Any:
+    """A shallow copy of the model whose layers are a stub that returns `hidden`. The model itself is not changed.
+
+    Raises:
+        LookupError: the model does not keep its layers in a module apart from its head.
+    """
+    layers = model.get_decoder()
+    path = next((name for name, module in model.named_modules() if module is layers), "")
+    if not path or output_projection(model) in layers.modules():
+        raise LookupError("its layers are no module apart from its head")
+
+    def replaced(parent: nn.Module, names: list[str]) -> nn.Module:
+        if not names:
+            return _Stub(hidden)
+        duplicate = copy.copy(parent)
+        child = replaced(parent.get_submodule(names[0]), names[1:])
+        duplicate.__dict__["_modules"] = {**parent._modules, names[0]: child}
+        return duplicate
+
+    return replaced(model, path.split("."))
