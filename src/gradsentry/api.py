@@ -24,7 +24,7 @@ from gradsentry.report.document import example_rows, report_document
 from gradsentry.report.html import render
 from gradsentry.run.atomic import whole
 from gradsentry.run.devices import Slot, slots
-from gradsentry.run.directory import RunDirectory, as_json, write_text
+from gradsentry.run.directory import RunDirectory, as_json, open_run, write_text
 from gradsentry.run.engines.processes import Crew
 from gradsentry.run.job import Job, ModelFacts, plan, score_shards
 from gradsentry.run.words import RunWords
@@ -175,19 +175,6 @@ def preview_decision(run_path: str | os.PathLike[str], threshold: str = "auto", 
     return decide_table(run.read_scores(shards), lambda: RunWords(run, shards), config), config
 
 
-def open_run(run_path: str | os.PathLike[str]) -> tuple[RunDirectory, dict[str, Any], list[Shard]]:
-    """A run, its manifest and its shards, without its data.
-
-    Raises:
-        RunError: no run there, or not complete.
-    """
-    run, manifest = _existing(run_path)
-    rows, size = manifest["data"]["rows"], manifest["config"]["shard_rows"]
-    shards = [Shard(i, start, min(start + size, rows)) for i, start in enumerate(range(0, rows, size))]
-    run.check_complete(shards)
-    return run, manifest, shards
-
-
 @contextmanager
 def _run_directory(out: str | os.PathLike[str] | None) -> Iterator[RunDirectory]:
     if out is not None:
@@ -242,14 +229,6 @@ def _say_what_is_not_reliable(decision: Decision) -> None:
                 "warning: the threshold is NOT reliable: %s; it is the published fallback, look at the flagged rows before you drop any",
                 problem,
             )
-
-
-def _existing(run_path: str | os.PathLike[str]) -> tuple[RunDirectory, dict[str, Any]]:
-    run = RunDirectory(Path(run_path))
-    manifest = run.manifest()
-    if manifest is None:
-        raise RunError(f"{run_path} is no run directory: it has no manifest.json; make one with gradsentry scan DATA --out {run_path}")
-    return run, manifest
 
 
 def _config(manifest: dict[str, Any], threshold: str, options: dict[str, Any]) -> ScanConfig:

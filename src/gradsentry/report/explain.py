@@ -8,9 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from gradsentry.api import open_run
 from gradsentry.errors import RunError, UsageError
-from gradsentry.run.directory import RunDirectory, read_table
+from gradsentry.run.directory import RunDirectory, open_run, read_table
 from gradsentry.schema import SPECTRUM
 from gradsentry.types import Shard, Vocabulary
 from gradsentry.verdict.words import token_texts

@@ -229,6 +229,22 @@ class RunDirectory:
         return pa.concat_tables(tables)
 
 
+def open_run(path: str | os.PathLike[str]) -> tuple[RunDirectory, dict[str, Any], list[Shard]]:
+    """A run whose rows are all scored, its manifest and its shards, without its data.
+
+    Raises:
+        RunError: there is no run, or it is not complete.
+    """
+    run = RunDirectory(Path(path))
+    manifest = run.manifest()
+    if manifest is None:
+        raise RunError(f"{path} is no run directory: it has no manifest.json; make one with gradsentry scan DATA --out {path}")
+    rows, size = manifest["data"]["rows"], manifest["config"]["shard_rows"]
+    shards = [Shard(i, start, min(start + size, rows)) for i, start in enumerate(range(0, rows, size))]
+    run.check_complete(shards)
+    return run, manifest, shards
+
+
 def read_table(path: Path, **options: Any) -> pa.Table:
     """A Parquet file that a scan wrote.
 
