@@ -42,7 +42,6 @@ def main() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     options = project["optional-dependencies"]
     wanted = floors(project["dependencies"] + [line for extra in extras for line in options[extra]])
-    wanted |= {name: version for name, version in floors(options["dev"]).items() if name in TEST_TOOLS}
     pinned = dict(line.lower().split("==") for line in (ROOT / "constraints.txt").read_text().splitlines() if "==" in line)
     with tempfile.TemporaryDirectory() as folder:
         home = arguments.keep or Path(folder, "venv")
