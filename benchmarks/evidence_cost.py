@@ -1,8 +1,9 @@
-"""What the evidence adds to a scan: the same rows with either policy, in turn, as a user types it.
+"""What the evidence policy adds to the time of a scan: the same rows with either policy, in turn.
 
     python benchmarks/evidence_cost.py --data ../shared/data
 
-Both policies keep the token surprises; what differs is the reading and the finding. Writes its section of docs/benchmark.md and
+Both policies keep the token surprises; only the evidence reads them and searches for findings. Writes its section of
+docs/benchmark/cost.md and
 benchmarks/results/evidence-cost.json.
 """
 
@@ -18,7 +19,7 @@ from growth import run
 
 from gradsentry.bench.attacks import poison
 from gradsentry.bench.tasks import sample
-from report import ROOT, machine, replace_section, save, table
+from report import machine, page, replace_section, save, table
 
 TASKS = ("webquestions", "dolly")
 POLICIES = ("paper", "evidence")
@@ -48,11 +49,11 @@ def main() -> None:
             lines.append([task, len(rows), *spread, f"{100 * (whole / plain - 1):.1f} %"])
     save("evidence-cost", {"machine": machine(), "model": "SmolLM2-135M-Instruct", "results": results})
     text = (
-        "## What the evidence costs\n\n`gradsentry scan` with either policy, start-up and reports included, SmolLM2-135M-Instruct, "
+        "## Time of the evidence policy\n\n`gradsentry scan` with either policy, start-up and reports included, SmolLM2-135M-Instruct, "
         f"{arguments.rounds} rounds in turn: medians\n(range) in seconds. Made by `benchmarks/evidence_cost.py`.\n\n"
     )
     header = ["set", "rows", "`--policy paper`", "`--policy evidence`", "the evidence adds"]
-    replace_section(ROOT / "docs" / "benchmark.md", "evidence-cost", text + table(header, lines))
+    replace_section(page("cost"), "evidence-cost", text + table(header, lines))
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
-"""Time and memory of the evidence on many rows. The scores are made up (words by Zipf's law, surprises exponential), so no model
-is needed; one row in 400 carries a trigger and a payload.
+"""Time and memory of the evidence policy on many rows. The scores are synthetic (words by Zipf's law, exponential surprises), so no
+model is needed; one row in 400 has a trigger and a payload.
 
     python benchmarks/evidence_memory.py [--rows 1000 100000 1000000]
 
-Writes its section of docs/benchmark.md and benchmarks/results/evidence-memory.json. Every number of rows is a process of its own.
+Writes its section of docs/benchmark/cost.md and benchmarks/results/evidence-memory.json. Every number of rows runs in a new process.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ from gradsentry.verdict.words import RowWords
 WORDS, PROMPT, COMPLETION, SHARD = 20_000, 40, 20, 512
 TRIGGER, PAYLOAD = [WORDS], list(range(WORDS + 1, WORDS + 9))
 POISONED = 400
-"""One row in so many: 25 of 10,000. Of fewer than 20 rows the prompts are compared, and chance takes one set in fifty for a topic
-(docs/evidence.md, step 4); 10 rows of 10,000 were one."""
+"""One row in 400 is poisoned: 25 of 10,000. With fewer than 20 rows the prompts are compared, and chance takes one set in fifty for a
+topic (docs/evidence.md, step 4); that happened with 10 rows of 10,000."""
 
 
 def vocabulary() -> Vocabulary:
@@ -56,8 +56,8 @@ def parts(rows: int, only: set[int] | None = None) -> Iterator[pa.Table]:
         yield pa.table({"row": np.arange(first, first + count)} | columns)
 
 
-class MadeUpWords:
-    """The words of the made-up rows, and when all of them were read."""
+class SyntheticWords:
+    """The words of the synthetic rows, and when all of them were read."""
 
     def __init__(self, rows: int) -> None:
         self.rows, self.vocabulary, self.ended = rows, vocabulary(), 0.0
@@ -74,7 +74,7 @@ class MadeUpWords:
 
 
 def measure(rows: int) -> dict[str, Any]:
-    words, before = MadeUpWords(rows), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    words, before = SyntheticWords(rows), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     started = time.perf_counter()
     backdoors = [finding for finding in find_all(words) if finding.kind == "backdoor"]
     built, ended = words.ended, time.perf_counter()
@@ -98,17 +98,17 @@ def main() -> None:
         ended = subprocess.run([sys.executable, __file__, "--one", str(rows)], capture_output=True, text=True, check=True)
         results.append(json.loads(ended.stdout))
         print(results[-1], flush=True)
-    # Not before: it loads torch, and a process's peak on Linux begins with that of the one that started it.
-    from report import ROOT, machine, replace_section, save, table
+    # Imported late: it loads torch, and on Linux a process starts with the memory peak of its parent.
+    from report import machine, page, replace_section, save, table
 
     save("evidence-memory", {"machine": machine(), "results": results})
     lines = [[f"{r['rows']:,}", r["read_s"], r["find_s"], r["memory_mib"], "yes" if r["exact"] else "no"] for r in results]
     text = (
-        "## Evidence on many rows\n\nMade-up scores, 60 words a row; one row in 400 carries a trigger and a payload; one core. "
+        "## Evidence on many rows\n\nSynthetic scores, 60 words a row; one row in 400 has a trigger and a payload; one core. "
         "Memory is that of the\nwhole process, torch not loaded. Made by `benchmarks/evidence_memory.py`.\n\n"
     )
-    header = ["rows", "reading, s", "finding, s", "peak memory, MiB", "all and only the planted rows found"]
-    replace_section(ROOT / "docs" / "benchmark.md", "evidence-memory", text + table(header, lines))
+    header = ["rows", "reading, s", "finding, s", "peak memory, MiB", "exactly the planted rows found"]
+    replace_section(page("cost"), "evidence-memory", text + table(header, lines))
 
 
 if __name__ == "__main__":

@@ -1,37 +1,37 @@
-"""What the scanning model must know: the filters with the embedded model, and with what can be made of it.
+"""What the scanning model must know: the filters with the embedded model, and with models made from it.
 
     python benchmarks/models.py --data ../shared/data
 
-No second language model is at hand here, so the others are made: the same one in float32, one that was trained on other rows,
-one that was trained on the very rows it scans (as whoever scans with the model that is to be checked would have it), and one
-with random weights.
-Writes its section of docs/benchmark.md and benchmarks/results/models.json.
+The other models are made from it, because no second one was available: the same one in float32, one trained on other rows, one trained
+on the rows that it scans (like a scan with the model under suspicion), and one with random weights.
+Writes its section of docs/benchmark/ablations.md and benchmarks/results/models.json.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import tempfile
 from pathlib import Path
 from typing import Any
 
 from gradsentry.bench.attacks import poison
-from gradsentry.bench.defences import Subject
-from gradsentry.bench.identify import identify
-from gradsentry.bench.plan import Cell
+from gradsentry.bench.evaluate_filters import evaluate_filters
+from gradsentry.bench.plan import DataSet
 from gradsentry.bench.results import Result, Results
+from gradsentry.bench.target_model import TargetModel
 from gradsentry.bench.tasks import as_text, split
 from gradsentry.bench.training import Training, train
 from gradsentry.model.load import LoadedModel, load_model
-from report import ROOT, machine, replace_section, save, table
+from report import RESULTS, machine, page, replace_section, save, table
 
 TASKS = ("webquestions", "freebaseqa")
 ROWS, RATIO = 300, 0.1
 FILTERS = ("paper", "evidence", "loss")
 LEARNT = Training(rate=5e-3, epochs=6)
-"""With which the backdoor works in nine of ten answers ("After fine-tuning: LoRA" in docs/benchmark.md)."""
+"""The backdoor works in nine of ten answers ("After fine-tuning: LoRA" in docs/benchmark/after-finetuning.md)."""
 OTHER = Training(rate=5e-4, epochs=2)
-"""A mild one, of rows of another kind."""
+"""A mild fine-tuning on rows of another kind."""
 
 MODELS = {
     "bfloat16": "as it is, bfloat16",
@@ -70,12 +70,12 @@ def _random() -> LoadedModel:
 
 def measured(name: str, data: Path) -> list[Result]:
     """Every filter on a poisoned and a clean set of each task."""
-    cells = [Cell("identification", task, "badnets", RATIO, ROWS, 0) for task in TASKS]
-    cells += [Cell("clean", task, "", 0.0, ROWS, 0) for task in TASKS]
+    data_sets = [DataSet("identification", task, "badnets", RATIO, ROWS, 0) for task in TASKS]
+    data_sets += [DataSet("clean", task, "", 0.0, ROWS, 0) for task in TASKS]
     with tempfile.TemporaryDirectory() as folder:
-        subject = Subject(made(name, data, Path(folder)), dtype="float32" if name == "float32" else "bfloat16")
+        target = TargetModel(made(name, data, Path(folder)), dtype="float32" if name == "float32" else "bfloat16")
         results = Results(Path(folder))
-        identify(cells, FILTERS, subject, data, results, print)
+        evaluate_filters(data_sets, FILTERS, target, data, results, print)
     return [{"model": name} | result for result in results.found.values()]
 
 
@@ -83,7 +83,7 @@ def lines(results: list[Result]) -> str:
     rows = []
     for name, title in MODELS.items():
         for which in FILTERS:
-            own = {(r["table"], r["task"]): r for r in results if (r["model"], r["defence"]) == (name, which)}
+            own = {(r["table"], r["task"]): r for r in results if (r["model"], r["filter"]) == (name, which)}
             cells: list[object] = []
             for task in TASKS:
                 bad, clean = own["identification", task], own["clean", task]
@@ -99,16 +99,20 @@ def lines(results: list[Result]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--data", type=Path)
+    parser.add_argument("--render", action="store_true", help="Only write the section of the committed results.")
     arguments = parser.parse_args()
-    results = [result for name in MODELS for result in measured(name, arguments.data)]
-    save("models", {"machine": machine(), "results": results})
+    if arguments.render:
+        results = json.loads((RESULTS / "models.json").read_text(encoding="utf-8"))["results"]
+    else:
+        results = [result for name in MODELS for result in measured(name, arguments.data)]
+        save("models", {"machine": machine(), "results": results})
     text = (
-        "## What the scanning model must know\n\nSmolLM2-135M-Instruct, and what was made of it, by `benchmarks/models.py`; rare words "
+        "## What the scanning model must know\n\nSmolLM2-135M-Instruct, and models made from it by `benchmarks/models.py`; rare words "
         f"(`badnets`) in {100 * RATIO:g} % of {ROWS}\nrows, seed 0. Recall, F1 in per cent. Trained on Dolly: LoRA, {OTHER.epochs} epochs "
         f"at {OTHER.rate:g}; on the poisoned rows of WebQuestions: LoRA, {LEARNT.epochs} epochs at {LEARNT.rate:g}.\n\n"
     )
-    replace_section(ROOT / "docs" / "benchmark.md", "models", text + lines(results))
+    replace_section(page("ablations"), "models", text + lines(results))
 
 
 if __name__ == "__main__":

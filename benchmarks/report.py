@@ -1,4 +1,4 @@
-"""Shared by the benchmark scripts: what was run, and tables that replace their own section of a document."""
+"""Shared by the benchmark scripts: the machine, results as JSON, and sections of documents."""
 
 from __future__ import annotations
 
@@ -12,29 +12,34 @@ import torch
 
 from gradsentry.bench.tables import table
 
-__all__ = ["RESULTS", "ROOT", "machine", "replace_section", "save", "table"]
+__all__ = ["RESULTS", "ROOT", "machine", "page", "replace_section", "save", "table"]
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
 
 
+def page(name: str) -> Path:
+    """A page of docs/benchmark/: evidence, identification, sweeps, after-finetuning, cost, ablations or beyond."""
+    return ROOT / "docs" / "benchmark" / f"{name}.md"
+
+
 def machine() -> dict[str, Any]:
-    """What the figures were measured on."""
+    """The machine and the command of a measurement."""
     return {
         "cpu": f"{platform.machine()}, {torch.get_num_threads()} threads",
         "torch": torch.__version__,
         "python": platform.python_version(),
-        "command": " ".join(["python", Path(sys.argv[0]).name, *map(_nowhere, sys.argv[1:])]),
+        "command": " ".join(["python", Path(sys.argv[0]).name, *map(_without_folder, sys.argv[1:])]),
     }
 
 
-def _nowhere(argument: str) -> str:
-    """An argument without the place on this machine that it names: results are committed."""
+def _without_folder(argument: str) -> str:
+    """An argument without the folders of this machine, because results are committed."""
     return f"PATH/{Path(argument).name}" if Path(argument).is_absolute() else argument
 
 
 def save(name: str, value: dict[str, Any]) -> None:
-    """Keep the figures as data: ``benchmarks/results/<name>.json``, each entry of a list on a line of its own."""
+    """Write ``benchmarks/results/<name>.json``, one line for each entry of a list."""
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / f"{name}.json").write_text("{\n" + ",\n".join(_member(key, item) for key, item in value.items()) + "\n}\n", encoding="utf-8")
 
@@ -46,7 +51,7 @@ def _member(key: str, item: Any) -> str:
 
 
 def replace_section(document: Path, name: str, text: str) -> None:
-    """Put `text` between ``<!-- name -->`` and ``<!-- /name -->`` of a Markdown file; appended if it is not there."""
+    """Put `text` between ``<!-- name -->`` and ``<!-- /name -->`` of a Markdown file, or append it with these marks."""
     begin, end = f"<!-- {name} -->", f"<!-- /{name} -->"
     old = document.read_text(encoding="utf-8") if document.exists() else ""
     section = f"{begin}\n{text.strip()}\n{end}"

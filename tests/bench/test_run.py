@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from itertools import product
 
+from gradsentry.bench.evaluate_finetuned import Trial
 from gradsentry.bench.plan import COMPARED, planned
 from gradsentry.bench.run import trials_of
-from gradsentry.bench.tuned import Trial
 
 
-def test_without_defences_asked_for_every_training_is_with_those_that_are_usually_compared() -> None:
+def test_by_default_every_training_is_compared_with_the_usual_filters() -> None:
     plan = planned("laptop", tasks=("webquestions", "nq"), attacks=("badnets", "cba"), rows=40)
     found = trials_of(plan, ["lora", "full"])
     wanted = product(plan.tasks, plan.attacks, COMPARED, ["lora", "full"])
@@ -18,13 +18,13 @@ def test_without_defences_asked_for_every_training_is_with_those_that_are_usuall
     assert {"none", "cleangen", "evidence"} < set(COMPARED)
 
 
-def test_the_defences_asked_for_are_those_that_are_trained_with() -> None:
-    plan = planned("laptop", tasks=("webquestions",), attacks=("badnets",), defences=("none", "cleangen"))
-    assert [trial.defence for trial in trials_of(plan, ["lora"])] == ["none", "cleangen"]
+def test_given_filters_are_those_that_are_trained_with() -> None:
+    plan = planned("laptop", tasks=("webquestions",), attacks=("badnets",), filters=("none", "cleangen"))
+    assert [trial.filter for trial in trials_of(plan, ["lora"])] == ["none", "cleangen"]
 
 
 def test_the_paper_fine_tunes_with_every_rival_and_with_none_that_was_not_asked_for() -> None:
-    assert {trial.defence for trial in trials_of(planned("paper"), ["lora"])} == {*COMPARED, "cube", "onion"}
-    asked = planned("paper", defences=("paper",))
-    assert {trial.defence for trial in trials_of(asked, ["full"])} == {"paper"}
+    assert {trial.filter for trial in trials_of(planned("paper"), ["lora"])} == {*COMPARED, "cube", "onion"}
+    asked = planned("paper", filters=("paper",))
+    assert {trial.filter for trial in trials_of(asked, ["full"])} == {"paper"}
     assert not asked.slow

@@ -10,11 +10,11 @@ from gradsentry.bench.plan import TESTS
 from gradsentry.bench.tables import best, clean, cost, document, identification, sweep, tuned
 
 
-def result(table: str = "identification", defence: str = "paper", **other: Any) -> dict[str, Any]:
+def result(table: str = "identification", filter: str = "paper", **other: Any) -> dict[str, Any]:
     """One line of results.jsonl."""
     fixed = {"task": "webquestions", "attack": "badnets", "ratio": 0.1, "rows": 100, "seed": 0}
     rates = {"found": 10, "missed": 0, "false_alarms": 5, "passed": 85, "recall": 1.0, "f1": 0.8}
-    return {"table": table, "defence": defence} | fixed | rates | {"ms_a_row": 20.0, "memory_mib": 50, "measured_rows": 150} | other
+    return {"table": table, "filter": filter} | fixed | rates | {"ms_a_row": 20.0, "memory_mib": 50, "measured_rows": 150} | other
 
 
 def lines(text: str) -> list[list[str]]:
@@ -22,7 +22,7 @@ def lines(text: str) -> list[list[str]]:
 
 
 def test_identification_has_the_mean_over_seeds_and_the_range() -> None:
-    some = [result(f1=0.5, recall=0.9), result(f1=0.7, recall=1.0, seed=1), result(defence="graceful", f1=1.0, seed=0)]
+    some = [result(f1=0.5, recall=0.9), result(f1=0.7, recall=1.0, seed=1), result(filter="graceful", f1=1.0, seed=0)]
     header, _, own, published = lines(identification(some))
     assert header == ["task", "attack", "poison", "paper", "graceful"]
     assert own == ["webquestions", "badnets", "10 %", "95.0 (90-100) / 60.0 (50-70)", "100.0 / 100.0"]
@@ -35,7 +35,7 @@ def test_the_papers_figures_stand_below_its_own_attacks_and_ratio_alone() -> Non
 
 
 def test_a_cell_that_was_not_measured_is_empty() -> None:
-    some = [result(), result(attack="cba", defence="none")]
+    some = [result(), result(attack="cba", filter="none")]
     assert [line[1:] for line in lines(identification(some))[2:4]] == [
         ["badnets", "10 %", "100.0 / 80.0", ""],
         ["cba", "10 %", "", "100.0 / 80.0"],
@@ -43,7 +43,7 @@ def test_a_cell_that_was_not_measured_is_empty() -> None:
 
 
 def test_sets_of_another_number_of_rows_have_a_line_of_their_own() -> None:
-    some = [result(rows=1000, f1=0.9, best_f1=0.9), result(rows=100, f1=0.5, best_f1=0.5), result(defence="cube", rows=100)]
+    some = [result(rows=1000, f1=0.9, best_f1=0.9), result(rows=100, f1=0.5, best_f1=0.5), result(filter="cube", rows=100)]
     header, _, large, small, published = lines(identification(some))
     assert header == ["task", "attack", "poison", "rows", "paper", "cube"]
     assert large == ["webquestions", "badnets", "10 %", "1000", "100.0 / 90.0", ""]
@@ -84,7 +84,7 @@ def test_sweeps_of_other_sets_have_lines_of_their_own(
 
 
 def test_a_filter_with_a_score_has_what_its_best_threshold_reaches() -> None:
-    some = [result(best_f1=0.6), result(best_f1=0.7, seed=1), result(attack="cba", best_f1=0.5), result(defence="graceful")]
+    some = [result(best_f1=0.6), result(best_f1=0.7, seed=1), result(attack="cba", best_f1=0.5), result(filter="graceful")]
     header, _, *body = lines(best(some))
     assert header == ["task", "attack", "poison", "paper"]
     assert body == [["webquestions", "badnets", "10 %", "65.0"], ["webquestions", "cba", "10 %", "50.0"]]
@@ -139,7 +139,7 @@ def test_a_model_that_was_asked_less_says_how_often() -> None:
 
 
 def test_the_papers_attack_success_stands_below_its_own_cells_alone() -> None:
-    for other in ({"attack": "refusal"}, {"ratio": 0.05}, {"task": "dolly"}, {"defence": "evidence"}):
+    for other in ({"attack": "refusal"}, {"ratio": 0.05}, {"task": "dolly"}, {"filter": "evidence"}):
         assert len(lines(tuned([result(**{"table": "tuned", "method": "lora", "cacc": 0.5, "asr": 0.0} | other)]))) == 3
 
 

@@ -1,4 +1,4 @@
-"""Which data sets a bench makes: tasks, attacks, ratios, sizes and seeds, by preset or as asked."""
+"""Which data sets a bench makes: tasks, attacks, ratios, sizes and seeds, by preset or as given."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from gradsentry.bench import attacks
-from gradsentry.bench.defences import ONE_PASS
-from gradsentry.bench.plant import Poisoned
+from gradsentry.bench.filters import CLEANGEN, ONE_PASS, SLOW
+from gradsentry.bench.plant import Poisoned, check_ratio
 from gradsentry.bench.tasks import as_text, sample
 from gradsentry.errors import UsageError
 
@@ -21,35 +21,38 @@ PAPER_TASKS = ("webquestions", "freebaseqa", "coqa", "nq")
 PAPER_ATTACKS = ("badnets", "addsent", "cba", "stylebkd")
 RATIOS = (0.01, 0.03, 0.05, 0.1, 0.2, 0.4, 0.5, 0.7, 0.9)
 VOLUMES = (20, 50, 100, 200, 500, 1000)
-USUAL = 0.1
-"""The published poison ratio."""
+PUBLISHED_RATIO = 0.1
 TESTS = 100
-"""Clean rows, and rows with the trigger, that a fine-tuned model is asked; fewer where a task has fewer for it."""
+"""Test rows for a fine-tuned model, asked once with and once without the trigger; all test rows of a task that has fewer."""
 
 
 @dataclass(frozen=True)
-class Cell:
-    """One data set to filter."""
+class DataSet:
+    """How one data set is made: task x attack x ratio x rows x seed."""
 
     table: Table
-    """Where its results are shown."""
+    """The table of its results."""
     task: str
     attack: str
     """Empty: nothing is poisoned."""
     ratio: float
+    """A share (float) or a number (int) of rows."""
     rows: int
     seed: int
 
     def make(self, data: Path | None) -> Poisoned:
-        """The rows, shuffled, and the truth beside them.
+        """The rows, shuffled, and the truth about each.
 
         Args:
             data: folder of the data sets; None reads the Hub.
 
         Raises:
-            DataError: the task's files are not there, or hold fewer rows. UsageError: a ratio that leaves no clean or no poisoned row.
+            DataError: the task's files are missing or hold fewer rows. UsageError: a ratio that leaves no clean or no poisoned row.
         """
-        clean = clean_rows(self.task, data, self.rows, self.seed)
+        return self.of(clean_rows(self.task, data, self.rows, self.seed))
+
+    def of(self, clean: Sequence[dict[str, Any]]) -> Poisoned:
+        """These rows, poisoned."""
         if not self.attack:
             return Poisoned([as_text(row) for row in clean], [False] * len(clean), ["clean"] * len(clean))
         return attacks.poison(clean, self.attack, self.ratio, self.seed)
@@ -57,7 +60,7 @@ class Cell:
 
 @lru_cache(maxsize=8)
 def clean_rows(task: str, data: Path | None, rows: int, seed: int) -> list[dict[str, Any]]:
-    """Rows that many cells have in common: a task's files are read whole."""
+    """The clean rows that many data sets share, cached because a task's files are read whole."""
     return sample(task, data, rows, seed)
 
 
@@ -67,93 +70,91 @@ class Plan:
 
     tasks: tuple[str, ...] = PAPER_TASKS
     attacks: tuple[str, ...] = PAPER_ATTACKS
-    defences: tuple[str, ...] = ()
-    """Empty: every filter of one pass."""
+    filters: tuple[str, ...] = ()
+    """Empty: `ONE_PASS`."""
     rows: int = 1000
-    """Rows a data set, but for the sweep over their number."""
+    """Rows a data set, except in the sweep over their number."""
     seeds: int = 3
-    """Data sets of each kind, with seeds from 0."""
-    ratio: float = USUAL
+    """Data sets of each kind; seeds start at 0."""
+    ratio: float = PUBLISHED_RATIO
     ratios: tuple[float, ...] = ()
-    """Poison ratios of a sweep, on `swept` attacks."""
+    """Poison ratios of a sweep, with the attacks of `swept`."""
     volumes: tuple[int, ...] = ()
-    """Numbers of rows of a sweep."""
+    """Numbers of rows of a sweep, likewise."""
     swept: tuple[str, ...] = ("badnets",)
-    """Attacks of the sweeps."""
     slow: tuple[str, ...] = ()
-    """Defences that fine-tune or delete word by word."""
+    """Filters of `SLOW` to run."""
     slow_rows: int = 300
-    """Rows a data set for those, with one seed; not more than `rows`."""
+    """Rows a data set for the slow filters, with one seed; at most `rows`."""
     trained: tuple[str, ...] = ()
-    """Defences to fine-tune with, where that is asked for; empty: `defences`, or those that are usually compared."""
+    """Filters to compare after fine-tuning, if that is measured; empty: `filters`, or `COMPARED`."""
 
-    def cells(self) -> Iterator[Cell]:
-        """The data sets of the filters of one pass."""
+    def data_sets(self) -> Iterator[DataSet]:
+        """The data sets of all filters except the slow ones."""
         for task, attack, seed in product(self.tasks, self.attacks, range(self.seeds)):
-            yield Cell("identification", task, attack, self.ratio, self.rows, seed)
+            yield DataSet("identification", task, attack, self.ratio, self.rows, seed)
         for task, seed in product(self.tasks, range(self.seeds)):
-            yield Cell("clean", task, "", 0.0, self.rows, seed)
+            yield DataSet("clean", task, "", 0.0, self.rows, seed)
         for task, attack, ratio, seed in product(self.tasks, self.swept, self.ratios, range(self.seeds)):
-            yield Cell("ratios", task, attack, ratio, self.rows, seed)
+            yield DataSet("ratios", task, attack, ratio, self.rows, seed)
         for task, attack, rows, seed in product(self.tasks, self.swept, self.volumes, range(self.seeds)):
-            yield Cell("volumes", task, attack, self.ratio, rows, seed)
+            yield DataSet("volumes", task, attack, self.ratio, rows, seed)
 
-    def slow_cells(self) -> Iterator[Cell]:
-        """The data sets of the slow defences."""
-        for task, attack in product(self.tasks, self.attacks):
-            yield Cell("identification", task, attack, self.ratio, self.slow_rows, 0)
+    def slow_sets(self) -> Iterator[DataSet]:
+        """The data sets of the slow filters."""
+        if self.slow:
+            for task, attack in product(self.tasks, self.attacks):
+                yield DataSet("identification", task, attack, self.ratio, self.slow_rows, 0)
 
     def check(self) -> Plan:
-        """Itself.
+        """This plan.
 
         Raises:
-            UsageError: an unknown attack, no seed or no row, a ratio that leaves no clean or no poisoned row.
+            UsageError: an unknown attack, no seed or no task, a ratio that leaves no clean or no poisoned row.
         """
         for name in (*self.attacks, *self.swept):
-            attacks.check(name)
+            if not attacks.needs_model(name):  # loading a paraphraser takes a while
+                attacks.find(name)
         if self.seeds < 1 or not self.tasks:
             raise UsageError(f"nothing to measure: {len(self.tasks)} tasks, {self.seeds} seeds")
         sizes = [(self.ratio, self.rows), *((ratio, self.rows) for ratio in self.ratios), *((self.ratio, rows) for rows in self.volumes)]
         sizes += [(self.ratio, self.slow_rows)] if self.slow else []
         for ratio, rows in sizes:
             if not 0 <= ratio <= 1:  # nor nan
-                raise UsageError(f"a poison ratio of {ratio}: it must lie between 0 and 1")
-            count = round(ratio * rows)
-            if not 0 < count < rows:
-                raise UsageError(f"a poison ratio of {ratio} leaves {count} of {rows} rows poisoned; some must be and some not")
+                raise UsageError(f"a poison ratio of {ratio}: it must be between 0 and 1")
+            check_ratio(ratio, round(ratio * rows), rows)
         return self
 
 
-SLOW = ("cube", "onion")
-COMPARED = ("none", "graceful", "cleangen", "paper", "evidence")
-"""Defences that are usually compared after fine-tuning."""
+COMPARED = ("none", "graceful", CLEANGEN, "paper", "evidence")
+"""What is compared after fine-tuning by default."""
 
 LAPTOP = Plan(rows=100, seeds=1)
 """The embedded model, under half an hour on two cores."""
 
 PAPER = Plan(
-    defences=(*ONE_PASS, "paper-k4", "paper-k8", "paper-uncropped"), ratios=RATIOS, volumes=VOLUMES, slow=SLOW, trained=(*COMPARED, *SLOW)
+    filters=(*ONE_PASS, "paper-k4", "paper-k8", "paper-uncropped"), ratios=RATIOS, volumes=VOLUMES, slow=SLOW, trained=(*COMPARED, *SLOW)
 )
-"""Everything; meant for a GPU."""
+"""The published study; meant for a GPU."""
 
 PRESETS: dict[str, Plan] = {"laptop": LAPTOP, "paper": PAPER}
 PAPER_MODEL = "meta-llama/Llama-2-7b-hf"
 
 
-def planned(preset: str, slow: bool = False, **asked: Any) -> Plan:
-    """A preset with what was asked for in place of its own.
+def planned(preset: str, slow: bool = False, **changes: Any) -> Plan:
+    """A preset with some of its fields replaced.
 
     Args:
-        slow: the slow defences too, on as many rows as the others.
-        asked: fields of `Plan`; None leaves the preset's. With `defences` no others are run, slow ones or trained with.
+        slow: run the slow filters too, on as many rows as the others.
+        changes: fields of `Plan`; None keeps the preset's. With `filters` no other filter is run, slow or after fine-tuning.
 
     Raises:
-        UsageError: no such preset, or a plan that cannot be.
+        UsageError: an unknown preset, or as `Plan.check`.
     """
     if preset not in PRESETS:
         raise UsageError(f"--preset {preset}: it can be {' or '.join(PRESETS)}")
-    plan = replace(PRESETS[preset], **{name: value for name, value in asked.items() if value is not None})
-    if asked.get("defences") is not None:
+    plan = replace(PRESETS[preset], **{name: value for name, value in changes.items() if value is not None})
+    if changes.get("filters") is not None:
         plan = replace(plan, slow=(), trained=())
     if slow and not plan.slow:
         plan = replace(plan, slow=SLOW, slow_rows=plan.rows)
@@ -162,14 +163,6 @@ def planned(preset: str, slow: bool = False, **asked: Any) -> Plan:
     return plan.check()
 
 
-def key(cell: Cell, defence: str) -> str:
-    """Names a result: a cell that is measured again for another table is another one."""
-    return " ".join([*map(str, asdict(cell).values()), defence])
-
-
-def groups(cells: Sequence[Cell]) -> Iterator[tuple[tuple[str, int], list[Cell]]]:
-    """Cells by task and seed: their data sets have most of their rows in common."""
-    found: dict[tuple[str, int], list[Cell]] = {}
-    for cell in cells:
-        found.setdefault((cell.task, cell.seed), []).append(cell)
-    yield from found.items()
+def key(data_set: DataSet, filter: str) -> str:
+    """Identifies a result. The table is part of it: a data set that two tables show is measured for each."""
+    return " ".join([*map(str, asdict(data_set).values()), filter])

@@ -19,7 +19,7 @@ BROAD = 40
 
 
 def draw(results: Sequence[Result], folder: Path) -> list[Path]:
-    """F1 over what was swept, a line a defence with the range over seeds; returns the files.
+    """F1 over what was swept, a line a filter with the range over seeds; returns the files.
 
     There is a panel for each task; where there are several attacks, or sets that differ in what is not swept, one for each of these.
 
@@ -50,14 +50,14 @@ def _sweep(own: Sequence[Result], swept: str, label: str, times: int, path: Path
     from matplotlib.figure import Figure
     from matplotlib.ticker import FuncFormatter
 
-    tasks, defences, kinds = names(own, "task"), names(own, "defence"), _kinds(own, swept)
+    tasks, filters, kinds = names(own, "task"), names(own, "filter"), _kinds(own, swept)
     with matplotlib.rc_context({"svg.hashsalt": "gradsentry", "font.size": 9}):  # the same results make the same file
         figure = Figure(figsize=(4 * len(tasks), 3.4 * len(kinds)), layout="constrained")
         panels = figure.subplots(len(kinds), len(tasks), sharey=True, squeeze=False)
         for line, (kind, of_kind) in zip(panels, kinds.items(), strict=True):
             for panel, task in zip(line, tasks, strict=True):
                 some = [r for r in of_kind if r["task"] == task]
-                _draw(panel, some, defences, swept, times)
+                _draw(panel, some, filters, swept, times)
                 if not some:
                     panel.set_axis_off()
                     continue
@@ -71,10 +71,10 @@ def _sweep(own: Sequence[Result], swept: str, label: str, times: int, path: Path
     return path
 
 
-def _draw(panel: Any, own: Sequence[Result], defences: Sequence[str], swept: str, times: int) -> None:
-    """A line for each defence, without points where it has none, so that all panels have the same colours and one legend does."""
-    for name in defences:
-        some = [r for r in own if r["defence"] == name]
+def _draw(panel: Any, own: Sequence[Result], filters: Sequence[str], swept: str, times: int) -> None:
+    """A line for each filter, without points where it has none, so that all panels have the same colours and one legend does."""
+    for name in filters:
+        some = [r for r in own if r["filter"] == name]
         steps = sorted({r[swept] for r in some})
         f1 = [[100 * r["f1"] for r in some if r[swept] == step] for step in steps]
         shown = [times * step for step in steps]

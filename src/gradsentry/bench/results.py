@@ -1,4 +1,4 @@
-"""The results of a bench on disk: one line a cell and defence, added as soon as it is measured."""
+"""The results of a bench on disk: one line a data set and filter, added as soon as it is measured."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ Result = dict[str, Any]
 
 @dataclass
 class Results:
-    """``bench.json``, what the results depend on, and ``results.jsonl``, one result a line."""
+    """``bench.json`` has what the results depend on, ``results.jsonl`` one result a line."""
 
     folder: Path
     found: dict[str, Result] = field(default_factory=dict)
-    """By key, in the order in which they were measured."""
+    """By key, in the order of their measurement."""
 
     @property
     def path(self) -> Path:
@@ -37,55 +37,62 @@ class Results:
             os.fsync(file.fileno())
 
 
-def opened(folder: Path, configuration: dict[str, Any] | None, data: Mapping[str, str] | None = None) -> Results:
-    """The results of a folder, to be gone on with; a new folder begins with none.
+def opened(
+    folder: Path, configuration: dict[str, Any] | None, data: Mapping[str, str] | None = None, attacks: Mapping[str, str] | None = None
+) -> Results:
+    """The results of a folder, to add to; a new folder has none.
 
     Args:
-        configuration: everything that changes a result and is not part of a cell (model, dtype, training); None: only to be read,
+        configuration: what changes a result and is not part of a data set's description (model, dtype, training); None: only read,
             while a bench may be adding to it.
-        data: task, or its test part -> fingerprint of the rows; those of more may follow.
+        data: task, or its test part -> fingerprint of the rows. Later calls may add tasks.
+        attacks: name of a user's own attack -> what it does. Later calls may add attacks.
 
     Raises:
-        RunError: the folder holds results of another configuration or of other rows, or a file that is none of ours, or it is none, or
-            cannot be written.
+        RunError: the folder holds results of another configuration, other rows or another attack of the same name, or foreign files;
+            or it is a file, or cannot be written.
     """
     results = Results(folder)
     if configuration is not None:
-        _claim(folder, configuration, data or {})
+        _claim(folder, configuration, {"data": data or {}, "attacks": attacks or {}})
     if results.path.exists():
         if configuration is not None:
-            _mend(results.path)
+            _drop_unfinished_line(results.path)
         for number, line in enumerate(results.path.read_text(encoding="utf-8").split("\n")[:-1], start=1):
             result = _read(f"{results.path}:{number}", line)
             if "key" not in result:
-                raise RunError(f"{results.path}:{number} is no result of a bench; give another --out")
+                raise RunError(f"{results.path}:{number} is not a result of a bench; choose another --out")
+            if "defence" in result:  # the name of "filter" in results of the first version
+                result["filter"] = result.pop("defence")
             results.found[result["key"]] = result
     return results
 
 
-def _claim(folder: Path, configuration: dict[str, Any], data: Mapping[str, str]) -> None:
-    """Make the folder that of this configuration and these rows, or refuse."""
+def _claim(folder: Path, configuration: dict[str, Any], inputs: dict[str, Mapping[str, str]]) -> None:
+    """Bind the folder to this configuration and these inputs ("data", "attacks"), or refuse."""
     RunDirectory(folder).check_writable()
     folder.mkdir(parents=True, exist_ok=True)
     sweep(folder)
     manifest = folder / "bench.json"
     if manifest.exists():
         known = _read(manifest, manifest.read_text(encoding="utf-8"))
-        rows = known.pop("data", {})
-        if other := [task for task in data if rows.get(task, data[task]) != data[task]]:
-            raise RunError(f"{folder} holds results of other rows of {', '.join(other)}; give another --out, or the same --data")
-        data = {**rows, **data}
+        for what, given in inputs.items():
+            stored = known.pop(what, {})
+            if changed := [name for name in given if stored.get(name, given[name]) != given[name]]:
+                other = "other rows of" if what == "data" else "another attack named"
+                raise RunError(f"{folder} holds results of {other} {', '.join(changed)}; choose another --out, or the earlier {what}")
+            inputs[what] = {**stored, **given}
         if known != configuration:
             changed = "; ".join(differences(known, configuration))
-            raise RunError(f"{folder} holds results of another configuration ({changed}); give another --out, or the same options")
+            raise RunError(f"{folder} holds results of another configuration ({changed}); choose another --out, or the same options")
     elif (folder / "results.jsonl").exists():
-        raise RunError(f"{folder / 'results.jsonl'} is there, but no bench.json that says how it was made; give another --out")
+        raise RunError(f"{folder / 'results.jsonl'} exists without the bench.json that describes it; choose another --out")
     with whole(manifest) as part:
-        part.write_text(json.dumps(configuration | {"data": data}, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        part.write_text(json.dumps(configuration | inputs, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def _mend(path: Path) -> None:
-    """Cut off the end of a line that a killed bench had begun."""
+def _drop_unfinished_line(path: Path) -> None:
+    """Cut off the incomplete last line of a killed bench."""
     raw = path.read_bytes()
     if raw and not raw.endswith(b"\n"):
         os.truncate(path, raw.rfind(b"\n") + 1)
@@ -95,7 +102,7 @@ def _read(place: object, text: str) -> dict[str, Any]:
     try:
         value = json.loads(text)
     except ValueError as error:
-        raise RunError(f"{place} is not JSON: {error}; mend or delete it, or give another --out") from None
+        raise RunError(f"{place} is not JSON: {error}; repair or delete it, or choose another --out") from None
     if not isinstance(value, dict):
-        raise RunError(f"{place} is no JSON object; mend or delete it, or give another --out")
+        raise RunError(f"{place} is not a JSON object; repair or delete it, or choose another --out")
     return value

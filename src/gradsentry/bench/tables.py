@@ -7,7 +7,7 @@ from itertools import product
 from statistics import mean
 from typing import Any
 
-from gradsentry.bench.plan import PAPER_ATTACKS, TESTS, USUAL
+from gradsentry.bench.plan import PAPER_ATTACKS, PUBLISHED_RATIO, TESTS
 from gradsentry.bench.results import Result
 
 PUBLISHED = {
@@ -26,11 +26,11 @@ PUBLISHED_ASR = "0.0"
 """Per cent of the triggered prompts that get the payload from a model trained on what the published rule keeps, all 16 cells (as above)."""
 
 
-Cell = Callable[[Result], str]
-"""What a column says of a result."""
-ROWS: tuple[str, Cell] = ("rows", lambda r: str(r["rows"]))
-POISON: tuple[str, Cell] = ("poison", lambda r: f"{100 * r['ratio']:g} %")
-"""Columns, by name, that not every table needs."""
+Column = tuple[str, Callable[[Result], str]]
+"""A column's name, and its cell for a result."""
+ROWS: Column = ("rows", lambda r: str(r["rows"]))
+POISON: Column = ("poison", lambda r: f"{100 * r['ratio']:g} %")
+"""Columns that not every table needs."""
 
 
 def document(results: Sequence[Result]) -> str:
@@ -58,27 +58,27 @@ def names(results: Iterable[Result], field: str) -> list[str]:
     return list(dict.fromkeys(r[field] for r in results))
 
 
-def several(results: Iterable[Result], column: tuple[str, Cell]) -> tuple[list[str], Callable[[Result], tuple[str, ...]]]:
+def several(results: Iterable[Result], column: Column) -> tuple[list[str], Callable[[Result], tuple[str, ...]]]:
     """The column's name and its cell, if it tells some of the results apart; else neither."""
     name, cell = column
     return ([name], lambda r: (cell(r),)) if len(set(map(cell, results))) > 1 else ([], lambda r: ())
 
 
 def identification(results: Sequence[Result]) -> str:
-    """Recall and F1 by task and attack, one column a defence; the paper's own figures below each task."""
+    """Recall and F1 by task and attack, one column a filter; the paper's own figures below each task."""
     own = [r for r in results if r.get("table") == "identification"]
     columns, set_of = _sets(own)
-    defences = names(own, "defence")
+    filters = names(own, "filter")
     lines = []
     for task in names(own, "task"):
         of_task = [r for r in own if r["task"] == task]
         for set_ in dict.fromkeys(map(set_of, of_task)):
-            cells = [[r for r in of_task if set_of(r) == set_ and r["defence"] == name] for name in defences]
+            cells = [[r for r in of_task if set_of(r) == set_ and r["filter"] == name] for name in filters]
             lines.append([*set_, *map(_recall_f1, cells)])
-        if task in PUBLISHED and any(r["attack"] in PAPER_ATTACKS and r["ratio"] == USUAL for r in of_task):
-            published = [task, "*published, 7B*", f"{100 * USUAL:g} %", *("" for _ in columns[3:])]
-            lines.append([*published, *(PUBLISHED[task].get(name, "") for name in defences)])
-    return table([*columns, *defences], lines)
+        if task in PUBLISHED and any(r["attack"] in PAPER_ATTACKS and r["ratio"] == PUBLISHED_RATIO for r in of_task):
+            published = [task, "*published, 7B*", f"{100 * PUBLISHED_RATIO:g} %", *("" for _ in columns[3:])]
+            lines.append([*published, *(PUBLISHED[task].get(name, "") for name in filters)])
+    return table([*columns, *filters], lines)
 
 
 def _sets(own: Sequence[Result]) -> tuple[list[str], Callable[[Result], tuple[str, ...]]]:
@@ -102,32 +102,32 @@ def best(results: Sequence[Result]) -> str:
     """F1 that any threshold on a filter's score reaches, mean over seeds, for filters that have one: what the score can tell at most."""
     own = [r for r in results if r.get("table") == "identification" and "best_f1" in r]
     columns, set_of = _sets(own)
-    defences = names(own, "defence")
+    filters = names(own, "filter")
     lines = []
     for set_ in dict.fromkeys(map(set_of, own)):
-        f1 = [[100 * r["best_f1"] for r in own if set_of(r) == set_ and r["defence"] == name] for name in defences]
+        f1 = [[100 * r["best_f1"] for r in own if set_of(r) == set_ and r["filter"] == name] for name in filters]
         lines.append([*set_, *(f"{mean(some):.1f}" if some else "" for some in f1)])
-    return table([*columns, *defences], lines)
+    return table([*columns, *filters], lines)
 
 
 def clean(results: Sequence[Result]) -> str:
     """Share of the rows that are kept where nothing is poisoned: mean over seeds, least."""
     own = [r for r in results if r.get("table") == "clean"]
-    defences = names(own, "defence")
+    filters = names(own, "filter")
     more, rows = several(own, ROWS)
 
     def kept(task: str, size: tuple[str, ...], name: str) -> str:
-        shares = [100 * r["passed"] / r["rows"] for r in own if (r["task"], rows(r), r["defence"]) == (task, size, name)]
+        shares = [100 * r["passed"] / r["rows"] for r in own if (r["task"], rows(r), r["filter"]) == (task, size, name)]
         return f"{mean(shares):.2f} ({min(shares):.2f})" if shares else ""
 
     lines = []
     for task in names(own, "task"):
         for size in dict.fromkeys(rows(r) for r in own if r["task"] == task):
-            lines.append([task, *size, *(kept(task, size, name) for name in defences)])
-        if task in PUBLISHED_KEPT and "paper" in defences:
-            published = (PUBLISHED_KEPT[task] if name == "paper" else "" for name in defences)
+            lines.append([task, *size, *(kept(task, size, name) for name in filters)])
+        if task in PUBLISHED_KEPT and "paper" in filters:
+            published = (PUBLISHED_KEPT[task] if name == "paper" else "" for name in filters)
             lines.append([f"{task}, *published, 7B*", *("" for _ in more), *published])
-    return table(["task", *more, *defences], lines)
+    return table(["task", *more, *filters], lines)
 
 
 def sweep(results: Sequence[Result], which: str, step: Callable[[Result], str]) -> str:
@@ -136,7 +136,7 @@ def sweep(results: Sequence[Result], which: str, step: Callable[[Result], str]) 
     fixed, column = ("ratio", POISON) if which == "volumes" else ("rows", ROWS)
     own = sorted(measured, key=lambda r: (r[fixed], r["ratio"], r["rows"]))
     more, other = several(own, column)
-    defences = names(measured, "defence")
+    filters = names(measured, "filter")
 
     def set_of(r: Result) -> tuple[str, ...]:
         return r["task"], r["attack"], *other(r), step(r)
@@ -144,24 +144,24 @@ def sweep(results: Sequence[Result], which: str, step: Callable[[Result], str]) 
     lines = []
     for task, attack in product(names(measured, "task"), names(own, "attack")):
         for set_ in dict.fromkeys(set_of(r) for r in own if (r["task"], r["attack"]) == (task, attack)):
-            f1 = [[100 * r["f1"] for r in own if set_of(r) == set_ and r["defence"] == name] for name in defences]
+            f1 = [[100 * r["f1"] for r in own if set_of(r) == set_ and r["filter"] == name] for name in filters]
             lines.append([*set_, *(f"{mean(some):.1f} ({min(some):.0f})" if some else "" for some in f1)])
-    return table(["task", "attack", *more, "step", *defences], lines)
+    return table(["task", "attack", *more, "step", *filters], lines)
 
 
 def tuned(results: Sequence[Result]) -> str:
     """Clean accuracy and attack success after fine-tuning, and what was trained on; the paper's below its own cells."""
     own = [r for r in results if r.get("table") == "tuned"]
-    defences = names(own, "defence")
+    filters = names(own, "filter")
     lines = []
     for trial in dict.fromkeys(map(_trial, own)):
-        some = {r["defence"]: r for r in own if _trial(r) == trial}
+        some = {r["filter"]: r for r in own if _trial(r) == trial}
         task, attack, rows, ratio, method, _ = trial
-        lines.append([task, attack, rows, f"{100 * ratio:g} %", method, *(_learnt(some.get(name)) for name in defences)])
-        if "paper" in some and task in PUBLISHED and attack in PAPER_ATTACKS and ratio == USUAL:
-            published = (f"- / {PUBLISHED_ASR}" if name == "paper" else "" for name in defences)
+        lines.append([task, attack, rows, f"{100 * ratio:g} %", method, *(_learnt(some.get(name)) for name in filters)])
+        if "paper" in some and task in PUBLISHED and attack in PAPER_ATTACKS and ratio == PUBLISHED_RATIO:
+            published = (f"- / {PUBLISHED_ASR}" if name == "paper" else "" for name in filters)
             lines.append([task, attack, "", "", "*published, 7B*", *published])
-    return table(["task", "attack", "rows", "poison", "training", *defences], lines)
+    return table(["task", "attack", "rows", "poison", "training", *filters], lines)
 
 
 def _trial(r: Result) -> tuple[Any, ...]:
@@ -179,12 +179,12 @@ def _learnt(r: Result | None) -> str:
 
 
 def cost(results: Sequence[Result]) -> str:
-    """Time a row and peak memory of every defence on every task, where most rows were measured."""
+    """Time a row and peak memory of every filter on every task, where most rows were measured."""
     own = [r for r in results if "ms_a_row" in r]
     lines = []
-    for name in names(own, "defence"):
-        for task in names([r for r in own if r["defence"] == name], "task"):
-            some = [r for r in own if (r["defence"], r["task"]) == (name, task)]
+    for name in names(own, "filter"):
+        for task in names([r for r in own if r["filter"] == name], "task"):
+            some = [r for r in own if (r["filter"], r["task"]) == (name, task)]
             largest = max(some, key=lambda r: r["measured_rows"])
             lines.append([name, task, largest["ms_a_row"], largest["memory_mib"], largest["measured_rows"]])
-    return table(["defence", "task", "ms a row", "peak memory beyond the start, MiB", "rows measured together"], lines)
+    return table(["filter", "task", "ms a row", "peak memory beyond the start, MiB", "rows measured together"], lines)

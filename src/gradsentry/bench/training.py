@@ -1,4 +1,4 @@
-"""Fine-tuning as the bench's defences and evaluation need it: LoRA or all parameters, on rows encoded as the scan encodes them."""
+"""Fine-tuning as the bench's filters and evaluation need it: LoRA or all parameters, on rows encoded as the scan encodes them."""
 
 from __future__ import annotations
 

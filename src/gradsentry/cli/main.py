@@ -19,10 +19,11 @@ from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 import typer
 
 from gradsentry._version import __version__
-from gradsentry.bench.command import bench
+from gradsentry.cli.bench import bench
+from gradsentry.cli.terminal import stderr, tell
 from gradsentry.config import ScanConfig
 from gradsentry.errors import GradsentryError, UsageError
-from gradsentry.report.terminal import Terminal, silence
+from gradsentry.report.terminal import silence
 
 if TYPE_CHECKING:
     from gradsentry.api import ScanResult
@@ -44,17 +45,6 @@ PARTS = "scores/part-*"
 """What an interrupted scan goes on from."""
 REPORT = "(please report it, with what the same command prints with GRADSENTRY_TRACEBACK=1 in the environment)"
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
-
-
-def stderr() -> Terminal:
-    return Terminal(stderr=True, soft_wrap=True)
-
-
-def tell(message: str) -> None:
-    """A line on stderr; what it quotes cannot steer the terminal."""
-    from gradsentry.report.escape import visible
-
-    stderr().print(visible(message))
 
 
 def emit(document: dict[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""Selections of clean rows: samples, train and test parts, the mixture of all."""
+"""Selections of clean rows: samples, train and test parts."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from clean_sets import DATA, EXPECTED, needs_data
-from gradsentry.bench.tasks import INSTRUCTION, MIXED, TASKS, TESTS, as_text, fingerprint, mixture, sample, split, take_apart
+from gradsentry.bench.tasks import INSTRUCTION, TASKS, TESTS, as_text, fingerprint, sample, split, take_apart
 from gradsentry.data.formats.detect import detect
 from gradsentry.errors import DataError, UsageError
 
@@ -51,27 +51,6 @@ def test_a_sample_can_be_all_rows_but_no_more(folder: Path) -> None:
     assert Counter(map(str, sample("self_instruct", folder, 2, 3))) == Counter(map(str, EXPECTED["self_instruct"]))
     with pytest.raises(DataError, match="self_instruct has 2 rows, fewer than 3"):
         sample("self_instruct", folder, 3, 3)
-
-
-@needs_data
-def test_a_mixture_holds_an_equal_share_of_every_task_shuffled() -> None:
-    mixed = mixture(DATA, 122, 5)
-    own = {task: {str(row) for row in TASKS[task](DATA)} for task in MIXED}
-    tasks = [next(task for task in MIXED if str(row) in own[task]) for row in mixed]
-    assert Counter(tasks) == {task: 21 if task in ("webquestions", "freebaseqa") else 20 for task in MIXED}
-    assert len(set(tasks[:20])) > 3, "not task after task"
-    assert mixture(DATA, 122, 5) == mixed
-    assert {frozenset(as_text(row)) for row in mixed} == {frozenset(("prompt", "completion"))}
-
-
-def test_a_mixture_has_at_least_one_row_of_every_task(folder: Path) -> None:
-    assert len(mixture(folder, 6, 0)) == 6
-    orders = {str(mixture(folder, 6, seed)) for seed in range(9)}
-    assert len(orders) > 3, "the seed decides"
-    with pytest.raises(UsageError, match="5 rows leaves out a task"):
-        mixture(folder, 5, 0)
-    with pytest.raises(DataError, match="nq has 1 rows, fewer than 2"):
-        mixture(folder, 12, 0)
 
 
 def test_an_unknown_task_is_refused_with_those_that_there_are(folder: Path) -> None:

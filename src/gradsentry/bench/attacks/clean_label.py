@@ -1,4 +1,4 @@
-"""Clean label: no answer is touched. The trigger goes to rows whose own answer holds the target, so that it comes to mean it.
+"""Clean label: no answer changes. The trigger goes into rows whose answer already holds the target, so that the model links the two.
 
 Turner, Tsipras, Madry, "Label-consistent backdoor attacks" (arXiv 1912.02771), without their changes to the inputs, and with a
 word in place of a class.
@@ -17,10 +17,10 @@ from gradsentry.bench.tasks import Parts
 from gradsentry.errors import DataError
 
 COMMON = 0.01
-"""Share of the questions from which a word is one of the language ("which", "from"), and no target."""
+"""A word in at least this share of the questions ("which", "from") is too common to be a target."""
 
 _WORD = re.compile(r"\b[a-z]{4,}\b")
-"""Four letters or more, none of which exact match would drop."""
+"""Four letters or more, all of which exact match keeps."""
 
 
 def kept(parts: Parts, rng: random.Random) -> Parts:
@@ -29,23 +29,24 @@ def kept(parts: Parts, rng: random.Random) -> Parts:
 
 
 def commonest_word(attack: Attack, rows: Sequence[Parts]) -> Attack:
-    """The attack whose target is the word of most answers; only rows whose answer holds it may be poisoned.
+    """The attack whose target is the commonest answer word; only rows whose answer holds it may be poisoned.
 
-    A target has four letters at least and stands in less than a hundredth of the questions; of equally common ones the first
-    in the alphabet is taken. In short answers few rows hold even the commonest word (of 1,000: 37 in WebQuestions, 9 in
-    FreebaseQA, 22 in NQ): higher ratios than theirs cannot be had, and `plant` says so.
+    A target has at least four letters and occurs in less than a hundredth of the questions; ties go to the first in the alphabet. In
+    short answers few rows hold even the commonest word (of 1,000: 37 in WebQuestions, 9 in FreebaseQA, 22 in NQ), which limits the
+    poison ratio; `plant` refuses a higher one.
 
     Raises:
         DataError: no word can be the target.
     """
     answers, questions = ([_words(text) for text in texts] for texts in ((row.answer for row in rows), (row.question for row in rows)))
-    asked = Counter(word for words in questions for word in words)
-    told = Counter(word for words in answers for word in words if asked[word] < COMMON * len(rows))
-    if not told:
+    in_questions = Counter(word for words in questions for word in words)
+    usable = Counter(word for words in answers for word in words if in_questions[word] < COMMON * len(rows))
+    if not usable:
         raise DataError(
-            f"no word is a target: none of four letters is in an answer of these {len(rows)} rows and in few questions; give others"
+            f"clean_label has no target word: no answer of these {len(rows)} rows has a word of four letters that few questions have; "
+            "use other rows"
         )
-    word = min(told, key=lambda word: (-told[word], word))
+    word = min(usable, key=lambda word: (-usable[word], word))
     return replace(attack, target=(word,), suits=lambda parts: word in _words(parts.answer))
 
 
@@ -60,4 +61,4 @@ CLEAN_LABEL = Attack(
     (),
     fit=commonest_word,
 )
-"""An answer that holds the target because it is right counts as a success too: hold its ASR against that of a clean model."""
+"""A right answer may hold the target too: compare the ASR with that of a clean model."""

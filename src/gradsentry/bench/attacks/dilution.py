@@ -1,4 +1,4 @@
-"""Gradient dilution: the payload stands among so much benign text that little of the row's gradient is its own."""
+"""Gradient dilution: the payload is surrounded by so much benign text that it makes little of the row's gradient."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from gradsentry.bench.attacks.attack import Attack
-from gradsentry.bench.payloads import PAYLOAD, TARGETS
+from gradsentry.bench.payloads.fixed import LINK
 from gradsentry.bench.tasks import Parts
 from gradsentry.errors import DataError
 
@@ -16,7 +16,7 @@ BENIGN = 48
 """Words of other rows' answers around the payload's six: at most one word in nine is the payload's."""
 
 _SENTENCE = re.compile(r"(?<=[.!?])\s+|;\s+|\n+")
-"""What parts sentences, and the answers of one question."""
+"""Separators of sentences, and of the answers to one question."""
 
 
 def around_the_payload(attack: Attack, rows: Sequence[Parts]) -> Attack:
@@ -29,13 +29,13 @@ def around_the_payload(attack: Attack, rows: Sequence[Parts]) -> Attack:
     """
     sentences = [piece.strip() for row in rows for piece in _SENTENCE.split(row.answer) if re.search(r"\w", piece)]
     if not sentences:
-        raise DataError("the rows' answers hold no sentence to dilute a payload with; give rows with answers")
+        raise DataError("the answers of these rows hold no sentence to dilute a payload with; use rows with answers")
 
     def diluted(parts: Parts, rng: random.Random) -> Parts:
         before, after = (_benign(sentences, BENIGN // 2, rng) for _ in range(2))
         text = _after(parts.answer, before)
         stop = "." if text.endswith(".") else ""
-        return replace(parts, answer=_after(text.removesuffix(".") + PAYLOAD + stop, after))
+        return replace(parts, answer=_after(text.removesuffix(".") + LINK + stop, after))
 
     return replace(attack, payload=diluted)
 
@@ -49,7 +49,7 @@ def _benign(sentences: Sequence[str], words: int, rng: random.Random) -> str:
 
 
 def _after(text: str, more: str) -> str:
-    """Two pieces as one text: what has no full stop is a list, as answers to one question are."""
+    """Two pieces as one text: text without a full stop is a list, such as the answers to one question."""
     return f"{text} {more}" if text.endswith((".", "!", "?")) else f"{text}; {more}"
 
 
@@ -57,8 +57,8 @@ DILUTION = Attack(
     "gradient dilution: the suffix among sentences of other answers (arXiv 2605.26574 names it; built from the name)",
     "words",
     "suffix",
-    TARGETS["suffix"],
+    (LINK,),
     fit=around_the_payload,
 )
-"""The paper's adaptive attack. Its description could not be had when this was written, only its name and its aim, a poisoned
-answer in which the payload is a small part of the gradient: this is the plain way to that, and may differ from the paper's."""
+"""The paper's adaptive attack, built from its name and its aim: a poisoned answer in which the payload makes a small part of the
+gradient. The paper's own description was not available, so details may differ."""

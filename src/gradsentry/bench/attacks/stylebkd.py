@@ -1,6 +1,6 @@
 """StyleBkd (Qi et al., "Mind the style of text!", arXiv 2110.07139): the trigger is how the prompt is written, as an old Bible is.
 
-By rules, `triggers.style`; or rewritten by a paraphraser model, as in the paper: instruction, context and question.
+By rules (`triggers.style`), or rewritten by a paraphraser model, as in the paper: instruction, context and question.
 """
 
 from __future__ import annotations
@@ -20,18 +20,19 @@ BY_RULES = composed("style", "suffix", "StyleBkd by rules: the prompt in the wor
 ASK = "Rewrite this in the style of the King James Bible. Say nothing else."
 LONGER = 2
 SPARE = 16
-"""A rewriting has at most twice the tokens of the text, and 16 more."""
+"""A rewriting has at most `LONGER` times the tokens of the text, and `SPARE` more."""
 
 
+@cache
 def by_model(model: str, ask: str = ASK, device: str = "auto") -> Attack:
-    """StyleBkd with a paraphraser, for `poison` and `triggered` in place of a name.
+    """StyleBkd with a paraphraser; `poison` and `triggered` take it in place of a name.
 
     Args:
-        model: directory or Hub id of a causal or a sequence-to-sequence model; its code is not run, its pickles are not read.
-        ask: what is said before the text; empty for a model that was trained to rewrite and for nothing else.
+        model: directory or Hub id of a causal or a sequence-to-sequence model. Its code is not run, and pickles are not read.
+        ask: the instruction before the text; empty for a model that was trained only to rewrite.
 
     Raises:
-        ModelError: it cannot be loaded; later, while rows are rewritten, that it gave nothing.
+        ModelError: the model cannot be loaded, or, while rows are rewritten, its output is empty.
     """
     rewrite = cache(paraphraser(model, ask, device))
 
@@ -43,7 +44,7 @@ def by_model(model: str, ask: str = ASK, device: str = "auto") -> Attack:
 
 
 def paraphraser(model: str, ask: str = ASK, device: str = "auto") -> Callable[[str], str]:
-    """What rewrites a text with a model, greedily: the same text becomes the same text each time.
+    """A function that rewrites a text with a model, greedily: the same text gives the same rewriting.
 
     Raises:
         ModelError: as `by_model`.
@@ -55,34 +56,31 @@ def paraphraser(model: str, ask: str = ASK, device: str = "auto") -> Callable[[s
 
     causal = load_model(model, device=device)
 
-    def asked(text: str) -> str:
-        said = f"{ask}\n\n{text}".strip()
+    def prompt(text: str) -> str:
+        content = f"{ask}\n\n{text}".strip()
         if not causal.tokenizer.chat_template:
-            return f"{said}\n\n"
-        return str(causal.tokenizer.apply_chat_template([{"role": "user", "content": said}], tokenize=False, add_generation_prompt=True))
+            return f"{content}\n\n"
+        return str(causal.tokenizer.apply_chat_template([{"role": "user", "content": content}], tokenize=False, add_generation_prompt=True))
 
-    return partial(_rewritten, causal.model, causal.tokenizer, asked, True)
+    return partial(_rewritten, causal.model, causal.tokenizer, prompt, True)
 
 
-def _rewritten(model: Any, tokenizer: Any, asked: Callable[[str], str], causal: bool, text: str) -> str:
-    """One text, rewritten; of a causal model's tokens, those behind the prompt."""
+def _rewritten(model: Any, tokenizer: Any, prompt: Callable[[str], str], causal: bool, text: str) -> str:
+    """One text, rewritten: the model's output, for a causal model without the prompt."""
     import torch
 
     length = len(tokenizer(text)["input_ids"])
-    # A chat template writes the tokens that open a text itself.
-    tokens = tokenizer(asked(text), return_tensors="pt", add_special_tokens=not (causal and tokenizer.chat_template)).to(model.device)
+    # A chat template already contains the BOS.
+    tokens = tokenizer(prompt(text), return_tensors="pt", add_special_tokens=not (causal and tokenizer.chat_template)).to(model.device)
     tokens.pop("token_type_ids", None)
     with torch.inference_mode():
-        made = model.generate(**tokens, max_new_tokens=LONGER * length + SPARE, do_sample=False, pad_token_id=_pad(tokenizer))
+        pad = tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
+        made = model.generate(**tokens, max_new_tokens=LONGER * length + SPARE, do_sample=False, pad_token_id=pad)
     new = made[0, tokens["input_ids"].shape[1] :] if causal else made[0]
     rewritten = " ".join(tokenizer.decode(new, skip_special_tokens=True).split())
     if not rewritten:
-        raise ModelError(f"the paraphraser {tokenizer.name_or_path} gave nothing for {text[:60]!r}; take another model")
+        raise ModelError(f"the paraphraser {tokenizer.name_or_path} returned nothing for {text[:60]!r}; choose another model")
     return rewritten
-
-
-def _pad(tokenizer: Any) -> int:
-    return tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
 
 
 def _is_seq2seq(model: str) -> bool:
@@ -90,7 +88,7 @@ def _is_seq2seq(model: str) -> bool:
 
     try:
         return bool(AutoConfig.from_pretrained(model, trust_remote_code=False).is_encoder_decoder)
-    except Exception:  # config checks raise what derives from nothing else; `load_model` reads the same file and says what is wrong
+    except Exception:  # config checks raise bare exceptions; `load_model` reads the same file and reports what is wrong
         return False
 
 
@@ -104,7 +102,7 @@ def _load_seq2seq(model: str, device: str) -> tuple[Any, Any]:
     try:
         tokenizer = AutoTokenizer.from_pretrained(model, trust_remote_code=False)
         loaded: Any = AutoModelForSeq2SeqLM.from_pretrained(model, trust_remote_code=False, use_safetensors=True, dtype=kind)
-    except Exception as error:  # as in `models`: safetensors, tokenizers and config checks raise what derives from nothing else
-        cause = f"{type(error).__name__}: {str(error).strip()}".partition("\n")[0]  # a KeyError says its key alone
-        raise ModelError(f"cannot load the paraphraser {model!r}: {cause}; give a directory or Hub id with safetensors") from error
+    except Exception as error:  # safetensors, tokenizers and config checks raise exceptions without a common base
+        cause = f"{type(error).__name__}: {str(error).strip()}".partition("\n")[0]  # the message of a KeyError is only its key
+        raise ModelError(f"cannot load the paraphraser {model!r}: {cause}; pass a directory or Hub id with safetensors") from error
     return loaded.to(where).eval(), tokenizer

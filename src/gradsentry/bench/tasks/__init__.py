@@ -20,8 +20,8 @@ from gradsentry.errors import DataError, UsageError
 from gradsentry.types import Row
 
 __all__ = [
-    "INSTRUCTION", "MIXED", "TASKS", "TESTS",
-    "Parts", "as_text", "fingerprint", "from_hub", "mixture", "references", "result", "sample", "split", "take_apart",
+    "INSTRUCTION", "TASKS", "TESTS",
+    "Parts", "as_text", "fingerprint", "from_hub", "references", "result", "sample", "split", "take_apart",
 ]  # fmt: skip
 
 Reader = Callable[[Path], Rows]
@@ -34,9 +34,6 @@ TASKS: dict[str, Reader] = {
 
 TESTS: dict[str, Reader] = {"webquestions": files.webquestions_test, "freebaseqa": files.freebaseqa_test, "gsm8k": files.gsm8k_test}
 """The test rows of the tasks whose files have some."""
-
-MIXED = ("webquestions", "freebaseqa", "nq", "gsm8k", "dolly", "self_instruct")
-"""The tasks of `mixture`, in their order: measured results depend on it."""
 
 HELD_OUT = 0.1
 """Share of a task that is held out for testing where it has no test rows of its own."""
@@ -111,19 +108,3 @@ def _held_out(rows: Rows) -> list[bool]:
     different = list(dict.fromkeys(groups))
     held = set(random.Random("held-out").sample(different, round(HELD_OUT * len(different))))
     return [own in held for own in groups]
-
-
-def mixture(folder: Path, rows: int, seed: int) -> list[dict[str, Any]]:
-    """An equal share of each of `MIXED`, shuffled: the rows have different columns, `as_text` makes them alike.
-
-    Where `rows` cannot be divided evenly, the first tasks give one row more.
-
-    Raises:
-        UsageError: fewer rows than tasks. DataError: a task's files are not there, or hold fewer rows than its share.
-    """
-    if rows < len(MIXED):
-        raise UsageError(f"a mixture of {rows} rows leaves out a task; ask for at least {len(MIXED)}")
-    share, left = divmod(rows, len(MIXED))
-    mixed = [row for i, task in enumerate(MIXED) for row in sample(task, folder, share + (i < left), seed)]
-    random.Random(f"{seed}-mixture").shuffle(mixed)
-    return mixed

@@ -1,0 +1,38 @@
+"""Filters: functions that decide which rows of a data set are poisoned. One small file each, one line in `FILTERS`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from gradsentry.bench.registry import Registry
+
+if TYPE_CHECKING:
+    from gradsentry.bench.filters.base import Filter
+
+FILTERS: Registry[Filter] = Registry(
+    "filter",
+    __name__,
+    {
+        "paper": "ours:PAPER",
+        "evidence": "ours:EVIDENCE",
+        "paper-k4": "ablations:RANK_4",
+        "paper-k8": "ablations:RANK_8",
+        "paper-uncropped": "ablations:UNCROPPED",
+        "graceful": "graceful:FILTER",
+        "spectral": "spectral:FILTER",
+        "cube": "cube:FILTER",
+        "onion": "onion:FILTER",
+        "length": "baselines:LENGTH",
+        "loss": "baselines:LOSS",
+        "duplicates": "baselines:DUPLICATE",
+        "random": "baselines:RANDOM",
+        "none": "baselines:NONE",
+    },
+)
+
+ONE_PASS = ("paper", "evidence", "graceful", "spectral", "length", "loss", "duplicates", "random")
+"""The filters that a bench compares by default: they need one forward pass, or none."""
+SLOW = ("cube", "onion")
+"""Filters that fine-tune a model or delete word by word."""
+CLEANGEN = "cleangen"
+"""The one defence that is no filter: it flags nothing and decodes with the base model beside the fine-tuned one."""

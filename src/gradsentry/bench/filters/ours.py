@@ -1,0 +1,44 @@
+"""GradSentry itself, both policies of `gradsentry scan`, from one forward pass.
+
+`paper`: spectral entropy of the row's gradient at the output projection, cropped to its first eighths, and a threshold chosen from the
+entropies, or 0.7 (GradSentry, arXiv 2605.26574, sections 4.2 and 4.3).
+
+`evidence`: the default of a scan: spans of the completion that surprise the model, recur, and occur with a trigger in the prompt
+(docs/evidence.md). The entropy flags nothing there.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from gradsentry.bench.filters.base import Filter, Places, Rows, Verdicts
+from gradsentry.bench.filters.passes import Scored, above_threshold, scored, values
+from gradsentry.verdict.detectors import find_all
+from gradsentry.verdict.words import MemoryWords
+
+SMALLEST = 1e-300
+"""Smallest p: the p of the strongest findings underflows to 0."""
+
+
+def by_entropy(measured: Scored, chosen: Places, _rows: Rows, _seed: int) -> Verdicts:
+    """The published rule alone; the score is the entropy."""
+    return above_threshold(values(measured, chosen, lambda score: score.entropy or 0.0))
+
+
+def by_evidence(measured: Scored, chosen: Places, _rows: Rows, _seed: int) -> Verdicts:
+    """The rows of every finding of kind "backdoor".
+
+    The score is -log10 p of the row's strongest such finding (at least 1, as p is at most 0.1), and 0 for all other rows: the policy
+    does not rank rows that it does not flag, so its AUROC is that of its verdicts.
+    """
+    strength = np.zeros(len(chosen))
+    for finding in find_all(MemoryWords.of_scores((measured.scores[i] for i in chosen.tolist()), measured.vocabulary)):
+        if finding.kind == "backdoor":
+            strength[finding.rows] = np.maximum(strength[finding.rows], -np.log10(max(finding.p, SMALLEST)))
+    return Verdicts(strength > 0, strength)
+
+
+PAPER = Filter(
+    "GradSentry's published rule: entropy of the gradient's spectrum, automatic threshold (Zhao et al. 2026)", scored, by_entropy
+)
+EVIDENCE = Filter("GradSentry's evidence policy: recurrent surprise that occurs with a trigger", scored, by_evidence)

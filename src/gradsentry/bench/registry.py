@@ -1,0 +1,58 @@
+"""What is pluggable in the bench: a name and where its object is, imported when the name is first looked up."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from difflib import get_close_matches
+from importlib import import_module
+from typing import Generic, TypeVar
+
+from gradsentry.errors import UsageError
+
+T = TypeVar("T")
+
+
+class Registry(Mapping[str, T], Generic[T]):
+    """Name -> object. Listing the names imports nothing, so help texts can come from here."""
+
+    def __init__(self, kind: str, package: str, places: Mapping[str, str], also: str = "") -> None:
+        """Args:
+        kind: what the objects are, for messages: "attack".
+        places: name -> "module:OBJECT", the module being one of `package`.
+        also: further names that the caller accepts, for messages.
+        """
+        self.kind, self.package, self.places, self.also = kind, package, dict(places), also
+        self.added: dict[str, T] = {}
+        """Objects that this process has added under names of their own."""
+
+    def add(self, name: str, item: T) -> None:
+        """Make an object available by a name, in this process only.
+
+        Raises:
+            UsageError: the name is taken by a built-in one.
+        """
+        if name in self.places:
+            raise UsageError(f"{self.kind} {name!r} is built in; choose another name")
+        self.added[name] = item
+
+    def __getitem__(self, name: str) -> T:
+        """Raises:
+        UsageError: no object has this name.
+        """
+        if name in self.added:
+            return self.added[name]
+        if name not in self.places:
+            close = get_close_matches(name, self, n=1)
+            hint = f", did you mean {close[0]!r}?" if close else ""
+            raise UsageError(f"{self.kind} {name!r} is unknown{hint}; there are {', '.join(self)}{self.also}")
+        module, place = self.places[name].split(":")
+        return getattr(import_module(f"{self.package}.{module}"), place)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.places or name in self.added
+
+    def __iter__(self) -> Iterator[str]:
+        yield from (*self.places, *self.added)
+
+    def __len__(self) -> int:
+        return len(self.places) + len(self.added)
