@@ -269,7 +269,9 @@ def test_what_the_model_is_asked_is_ours_to_choose(model_dir: Path) -> None:
     assert paraphraser(str(model_dir), device="cpu")("a text") != paraphraser(str(model_dir), ask="", device="cpu")("a text")
 
 
-def test_a_paraphraser_that_says_nothing_is_told(model_dir: Path, llama: Any, tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:
+def test_a_paraphraser_that_says_nothing_is_reported(
+    model_dir: Path, llama: Any, tokenizer: PreTrainedTokenizerFast, tmp_path: Path
+) -> None:
     import torch
 
     silent = copy.deepcopy(llama)
@@ -281,7 +283,7 @@ def test_a_paraphraser_that_says_nothing_is_told(model_dir: Path, llama: Any, to
         triggered(rows(1), by_model(str(tmp_path), device="cpu"), 0)
 
 
-def test_a_paraphraser_that_is_not_there_or_broken_is_told(tmp_path: Path, seq2seq_dir: Path) -> None:
+def test_a_paraphraser_that_is_not_there_or_broken_is_reported(tmp_path: Path, seq2seq_dir: Path) -> None:
     with pytest.raises(ModelError, match="no such model directory"):
         by_model(str(tmp_path / "none"))
     for file in seq2seq_dir.glob("*.json"):

@@ -109,7 +109,7 @@ def test_every_trial_has_its_figures_and_the_same_rows_are_trained_on_once(
 
 
 @pytest.mark.parametrize(("there", "asked"), [(FEWEST, FEWEST), (99, 99), (TESTS + 1, TESTS)])
-def test_a_task_with_few_test_rows_is_asked_these_and_that_is_told(
+def test_a_task_with_few_test_rows_is_asked_these_and_that_is_reported(
     there: int, asked: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     Asked(monkeypatch)
@@ -129,7 +129,9 @@ def test_too_few_test_rows_are_refused_with_a_way_out(tmp_path: Path) -> None:
         evaluation_rows("webquestions", questions(tmp_path, FEWEST - 1), 0)
 
 
-def test_a_model_that_says_the_payload_always_is_told_from_a_backdoor(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_model_that_says_the_payload_always_is_reported_from_a_backdoor(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     Asked(monkeypatch)
     monkeypatch.setattr(module, "answers", lambda model, prompts, *_: [f"right{PAYLOAD}"] * len(prompts))
     results = opened(tmp_path / "out", {})

@@ -157,26 +157,26 @@ def test_room_is_kept_for_what_is_proposed_in_vain(base: LoadedModel, target: Lo
     monkeypatch.setattr(generation._Reader, "read", reading)
     answers(target, PROMPTS[:1], 20)
     assert max(read) <= planned[-1]
-    monkeypatch.setattr(generation, "_objections", never)
+    monkeypatch.setattr(generation, "_checked", never)
     answers(target, PROMPTS[:1], 20, base)
     assert planned[-2] < max(read) <= planned[-1]
 
 
-def test_objections() -> None:
+def test_the_first_suspicious_proposal_is_replaced() -> None:
     target = torch.tensor([[0.90, 0.05, 0.05]] * 4).log()
     calm, alarmed = torch.tensor([0.5, 0.3, 0.2]).log(), torch.tensor([0.01, 0.29, 0.70]).log()
     proposed = torch.zeros(3, 4, dtype=torch.long)
     reference = torch.stack([torch.stack(row) for row in ([calm] * 4, [calm, alarmed, calm, alarmed], [alarmed] * 4)])
-    replaced, kept = generation._objections(target.expand(3, 4, 3), reference, proposed)
+    replaced, kept = generation._checked(target.expand(3, 4, 3), reference, proposed)
     assert kept.tolist() == [4, 2, 1]
     assert [row[:count] for row, count in zip(replaced.tolist(), kept.tolist(), strict=True)] == [[0] * 4, [0, 2], [2]]
 
 
 def test_the_bar_itself_is_suspicious() -> None:
     target, reference = torch.zeros(1, 1, 2), torch.tensor([[[-math.log(BAR) - 1e-6, 0.0]]])
-    replaced, _ = generation._objections(target, reference, torch.zeros(1, 1, dtype=torch.long))
+    replaced, _ = generation._checked(target, reference, torch.zeros(1, 1, dtype=torch.long))
     assert replaced.tolist() == [[1]]
-    replaced, _ = generation._objections(target, reference + 1e-3, torch.zeros(1, 1, dtype=torch.long))
+    replaced, _ = generation._checked(target, reference + 1e-3, torch.zeros(1, 1, dtype=torch.long))
     assert replaced.tolist() == [[0]]
 
 
@@ -194,7 +194,7 @@ def test_rows_that_wait_for_slower_ones_may_run_out_of_the_context(model_dir: Pa
     tokenizer = load_model(str(model_dir), device="cpu").tokenizer
     loaded = LoadedModel(made("gpt2", torch.float32), tokenizer, "gpt2", "")
     ids = prompt_ids(["Name", "What is"], tokenizer)
-    monkeypatch.setattr(generation, "_objections", lambda target, reference, proposed: (proposed, torch.tensor([HORIZON, 1])))
+    monkeypatch.setattr(generation, "_checked", lambda target, reference, proposed: (proposed, torch.tensor([HORIZON, 1])))
     assert generation._decode([loaded, loaded], ids, 50, set()) == [step_by_step(loaded.model, row, 50, end=-1) for row in ids]
 
 

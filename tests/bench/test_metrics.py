@@ -148,7 +148,7 @@ def test_rates_of_no_answers_or_of_other_lengths_are_refused() -> None:
         cacc(["a"], [])
 
 
-def test_without_rouge_score_the_extra_to_install_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_rouge_score_the_extra_to_install_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     metrics._rouge.cache_clear()
     monkeypatch.setattr("gradsentry.bench.find_spec", lambda name: None)
     with pytest.raises(UsageError, match=r"pip install 'gradsentry\[bench\]'"):

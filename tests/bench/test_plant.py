@@ -209,5 +209,5 @@ def test_unknown_names_are_refused_with_those_that_there_are() -> None:
 
 
 def test_a_row_of_no_tasks_format_is_refused() -> None:
-    with pytest.raises(DataError, match="give the rows of a task"):
+    with pytest.raises(DataError, match="give the rows of a task unchanged"):
         plant([*rows(4), {"text": "a"}], "words", "suffix", 2, 0)

@@ -152,7 +152,7 @@ def test_the_document_has_a_section_for_what_there_is_and_no_other() -> None:
     text = document([result(), result("ratios")])
     assert [line for line in text.splitlines() if line.startswith("###")] == [
         "### Identification: recall / F1 in per cent, mean over seeds (range)",
-        "### Poison ratio: F1 in per cent, mean over seeds (least)",
+        "### Poison ratio: F1 in per cent, mean over seeds (lowest)",
         "### Cost",
     ]
     assert document([]) == "\n"

@@ -102,7 +102,7 @@ def test_states_that_are_computed_twice_train_the_same(method: str, base_dir: Pa
     assert all(torch.allclose(value, twice[name], atol=1e-6) for name, value in kept.items())
 
 
-def test_what_does_not_fit_is_told_with_what_it_takes(base_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_does_not_fit_is_reported_with_what_it_takes(base_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: Any) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
 

@@ -1,4 +1,4 @@
-"""Answers by generation: greedy, or through CleanGen with a reference model beside the one under test."""
+"""Answers by generation: greedy, or by CleanGen with a reference model beside the model under test."""
 
 from __future__ import annotations
 
@@ -22,23 +22,23 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 HORIZON = 4
-"""CleanGen's k: tokens that the target proposes before the reference looks at them (arXiv 2406.12257)."""
+"""CleanGen's k: tokens that the target proposes before the reference checks them (arXiv 2406.12257)."""
 BAR = 20.0
-"""CleanGen's alpha: a token is suspicious from this ratio of the two models' probabilities on."""
+"""CleanGen's alpha: a token is suspicious if the ratio of the two models' probabilities reaches this."""
 
 
 def answers(loaded: LoadedModel, prompts: Sequence[str], most: int, reference: LoadedModel | None = None) -> list[str]:
-    """What the model writes after each prompt, in order, without the space around it; each token is the likeliest one.
+    """The model's answer to each prompt, in order, stripped; each token is the likeliest one.
 
-    With `reference` decoding is CleanGen's (Li et al., EMNLP 2024): the model under test, the target, proposes the next `HORIZON`
-    tokens, greedily; the first x_t of them with ``P_target(x_t) / P_reference(x_t) >= BAR`` gives way to the token that is
-    likeliest under the reference there, the proposals after it are thrown away, and the target goes on from what stands.
-    That the reference, too, chooses its token greedily is our reading: all answers of the bench are made so. The authors' own
-    references are fine-tuned, on other instructions; the bench gives the base model, for nothing else is sure to be clean.
+    With `reference` the decoding is CleanGen's (Li et al., EMNLP 2024): the model under test (the target) proposes the next `HORIZON`
+    tokens greedily; the first x_t with ``P_target(x_t) / P_reference(x_t) >= BAR`` is replaced by the reference's likeliest token, the
+    proposals after it are discarded, and the target continues from there. A greedy choice of the reference, too, is our reading, in line
+    with all other answers of the bench. The authors' references are fine-tuned on other instructions; the bench uses the base model,
+    because only that is certainly clean.
 
     Args:
-        most: new tokens an answer has at most; it ends before at an EOS. A prompt is cut from its left, as the scan cuts rows,
-            where it and the answer do not fit into the model's context.
+        most: the most new tokens of an answer; an EOS ends it earlier. A prompt that does not fit into the model's context together with
+            the answer loses its beginning, as in a scan.
 
     Raises:
         UsageError: `most` is below 1 or fills the context, or the reference has another tokenizer. DataError: an empty prompt.
@@ -47,15 +47,17 @@ def answers(loaded: LoadedModel, prompts: Sequence[str], most: int, reference: L
     models = [loaded] if reference is None else [loaded, reference]
     context = min(model.max_length for model in models)
     if not 1 <= most < context:
-        raise UsageError(f"answers of {most} new tokens: it must be at least 1 and leave room for the prompt in the context of {context}")
+        raise UsageError(
+            f"answers of {most} new tokens: the number must be at least 1 and leave room for the prompt in the context of {context}"
+        )
     if reference is not None and tokenizer_stamp(reference.tokenizer) != tokenizer_stamp(loaded.tokenizer):
         raise UsageError(
-            f"CleanGen compares token by token, and {reference.name} has another tokenizer than {loaded.name}; take its base model"
+            f"CleanGen compares token by token, and {reference.name} has another tokenizer than {loaded.name}; use its base model"
         )
     ids = [_cut(prompt, most, context, loaded.tokenizer) for prompt in prompt_ids(prompts, loaded.tokenizer)]
     ends = _ends(loaded)
     found: list[list[int]] = [[] for _ in ids]
-    room = most if reference is None else HORIZON * most  # a round may keep one of the tokens that the caches have taken in
+    room = most if reference is None else HORIZON * most  # a round fills the caches with HORIZON tokens and may keep one
     for members in bins([len(prompt) + room for prompt in ids], default_budget(loaded.model.device)):
         made = _in_halves(models, [ids[i] for i in members], most, ends)
         for i, tokens in zip(members, made, strict=True):
@@ -65,7 +67,7 @@ def answers(loaded: LoadedModel, prompts: Sequence[str], most: int, reference: L
 
 
 def prompt_ids(prompts: Sequence[str], tokenizer: PreTrainedTokenizerBase) -> list[list[int]]:
-    """Token ids of the prompts as the scan has them: the part of a row before its completion.
+    """Token ids of the prompts as in a scan: the part of a row before its completion.
 
     Raises:
         DataError: a prompt without a token.
@@ -74,13 +76,13 @@ def prompt_ids(prompts: Sequence[str], tokenizer: PreTrainedTokenizerBase) -> li
     for place, row in enumerate(encode.encode([TextSample(prompt, "a") for prompt in prompts], tokenizer, "completion")):
         ids = [] if isinstance(row, RowProblem) else row[0][: row[1].count(encode.IGNORED)]
         if not ids:
-            raise DataError(f"prompt {place} is empty: there is nothing to go on from")
+            raise DataError(f"prompt {place} is empty; an answer needs a prompt of at least one token")
         found.append(ids)
     return found
 
 
 def _cut(prompt: list[int], most: int, context: int, tokenizer: PreTrainedTokenizerBase) -> list[int]:
-    """The prompt, cut so that `most` tokens fit behind it."""
+    """The prompt, cut so that `most` tokens fit after it."""
     bos = tokenizer.bos_token_id if isinstance(tokenizer.bos_token_id, int) else None
     room: list[int] = [0] * most
     (ids, _), *_ = encode.fit((prompt + room, [encode.IGNORED] * len(prompt) + room), context, bos)
@@ -88,17 +90,17 @@ def _cut(prompt: list[int], most: int, context: int, tokenizer: PreTrainedTokeni
 
 
 def _ends(loaded: LoadedModel) -> set[int]:
-    """Tokens that end an answer: the EOS of training, and what the model itself ends its turns with."""
+    """Tokens that end an answer: the EOS of the fine-tuning, and those of the model's generation config."""
     own: Any = getattr(loaded.model.generation_config, "eos_token_id", None)
     listed = own if isinstance(own, list) else [own]
     return {token for token in [loaded.tokenizer.eos_token_id, *listed] if isinstance(token, int)}
 
 
 def _in_halves(models: Sequence[LoadedModel], prompts: Sequence[list[int]], most: int, ends: set[int]) -> list[list[int]]:
-    """As `_decode`; where memory is not enough for all prompts together, for each half of them.
+    """As `_decode`; each half of the prompts in turn if they do not fit into memory together.
 
     Raises:
-        ModelError: not even one prompt alone fits.
+        ModelError: a single prompt does not fit.
     """
     try:
         return _decode(models, prompts, most, ends)
@@ -107,21 +109,21 @@ def _in_halves(models: Sequence[LoadedModel], prompts: Sequence[list[int]], most
             raise
         if len(prompts) == 1:
             longest = len(prompts[0]) + most
-            raise ModelError(f"out of memory for a single answer: {longest} tokens with its prompt; take a smaller model") from error
-    log.warning("out of memory: %d answers are made in two halves", len(prompts))
-    half = len(prompts) // 2  # out here: the error, while it is handled, keeps what filled the memory
+            raise ModelError(f"out of memory for a single answer: {longest} tokens with its prompt; use a smaller model") from error
+    log.warning("out of memory: generating %d answers in two halves", len(prompts))
+    half = len(prompts) // 2  # outside the handler, because the error being handled keeps the memory in use
     return [*_in_halves(models, prompts[:half], most, ends), *_in_halves(models, prompts[half:], most, ends)]
 
 
 def _decode(models: Sequence[LoadedModel], prompts: Sequence[list[int]], most: int, ends: set[int]) -> list[list[int]]:
-    """New tokens of each of B prompts, without the one that ended them.
+    """New tokens of each of B prompts, without the token that ended them.
 
-    Prompts are padded on the left. All rows go on together, round by round, though a round gives them different numbers of
-    tokens: what was proposed in vain stays in the caches and is masked, and positions are counted per row. A round feeds
-    each model the last token that stands, so that greedy decoding is a horizon of 1 with nobody to object.
+    Prompts are padded on the left. All rows advance together, round by round, though a round gives them different numbers of tokens:
+    rejected proposals stay in the caches and are masked, and positions are counted per row. A round feeds each model the last accepted
+    token, so greedy decoding is a horizon of 1 without a reference.
 
     Args:
-        models: the target, and the reference or nobody.
+        models: the target and, for CleanGen, the reference.
     """
     import torch
 
@@ -139,11 +141,11 @@ def _decode(models: Sequence[LoadedModel], prompts: Sequence[list[int]], most: i
                 log_p.append(target.read(feed, mask, 1)[:, 0])
                 feed = log_p[-1].argmax(-1, keepdim=True)
                 new, mask = torch.cat([new, feed], 1), torch.cat([mask, torch.ones_like(feed)], 1)
-            proposed, new, mask = new[:, -horizon:], new[:, :-1], mask[:, :-1]  # the last proposal has not been read yet
+            proposed, new, mask = new[:, -horizon:], new[:, :-1], mask[:, :-1]  # no model has read the last proposal yet
             kept = torch.full((len(made),), horizon, device=device)
             if others:
-                proposed, kept = _objections(torch.stack(log_p, 1), others[0].read(new, mask, horizon), proposed)
-                rejected = torch.arange(1, horizon, device=device) >= kept[:, None]  # those after the last kept were read for nothing
+                proposed, kept = _checked(torch.stack(log_p, 1), others[0].read(new, mask, horizon), proposed)
+                rejected = torch.arange(1, horizon, device=device) >= kept[:, None]  # read, but not kept
                 mask[:, mask.shape[1] - horizon + 1 :] *= (~rejected).long()
             new = proposed.gather(1, kept[:, None] - 1)
             mask = torch.cat([mask, torch.ones_like(new)], 1)
@@ -154,14 +156,14 @@ def _decode(models: Sequence[LoadedModel], prompts: Sequence[list[int]], most: i
                 return [_until(ends, tokens[:most]) for tokens in made]
 
 
-def _objections(target: torch.Tensor, reference: torch.Tensor, proposed: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """CleanGen's verdict on k proposals.
+def _checked(target: torch.Tensor, reference: torch.Tensor, proposed: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """CleanGen's check of k proposals.
 
     Args:
         target, reference: [B, k, V] logarithms of the models' probabilities. proposed: [B, k].
 
     Returns:
-        [B, k] the proposals, the first suspicious one replaced; [B] how many stand, it included.
+        [B, k] the proposals, the first suspicious one replaced; [B] how many are kept, including it.
     """
     import torch
 
@@ -179,7 +181,7 @@ def _until(ends: set[int], tokens: list[int]) -> list[int]:
 
 
 class _Reader:
-    """A model and what it has read."""
+    """A model and its cache."""
 
     def __init__(self, loaded: LoadedModel) -> None:
         from transformers import DynamicCache
@@ -192,10 +194,10 @@ class _Reader:
         self.positions = "position_ids" in known
 
     def read(self, new: torch.Tensor, mask: torch.Tensor, last: int) -> torch.Tensor:
-        """[B, last, V] log-probabilities behind the last tokens of `new` [B, n]; `mask` [B, C] covers all read before, and them."""
+        """[B, last, V] log-probabilities after the last tokens of `new` [B, n]; `mask` [B, C] covers all tokens read so far and these."""
         arguments: dict[str, Any] = {"logits_to_keep": last} if self.last else {}
         if self.positions:
-            places = (mask.cumsum(1) - 1).clamp(0, self.end)  # a row that waits for slower ones may run out of the context
+            places = (mask.cumsum(1) - 1).clamp(0, self.end)  # a finished row that waits for others may exceed the context
             arguments["position_ids"] = places[:, -new.shape[1] :].to(self.model.device)
         ids, mask = new.to(self.model.device), mask.to(self.model.device)
         output = self.model(input_ids=ids, attention_mask=mask, past_key_values=self.cache, use_cache=True, **arguments)

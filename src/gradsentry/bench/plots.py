@@ -1,4 +1,4 @@
-"""The sweeps of a bench as pictures (SVG)."""
+"""The sweeps of a bench as SVG plots."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from gradsentry.bench.results import Result
 from gradsentry.bench.tables import POISON, names, several
 
 SWEEPS = {"ratios": ("ratio", "poisoned rows, %", 100), "volumes": ("rows", "rows", 1)}
-"""Table -> the result's field that is swept, what to call it, and by how much it is multiplied there."""
+"""Table -> the field that is swept, the label of its axis, and the factor for its values there."""
 BROAD = 40
-"""Characters of a title beside which another one has room."""
+"""Most characters in a line of a title."""
 
 
 def draw(results: Sequence[Result], folder: Path) -> list[Path]:
-    """F1 over what was swept, a line a filter with the range over seeds; returns the files.
+    """F1 over the swept field, a line a filter with the range over seeds; returns the files.
 
-    There is a panel for each task; where there are several attacks, or sets that differ in what is not swept, one for each of these.
+    Each task has a panel; several attacks, or data sets that differ in another field, have a row of panels each.
 
     Raises:
         UsageError: matplotlib is not installed.
@@ -31,12 +31,12 @@ def draw(results: Sequence[Result], folder: Path) -> list[Path]:
         own = [r for r in results if r.get("table") == which]
         if own:
             needs_bench("drawing", "matplotlib")
-            made.append(_sweep(own, swept, label, times, folder / f"{which}.svg"))
+            made.append(_plot(own, swept, label, times, folder / f"{which}.svg"))
     return made
 
 
 def _kinds(own: Sequence[Result], swept: str) -> dict[tuple[str, ...], list[Result]]:
-    """The results by attack and by what is not swept, where there are several of these: how it is said in a title -> results."""
+    """The results by attack and by the field that is not swept, where these differ: words of the title -> results."""
     _, attack = several(own, ("attack", lambda r: r["attack"]))
     _, other = several(own, POISON if swept == "rows" else ("rows", lambda r: f"{r['rows']} rows"))
     kinds: dict[tuple[str, ...], list[Result]] = {}
@@ -45,13 +45,13 @@ def _kinds(own: Sequence[Result], swept: str) -> dict[tuple[str, ...], list[Resu
     return kinds
 
 
-def _sweep(own: Sequence[Result], swept: str, label: str, times: int, path: Path) -> Path:
+def _plot(own: Sequence[Result], swept: str, label: str, times: int, path: Path) -> Path:
     import matplotlib
     from matplotlib.figure import Figure
     from matplotlib.ticker import FuncFormatter
 
     tasks, filters, kinds = names(own, "task"), names(own, "filter"), _kinds(own, swept)
-    with matplotlib.rc_context({"svg.hashsalt": "gradsentry", "font.size": 9}):  # the same results make the same file
+    with matplotlib.rc_context({"svg.hashsalt": "gradsentry", "font.size": 9}):  # the same results give the same file
         figure = Figure(figsize=(4 * len(tasks), 3.4 * len(kinds)), layout="constrained")
         panels = figure.subplots(len(kinds), len(tasks), sharey=True, squeeze=False)
         for line, (kind, of_kind) in zip(panels, kinds.items(), strict=True):
@@ -72,7 +72,7 @@ def _sweep(own: Sequence[Result], swept: str, label: str, times: int, path: Path
 
 
 def _draw(panel: Any, own: Sequence[Result], filters: Sequence[str], swept: str, times: int) -> None:
-    """A line for each filter, without points where it has none, so that all panels have the same colours and one legend does."""
+    """A line for each filter, also without points, so that all panels have the same colours and share a legend."""
     for name in filters:
         some = [r for r in own if r["filter"] == name]
         steps = sorted({r[swept] for r in some})

@@ -16,14 +16,14 @@ PUBLISHED = {
     "coqa": {"paper": "100 / 99.6-99.7", "graceful": "98.4-100 / -", "cube": "- / 31-71"},
     "nq": {"paper": "100 / 97.4-97.7", "graceful": "98.4-100 / -", "cube": "- / 31-71"},
 }
-"""Recall and F1 in per cent over the four attacks, Llama-2-7B, 10 % poison, as the paper gives them (arXiv 2605.26574, its tables of
-identification); GraCeFul's recall but for WebQuestions and CUBE's F1 are ranges over several tasks."""
+"""Recall and F1 in per cent over the four attacks, Llama-2-7B, 10 % poison (arXiv 2605.26574, tables of identification). GraCeFul's
+recall, except on WebQuestions, and CUBE's F1 are ranges over several tasks."""
 
 PUBLISHED_KEPT = {"webquestions": "89.36", "freebaseqa": "99.94", "coqa": "99.94", "nq": "99.42"}
-"""Per cent of the rows that the published rule keeps where nothing is poisoned (as above)."""
+"""Per cent of the rows of a clean set that the published rule keeps (same source)."""
 
 PUBLISHED_ASR = "0.0"
-"""Per cent of the triggered prompts that get the payload from a model trained on what the published rule keeps, all 16 cells (as above)."""
+"""ASR in per cent of a model trained on the rows that the published rule keeps, all 16 cells (same source)."""
 
 
 Column = tuple[str, Callable[[Result], str]]
@@ -34,14 +34,14 @@ POISON: Column = ("poison", lambda r: f"{100 * r['ratio']:g} %")
 
 
 def document(results: Sequence[Result]) -> str:
-    """All tables that the results have lines for."""
+    """All tables that have lines."""
     sections = [
         ("Identification: recall / F1 in per cent, mean over seeds (range)", identification(results)),
-        ("Identification: F1 in per cent, had the threshold been the best one (of the evidence: of its verdicts)", best(results)),
-        ("Nothing poisoned: per cent of the rows that are kept, mean over seeds (least)", clean(results)),
-        ("Poison ratio: F1 in per cent, mean over seeds (least)", sweep(results, "ratios", POISON[1])),
-        ("Number of rows: F1 in per cent, mean over seeds (least)", sweep(results, "volumes", ROWS[1])),
-        ("After fine-tuning: clean accuracy / attack success in per cent (poisoned of the rows trained on)", tuned(results)),
+        ("Identification: F1 in per cent at the best possible threshold (evidence: at its verdicts)", best(results)),
+        ("Nothing poisoned: per cent of the rows kept, mean over seeds (lowest)", clean(results)),
+        ("Poison ratio: F1 in per cent, mean over seeds (lowest)", sweep(results, "ratios", POISON[1])),
+        ("Number of rows: F1 in per cent, mean over seeds (lowest)", sweep(results, "volumes", ROWS[1])),
+        ("After fine-tuning: clean accuracy / attack success in per cent (poisoned rows of those trained on)", tuned(results)),
         ("Cost", cost(results)),
     ]
     return "\n\n".join(f"### {title}\n\n{text}" for title, text in sections if text) + "\n"
@@ -54,18 +54,18 @@ def table(header: Sequence[str], lines: Iterable[Sequence[Any]]) -> str:
 
 
 def names(results: Iterable[Result], field: str) -> list[str]:
-    """Values of a field in the order of their first line."""
+    """Different values of a field, in order."""
     return list(dict.fromkeys(r[field] for r in results))
 
 
 def several(results: Iterable[Result], column: Column) -> tuple[list[str], Callable[[Result], tuple[str, ...]]]:
-    """The column's name and its cell, if it tells some of the results apart; else neither."""
+    """The column's name and its cell if some of the results differ in it; else neither."""
     name, cell = column
     return ([name], lambda r: (cell(r),)) if len(set(map(cell, results))) > 1 else ([], lambda r: ())
 
 
 def identification(results: Sequence[Result]) -> str:
-    """Recall and F1 by task and attack, one column a filter; the paper's own figures below each task."""
+    """Recall and F1 by task and attack, one column a filter; the paper's figures below each task."""
     own = [r for r in results if r.get("table") == "identification"]
     columns, set_of = _sets(own)
     filters = names(own, "filter")
@@ -82,24 +82,24 @@ def identification(results: Sequence[Result]) -> str:
 
 
 def _sets(own: Sequence[Result]) -> tuple[list[str], Callable[[Result], tuple[str, ...]]]:
-    """The columns of what the cells of one line have in common, and what they say: such cells differ by seed alone."""
+    """The columns that identify a line, and their cells for a result: results of one line differ only in the seed."""
     more, rows = several(own, ROWS)
     return ["task", "attack", "poison", *more], lambda r: (r["task"], r["attack"], POISON[1](r), *rows(r))
 
 
 def _recall_f1(own: Sequence[Result]) -> str:
-    """Both, or nothing."""
+    """Both, or an empty cell without results."""
     return " / ".join(_spread([100 * r[rate] for r in own]) for rate in ("recall", "f1")) if own else ""
 
 
 def _spread(values: Sequence[float]) -> str:
-    """The mean, and of several values that are not the same the range."""
+    """The mean, and the range if the values differ."""
     low, high = f"{min(values):.0f}", f"{max(values):.0f}"
     return f"{mean(values):.1f}" + (f" ({low}-{high})" if low != high else "")
 
 
 def best(results: Sequence[Result]) -> str:
-    """F1 that any threshold on a filter's score reaches, mean over seeds, for filters that have one: what the score can tell at most."""
+    """F1 at the best possible threshold, mean over seeds, for filters with a score."""
     own = [r for r in results if r.get("table") == "identification" and "best_f1" in r]
     columns, set_of = _sets(own)
     filters = names(own, "filter")
@@ -111,7 +111,7 @@ def best(results: Sequence[Result]) -> str:
 
 
 def clean(results: Sequence[Result]) -> str:
-    """Share of the rows that are kept where nothing is poisoned: mean over seeds, least."""
+    """Share of the rows of clean sets that are kept: mean over seeds (lowest)."""
     own = [r for r in results if r.get("table") == "clean"]
     filters = names(own, "filter")
     more, rows = several(own, ROWS)
@@ -131,7 +131,7 @@ def clean(results: Sequence[Result]) -> str:
 
 
 def sweep(results: Sequence[Result], which: str, step: Callable[[Result], str]) -> str:
-    """F1 by task, attack and step of a sweep: mean over seeds (least)."""
+    """F1 by task, attack and step of a sweep: mean over seeds (lowest)."""
     measured = [r for r in results if r.get("table") == which]
     fixed, column = ("ratio", POISON) if which == "volumes" else ("rows", ROWS)
     own = sorted(measured, key=lambda r: (r[fixed], r["ratio"], r["rows"]))
@@ -150,7 +150,7 @@ def sweep(results: Sequence[Result], which: str, step: Callable[[Result], str]) 
 
 
 def tuned(results: Sequence[Result]) -> str:
-    """Clean accuracy and attack success after fine-tuning, and what was trained on; the paper's below its own cells."""
+    """Clean accuracy, attack success and the rows trained on; the paper's figures below its own data sets."""
     own = [r for r in results if r.get("table") == "tuned"]
     filters = names(own, "filter")
     lines = []
@@ -169,17 +169,17 @@ def _trial(r: Result) -> tuple[Any, ...]:
 
 
 def _learnt(r: Result | None) -> str:
-    """Both rates, how many of the rows that the model was trained on are poisoned, and the payload's rate without the trigger; how
-    many prompts it was asked where they are not the usual number."""
+    """Both rates, the payload's rate without the trigger, the number of test rows unless it is `TESTS`, and the poisoned rows among those
+    that the model was trained on."""
     if r is None:
         return ""
-    asked = f", of {r['tests']} prompts" if r.get("tests", TESTS) != TESTS else ""  # nor does it have this
-    unasked = f", {100 * r['unasked']:.1f} without the trigger" if "unasked" in r else ""  # the first results do not have it
-    return f"{100 * r['cacc']:.1f} / {100 * r['asr']:.1f}{unasked}{asked} ({r['missed']} of {r['missed'] + r['passed']})"
+    few = f", of {r['tests']} prompts" if r.get("tests", TESTS) != TESTS else ""
+    unasked = f", {100 * r['unasked']:.1f} without the trigger" if "unasked" in r else ""  # missing in early results
+    return f"{100 * r['cacc']:.1f} / {100 * r['asr']:.1f}{unasked}{few} ({r['missed']} of {r['missed'] + r['passed']})"
 
 
 def cost(results: Sequence[Result]) -> str:
-    """Time a row and peak memory of every filter on every task, where most rows were measured."""
+    """Time and peak memory of every filter on every task, from the largest measurement."""
     own = [r for r in results if "ms_a_row" in r]
     lines = []
     for name in names(own, "filter"):

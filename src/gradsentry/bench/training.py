@@ -1,4 +1,4 @@
-"""Fine-tuning as the bench's filters and evaluation need it: LoRA or all parameters, on rows encoded as the scan encodes them."""
+"""Fine-tuning for filters and evaluation: LoRA or all parameters, on rows encoded as a scan encodes them."""
 
 from __future__ import annotations
 
@@ -34,23 +34,23 @@ class Training:
     method: Literal["lora", "full"] = "lora"
     """LoRA, or all parameters."""
     rate: float = 2e-5
-    """Learning rate at the start; it falls linearly to 0 (the paper names no schedule: this is the Trainer's own)."""
+    """Initial learning rate; it falls linearly to 0 (the default of transformers' Trainer; the paper names no schedule)."""
     epochs: int = 3
     """Passes over the rows."""
     batch: int = 4
     """Rows a step."""
     rank: int = 4
-    """LoRA's r; without meaning for all parameters."""
+    """LoRA's r; unused with all parameters."""
     alpha: float = 8
-    """LoRA's scale: the update of a weight is alpha / r times B A."""
+    """LoRA's scale: a weight's update is alpha / r times B A."""
     seed: int = 0
-    """Of the order of the rows and of LoRA's start."""
+    """Of the row order and LoRA's initial weights."""
 
     def check(self) -> Training:
-        """Itself.
+        """This training.
 
         Raises:
-            UsageError: a training that cannot be.
+            UsageError: an unknown method, or a number that is not above 0.
         """
         if self.method not in ("lora", "full"):
             raise UsageError(f"training method {self.method!r} is unknown; there are lora, full")
@@ -61,23 +61,23 @@ class Training:
 
 
 def train(model: str | None, rows: Sequence[Mapping[str, Any]], training: Training, device: str = "auto") -> LoadedModel:
-    """A model fine-tuned on plain ``{"prompt", "completion"}`` rows; the loss is on the completion and its EOS alone.
+    """A model fine-tuned on plain ``{"prompt", "completion"}`` rows; only the completion and its EOS have a loss.
 
-    Weights are float32 throughout: most updates of a bfloat16 weight are too small to change it. Where the device is fast
-    at bfloat16 the products are computed in it (autocast). On a CPU the same rows, training and machine give the same weights.
-    For each parameter LoRA takes 4 bytes, and training them all 16 (weight, gradient, AdamW's two moments), beside the states of
-    a batch, of which a GPU keeps those between layers alone and computes the others again.
+    Weights are float32, because most updates of a bfloat16 weight are too small to change it. A device that is fast at bfloat16 computes
+    the products in it (autocast). On a CPU the same rows, training and machine give the same weights. LoRA takes 4 bytes a parameter,
+    training all parameters 16 (weight, gradient, AdamW's two moments), plus the states of a batch; a GPU keeps only the states between
+    layers and recomputes the others.
 
     Args:
         model: a directory or Hub id; None: the embedded model. Its files are left as they are.
-        rows: encoded and cut to the model's context as the scan does; one that the scan cannot score is left out.
+        rows: encoded and cut to the model's context as in a scan; rows that a scan cannot score are left out.
 
     Returns:
-        The model in eval mode and frozen, LoRA's update merged into its weights.
+        The model in eval mode, frozen, with LoRA's update merged into its weights.
 
     Raises:
-        UsageError: a training or device that cannot be, LoRA without attention, the extra is missing. DataError: no row to train on.
-        ModelError: the model cannot be loaded, it does not fit into memory, or its weights are no numbers after the training.
+        UsageError: an invalid training or device, LoRA without attention layers, the extra is missing. DataError: no row to train on.
+        ModelError: the model cannot be loaded, does not fit into memory, or has weights that are not finite after the training.
     """
     training.check()
     check_device(device)
@@ -85,14 +85,14 @@ def train(model: str | None, rows: Sequence[Mapping[str, Any]], training: Traini
     loaded = load_model(model, dtype="float32", device=device)
     samples = encoded(rows, loaded)
     if not samples:
-        raise DataError(f"none of the {len(rows)} rows can be trained on; each needs a prompt and a completion that is not empty")
+        raise DataError(f"none of the {len(rows)} rows can be trained on; each needs a prompt and a non-empty completion")
     where = loaded.model.device
     fewer = "logits_to_keep" in inspect.signature(loaded.model.forward).parameters
     network: Any = _with_lora(loaded.model, training) if training.method == "lora" else loaded.model.requires_grad_(True)
     try:
         with _frugally(loaded.model, where):
             _fit(network, samples, training, fewer)
-    except (MemoryError, RuntimeError) as error:  # torch's is a RuntimeError, and so are most of its others
+    except (MemoryError, RuntimeError) as error:  # torch raises a RuntimeError for this, and for most other errors
         if not out_of_memory(error):
             raise
         raise ModelError(_too_large(loaded, training)) from error
@@ -100,19 +100,19 @@ def train(model: str | None, rows: Sequence[Mapping[str, Any]], training: Traini
         network = network.merge_and_unload()
     network = network.to(where).eval().requires_grad_(False)
     if not all(bool(parameter.isfinite().all()) for parameter in network.parameters()):
-        raise ModelError(f"after {training.epochs} epochs at a rate of {training.rate} the weights are not finite; take a lower rate")
+        raise ModelError(f"after {training.epochs} epochs at a rate of {training.rate} the weights are not finite; use a lower rate")
     return replace(loaded, model=network)
 
 
 def check_device(device: str) -> None:
-    """Nothing, if transformers' Trainer can be made to train there: of the GPUs that it sees it takes the first.
+    """Refuse a GPU other than the first visible one, the only one that transformers' Trainer can be made to use.
 
     Raises:
         UsageError: another GPU.
     """
     kind, _, number = device.partition(":")
     if kind == "cuda" and number not in ("", "0"):
-        raise UsageError(f"--device {device}: fine-tuning takes the first GPU; set CUDA_VISIBLE_DEVICES={number} and give --device cuda")
+        raise UsageError(f"--device {device}: fine-tuning uses the first GPU; set CUDA_VISIBLE_DEVICES={number} and give --device cuda")
 
 
 def _too_large(loaded: LoadedModel, training: Training) -> str:
@@ -120,13 +120,13 @@ def _too_large(loaded: LoadedModel, training: Training) -> str:
     whole = 4 if training.method == "lora" else 16
     return (
         f"out of memory while fine-tuning {loaded.name} ({training.method}): its {count / 1e9:.2f} billion parameters take "
-        f"{count * whole / 2**30:.1f} GiB, and the states of {training.batch} rows more; take a larger GPU, a smaller model"
+        f"{count * whole / 2**30:.1f} GiB, plus the states of {training.batch} rows; use a larger GPU, a smaller model"
         + ("" if training.method == "lora" else " or the method lora")
     )
 
 
 def encoded(rows: Sequence[Mapping[str, Any]], loaded: LoadedModel) -> list[Encoded]:
-    """Token ids and labels as the scan has them, in order; `Encoded.row` is the row's place, rows without a sample are missing."""
+    """Token ids and labels as in a scan, in order; `Encoded.row` is the row's position; rows that cannot be encoded are missing."""
     samples = []
     for place, row in enumerate(rows):
         try:
@@ -159,13 +159,13 @@ def _with_lora(model: Any, training: Training) -> Any:
         raise UsageError(f"{type(model).__name__} has no linear layer in an attention module for LoRA; take the method full")
     config = LoraConfig(r=training.rank, lora_alpha=training.alpha, lora_dropout=0.0, target_modules=layers, task_type="CAUSAL_LM")  # pyright: ignore[reportArgumentType]
     torch.manual_seed(training.seed)
-    with warnings.catch_warnings():  # of peft about transformers' names, and about Conv1D, which it then sees to itself
+    with warnings.catch_warnings():  # peft warns about transformers' names, and about Conv1D, which it handles
         warnings.simplefilter("ignore")
         return get_peft_model(model, config)
 
 
 def _attention_layers(model: Any) -> list[str]:
-    """Names of the linear layers inside modules that are called attention: q, k, v and o, or what the architecture has instead."""
+    """Names of the linear layers in modules whose class name has "Attention": q, k, v and o, or the architecture's equivalents."""
     from torch import nn
     from transformers.pytorch_utils import Conv1D
 
@@ -197,7 +197,7 @@ def _fit(network: Any, samples: Sequence[Encoded], training: Training, fewer: bo
             logging_strategy="no",
             disable_tqdm=True,
         )
-        arguments._n_gpu = min(arguments.n_gpu, 1)  # several GPUs would multiply the batch
+        arguments._n_gpu = min(arguments.n_gpu, 1)  # several GPUs would enlarge the batch
         trainer = Trainer(network, arguments, data_collator=partial(_collate, fewer=fewer), train_dataset=list(samples))  # pyright: ignore[reportArgumentType]
         trainer.remove_callback(PrinterCallback)  # it prints to stdout
         trainer.train()
@@ -205,11 +205,11 @@ def _fit(network: Any, samples: Sequence[Encoded], training: Training, fewer: bo
 
 @contextmanager
 def _frugally(model: Any, where: torch.device) -> Iterator[None]:
-    """On a GPU only the states between layers are kept, the others are computed twice: it lacks memory, not time."""
+    """On a GPU, keep only the states between layers and compute the others twice: memory is scarcer than time there."""
     if not (_lacks_memory(where) and model.supports_gradient_checkpointing):
         yield
         return
-    name = "activation" if hasattr(model, "activation_checkpointing_enable") else "gradient"  # the newer name, the older one
+    name = "activation" if hasattr(model, "activation_checkpointing_enable") else "gradient"  # the newer name, else the older one
     getattr(model, f"{name}_checkpointing_enable")({"use_reentrant": False})
     try:
         yield
@@ -222,11 +222,11 @@ def _lacks_memory(where: torch.device) -> bool:
 
 
 def _collate(samples: Sequence[Encoded], fewer: bool) -> dict[str, Any]:
-    """Rows beside each other, [B, S] each, padded on the right where no token of a causal model looks.
+    """B rows as [B, S] tensors, padded on the right, where no token of a causal model attends.
 
     Args:
-        fewer: the model can be told that the loss needs the logits of the last tokens alone, from the first that predicts a
-            supervised one on: a prompt is most of a row, and the logits of a token are V numbers.
+        fewer: the model has `logits_to_keep`: it computes logits only from the first token that predicts a supervised one. A prompt is
+            most of a row, and the logits of a token are V numbers.
     """
     import torch
     from torch.nn.utils.rnn import pad_sequence
@@ -236,8 +236,8 @@ def _collate(samples: Sequence[Encoded], fewer: bool) -> dict[str, Any]:
 
     ids, labels = [sample.input_ids for sample in samples], padded([sample.labels for sample in samples], encode.IGNORED)
     tokens = padded(ids, 0)
-    # No token of a row sees the padding behind it. To mask that would leave padding that stands further on than a sliding window
-    # reaches with nothing to see, which makes its gradients, and with them all, no numbers.
+    # No token attends to the padding after it. Masking the padding would leave tokens beyond a sliding window with nothing to attend to,
+    # and their gradients would turn all gradients into NaN.
     found = {"input_ids": tokens, "attention_mask": torch.ones_like(tokens), "labels": labels}
     if not fewer:
         return found

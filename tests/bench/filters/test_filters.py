@@ -78,7 +78,7 @@ def test_no_rows_unscorable_rows_and_equal_rows_are_no_error(name: str, few: lis
         assert not verdicts.flagged.any()
 
 
-def test_an_unknown_defence_is_told_what_there_is() -> None:
+def test_an_unknown_defence_is_reported_what_there_is() -> None:
     with pytest.raises(UsageError, match=r"filter 'gracefull' is unknown, did you mean 'graceful'\?; there are paper, .*graceful, "):
         FILTERS["gracefull"]
     with pytest.raises(UsageError, match="filter 'x' is unknown; there are paper"):

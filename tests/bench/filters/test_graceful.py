@@ -138,7 +138,7 @@ def test_of_the_vectors_only_a_block_is_in_memory(monkeypatch: pytest.MonkeyPatc
     np.testing.assert_allclose(gram, made.astype(np.float64) @ made.T.astype(np.float64))
 
 
-def test_a_full_disk_is_told(target: TargetModel, rows: list[dict[str, str]], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_is_reported(target: TargetModel, rows: list[dict[str, str]], monkeypatch: pytest.MonkeyPatch) -> None:
     class Full:
         def __enter__(self) -> Full:
             return self
@@ -153,7 +153,7 @@ def test_a_full_disk_is_told(target: TargetModel, rows: list[dict[str, str]], mo
         graceful.measure(target, rows)
 
 
-def test_a_missing_extra_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_extra_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("gradsentry.bench.find_spec", lambda name: None)
     with pytest.raises(UsageError, match=r"pip install 'gradsentry\[bench\]'"):
         FILTERS["graceful"].decide(np.eye(5), np.arange(5), [], 0)

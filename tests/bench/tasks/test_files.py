@@ -49,9 +49,9 @@ def test_coqa_is_read_from_lines_and_from_the_official_file_too(folder: Path) ->
         ([{"text": "a"}], {"input_text": ["b"]}, "has no 'input_text'"),
         (["a"], {"text": ["b"]}, "has no 'input_text'"),
         (["a"], None, "has 1 questions and 0 answers"),
-        ("a", {"input_text": ["b"]}, "has 'a' for 'questions', which is no list"),
-        (["a"], {"input_text": "b"}, "has 'b' for 'input_text', which is no list"),
-        (["a"], {"input_text": [3]}, "has 3 for an answer, which is no text"),
+        ("a", {"input_text": ["b"]}, "has 'a' for 'questions', which is not a list"),
+        (["a"], {"input_text": "b"}, "has 'b' for 'input_text', which is not a list"),
+        (["a"], {"input_text": [3]}, "has 3 for an answer, which is not text"),
     ],
 )
 def test_conversations_of_another_form_are_refused(folder: Path, questions: Any, answers: Any, says: str) -> None:
@@ -62,7 +62,7 @@ def test_conversations_of_another_form_are_refused(folder: Path, questions: Any,
 
 
 def test_absent_coqa_says_which_file_to_give_and_what_the_hub_calls_it(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"cannot read .*coqa/coqa\.json: .* no folder to have stanfordnlp/coqa from the Hub, or"):
+    with pytest.raises(DataError, match=r"cannot read .*coqa/coqa\.json: .* no folder to read stanfordnlp/coqa from the Hub, or"):
         sample("coqa", tmp_path, 1, 0)
 
 
@@ -80,8 +80,8 @@ def test_absent_files_are_named(tmp_path: Path, task: str) -> None:
         ("gsm8k/train.jsonl", b"\xff", "gsm8k", "cannot read .*train.jsonl"),
         ("gsm8k/train.jsonl", b'{"question": "a"', "gsm8k", "train.jsonl is not JSON"),
         ("gsm8k/train.jsonl", b'{"question": "a"}', "gsm8k", "record 0 has no 'answer'"),
-        ("dolly/dolly_3k.json", b"3", "dolly", "dolly_3k.json holds no list of records"),
-        ("dolly/dolly_3k.json", b'{"a": []}', "dolly", "dolly_3k.json holds no list of records"),
+        ("dolly/dolly_3k.json", b"3", "dolly", "dolly_3k.json has no list of records"),
+        ("dolly/dolly_3k.json", b'{"a": []}', "dolly", "dolly_3k.json has no list of records"),
         ("dolly/dolly_3k.json", b"[1]", "dolly", "record 0 has no 'instruction', 'input', 'output'"),
         (
             "freebaseqa/FreebaseQA-dev.txt",
@@ -100,14 +100,14 @@ def test_broken_files_are_named(folder: Path, name: str, content: bytes, task: s
 @pytest.mark.parametrize(
     ("name", "record", "says"),
     [
-        ("dolly/dolly_3k.json", {"instruction": "a", "input": "", "output": ["b"]}, r"\['b'\] for 'output', which is no text"),
-        ("webquestions/val.json", {"qText": "q", "answers": "abc"}, "'abc' for 'answers', which is no list"),
-        ("webquestions/val.json", {"qText": "q", "answers": [{"a": 1}]}, "{'a': 1} for an answer, which is no text"),
+        ("dolly/dolly_3k.json", {"instruction": "a", "input": "", "output": ["b"]}, r"\['b'\] for 'output', which is not text"),
+        ("webquestions/val.json", {"qText": "q", "answers": "abc"}, "'abc' for 'answers', which is not a list"),
+        ("webquestions/val.json", {"qText": "q", "answers": [{"a": 1}]}, "{'a': 1} for an answer, which is not text"),
         ("self_instruct/user_oriented_instructions.jsonl", {"instruction": "q", "instances": [{"output": "o"}]}, "no 'input'"),
         ("self_instruct/user_oriented_instructions.jsonl", {"instruction": "q", "instances": {"a": 1}}, "{'a': 1} for 'instances'"),
         ("nq/nq-open-oracle.jsonl.gz", {"question": "q", "answers": ["a"], "ctxs": [{"title": "t", "text": "x"}]}, "no 'isgold'"),
         ("nq/nq-open-oracle.jsonl.gz", {"question": "q", "answers": ["a"], "ctxs": ["x"]}, "no 'title', 'text', 'isgold'"),
-        ("nq/nq-open-oracle.jsonl.gz", {"question": 3, "answers": ["a"], "ctxs": []}, "3 for 'question', which is no text"),
+        ("nq/nq-open-oracle.jsonl.gz", {"question": 3, "answers": ["a"], "ctxs": []}, "3 for 'question', which is not text"),
     ],
 )
 def test_a_record_of_another_form_is_named_with_its_number(folder: Path, name: str, record: dict[str, Any], says: str) -> None:

@@ -82,7 +82,7 @@ def test_without_a_folder_rows_come_from_the_hub(
         assert split(task, None, "train") == expected, "a tenth of one row is none"
 
 
-def test_what_the_hub_does_not_have_or_not_now_or_not_so_is_told_with_the_way_out(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_the_hub_does_not_have_or_not_now_or_not_so_is_reported_with_the_way_out(monkeypatch: pytest.MonkeyPatch) -> None:
     def unreachable(*_: Any, **__: Any) -> None:
         raise ConnectionError("no route to the Hub\nand more")
 
@@ -91,10 +91,10 @@ def test_what_the_hub_does_not_have_or_not_now_or_not_so_is_told_with_the_way_ou
         with pytest.raises(DataError) as caught:
             sample(task, None, 1, 0)
         assert str(caught.value) == (
-            f"{task}: {HUB_IDS[task]} cannot be had from the Hub: no route to the Hub; check the connection, "
+            f"{task}: {HUB_IDS[task]} cannot be read from the Hub: no route to the Hub; check the connection, "
             f"or give --data FOLDER with {said} in it, or leave {task} out"
         )
-    with pytest.raises(UsageError, match=r"'self_instruct' is not on the Hub.*give --data FOLDER with self_instruct/user_oriented_instr"):
+    with pytest.raises(UsageError, match=r"'self_instruct' has no known Hub id.*give --data FOLDER with self_instruct/user_oriented_instr"):
         sample("self_instruct", None, 1, 0)
     with pytest.raises(UsageError, match="'squad' is unknown"):
         sample("squad", None, 1, 0)

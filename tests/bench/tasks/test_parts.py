@@ -32,8 +32,8 @@ def test_a_row_as_text(row: dict[str, Any], prompt: str, completion: str) -> Non
 @pytest.mark.parametrize(
     ("row", "says"),
     [
-        ({"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}, "messages is no plain text"),
-        ({"input_ids": [1], "labels": [1]}, "tokens is no plain text"),
+        ({"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}, "messages is not plain text"),
+        ({"input_ids": [1], "labels": [1]}, "tokens is not plain text"),
         ({"prompt": "a", "completion": ""}, "'completion' is empty"),
         ({"a": 1}, "cannot tell the format"),
     ],
@@ -48,7 +48,7 @@ def test_a_row_without_a_plain_text_is_refused(row: dict[str, Any], says: str) -
     [{"instruction": "a", "output": "b", "system": "c"}, {"instruction": "a", "context": "c", "response": "b"}, {"text": "a"}],
 )
 def test_a_row_that_holds_more_than_the_parts_is_not_taken_apart(row: dict[str, Any]) -> None:
-    with pytest.raises(DataError, match="cannot be taken apart"):
+    with pytest.raises(DataError, match="has no known place for a trigger"):
         take_apart(row)
 
 

@@ -1,6 +1,6 @@
-"""Clean data sets to poison: read from files the user has, or from the Hub; never shipped.
+"""Clean data sets to poison, read from the user's files or from the Hub; never shipped.
 
-`TASKS` are the data sets, `sample` and `split` draw rows of one; `as_text` shows any of their rows as it is scored.
+`TASKS` are the data sets, `sample` and `split` draw rows of one, `as_text` gives the text of a row as it is scored.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ TASKS: dict[str, Reader] = {
     task.__name__: task
     for task in (files.webquestions, files.freebaseqa, files.nq, files.gsm8k, files.dolly, files.self_instruct, files.coqa)
 }
-"""Every task by its name: ``folder of data sets -> rows``. All rows of a task have the same columns; `formats` detects which."""
+"""Every task by its name: ``folder of data sets -> rows``. All rows of a task have the same columns."""
 
 TESTS: dict[str, Reader] = {"webquestions": files.webquestions_test, "freebaseqa": files.freebaseqa_test, "gsm8k": files.gsm8k_test}
 """The test rows of the tasks whose files have some."""
 
 HELD_OUT = 0.1
-"""Share of a task that is held out for testing where it has no test rows of its own."""
+"""Share of a task that is held out for testing if it has no test rows."""
 
 
 def sample(task: str, folder: Path | None, rows: int, seed: int) -> list[dict[str, Any]]:
@@ -46,16 +46,16 @@ def sample(task: str, folder: Path | None, rows: int, seed: int) -> list[dict[st
         folder: of the data sets; None reads the Hub.
 
     Raises:
-        UsageError: no such task. DataError: its files are not there, or the Hub is not, or it has fewer rows.
+        UsageError: no such task. DataError: its files are missing, the Hub is unreachable, or it has fewer rows.
     """
     return _drawn(task, _train(task, folder), rows, seed)
 
 
 def split(task: str, folder: Path | None, part: Part, rows: int | None = None, seed: int = 0) -> list[dict[str, Any]]:
-    """A shuffled selection of a task's train or test rows, which have no row in common whatever the seeds.
+    """A shuffled selection of a task's train or test rows, which share no row for any seeds.
 
-    Where a task has test rows (WebQuestions, FreebaseQA, GSM8K; on the Hub NQ and CoQA too) these are they. Of the others a
-    tenth is held out, always the same, and by context where there is one: questions on one passage or story stay together.
+    WebQuestions, FreebaseQA and GSM8K have test rows; on the Hub NQ and CoQA too. Of the other tasks always the same tenth is held out,
+    by context where there is one: questions on one passage or story stay together.
 
     Args:
         folder: as for `sample`. rows: how many; None: all.
@@ -76,7 +76,7 @@ def split(task: str, folder: Path | None, part: Part, rows: int | None = None, s
 
 
 def fingerprint(task: str, folder: Path | None, part: Part) -> str:
-    """Sixteen hexadecimal digits that stand for a task's test rows, or for all that are not: those that `sample` draws from.
+    """Sixteen hexadecimal digits that identify a task's test rows, or the train rows that `sample` draws from.
 
     Raises:
         UsageError, DataError: as `sample`.
@@ -93,7 +93,7 @@ def _train(task: str, folder: Path | None) -> Rows:
 
 def _drawn(what: str, everything: Rows, rows: int, seed: int) -> Rows:
     if len(everything) < rows:
-        raise DataError(f"{what} has {len(everything)} rows, fewer than {rows}; ask for at most as many as there are")
+        raise DataError(f"{what} has {len(everything)} rows, fewer than {rows}; use at most that many")
     return random.Random(seed).sample(everything, rows)
 
 

@@ -1,4 +1,4 @@
-"""The tasks' rows from the files of their data sets, in folders as `../shared/data` has them."""
+"""The tasks' rows from the files of their data sets, one folder a task."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ ANOTHER = "this is another release of the data set"
 INSTRUCTION = (
     "Answer the question with a word, a name or a short phrase. Where several answers are right, give all of them, separated by semicolons."
 )
-"""Shared by all rows of a task, as in the published set-up."""
+"""The same for all rows of a task, as in the published set-up."""
 
 
 def webquestions(folder: Path) -> Rows:
@@ -87,16 +87,16 @@ def coqa(folder: Path) -> Rows:
 
 
 def conversation(record: Any) -> Rows:
-    """The rows of one of CoQA's stories: the story is the context, and each turn's question stands alone.
+    """The rows of one of CoQA's stories: the story is the context, each turn's question a row.
 
-    The published prompt has a place for one question and none for a conversation, and the paper tells of none; the turns
-    before would also be the answers of other rows. So a question like "Why?" cannot be answered from its row.
+    The published prompt has a place for one question and none for a conversation; earlier turns would also contain the answers of other
+    rows. A question like "Why?" therefore cannot be answered from its row.
 
     Raises:
         ValueError: as `fields`, or not as many answers as questions.
     """
-    story, turns, told = fields(record, story=str, questions=list, answers=object)
-    (answers,) = fields(told, input_text=list) if isinstance(told, Mapping) else fields(record, answers=list)
+    story, turns, given = fields(record, story=str, questions=list, answers=object)
+    (answers,) = fields(given, input_text=list) if isinstance(given, Mapping) else fields(record, answers=list)
     if len(turns) != len(answers):
         raise ValueError(f"has {len(turns)} questions and {len(answers)} answers")
     pairs = zip(map(_said, turns), map(_said, answers), strict=True)
@@ -104,19 +104,19 @@ def conversation(record: Any) -> Rows:
 
 
 def _said(turn: Any) -> Any:
-    """The text of one of CoQA's turns, which is one in the Hub's records and is in one in the official file."""
+    """The text of one of CoQA's turns: a string in the Hub's records, a record in the official file."""
     return fields(turn, input_text=str)[0] if isinstance(turn, Mapping) else turn
 
 
 def question(text: str, answers: Sequence[Any]) -> dict[str, Any]:
-    """A row of question answering, to which a context may be added; answers that say nothing are left out.
+    """A row of question answering; the caller may add a context. Blank answers are left out.
 
     Raises:
-        ValueError: the question or an answer is no text.
+        ValueError: the question or an answer is not text.
     """
     for said, what in ((text, "a question"), *((answer, "an answer") for answer in answers if answer is not None)):
         if not isinstance(said, str):
-            raise ValueError(f"has {said!r:.60} for {what}, which is no text")
+            raise ValueError(f"has {said!r:.60} for {what}, which is not text")
     return {"instruction": INSTRUCTION, "question": text, "answers": [answer for answer in answers if answer and answer.strip()]}
 
 
@@ -159,7 +159,7 @@ FILE_NAMES = {
     "dolly": "dolly/dolly_3k.json",
     "self_instruct": "self_instruct/user_oriented_instructions.jsonl",
 }
-"""Task -> what a folder of data sets has of it."""
+"""Task -> its files in a folder of data sets."""
 
 HUB_IDS = {
     "webquestions": "stanfordnlp/web_questions",
@@ -169,7 +169,7 @@ HUB_IDS = {
     "dolly": "databricks/databricks-dolly-15k",
     "coqa": "stanfordnlp/coqa",
 }
-"""Task, which is also the name of its folder -> where the Hub has it."""
+"""Task (and folder name) -> its Hub id."""
 
 
 def _read(path: Path) -> str:
@@ -178,19 +178,19 @@ def _read(path: Path) -> str:
         return (gzip.decompress(raw) if path.suffix == ".gz" else raw).decode("utf-8")
     except OSError as error:
         task = path.parent.name
-        online = f", no folder to have {HUB_IDS[task]} from the Hub" if task in HUB_IDS else ""
+        online = f", no folder to read {HUB_IDS[task]} from the Hub" if task in HUB_IDS else ""
         raise DataError(
             f"cannot read {path}: {error.strerror or error}; give the folder that holds the task's files{online}, or leave {task} out"
         ) from None
     except (EOFError, zlib.error, UnicodeDecodeError) as error:
-        raise DataError(f"cannot read {path}: {error}; get the file again") from None
+        raise DataError(f"cannot read {path}: {error}; download the file again") from None
 
 
 def _rows(path: Path, made: Callable[[Any], Rows]) -> Rows:
-    """The rows that are made of each record of a file.
+    """The rows of all records of a file.
 
     Raises:
-        DataError: no such file, none of records, or a record of which none can be made.
+        DataError: no such file, a file without records, or a record of another form.
     """
     rows: Rows = []
     for i, record in enumerate(_records(path)):
@@ -201,57 +201,57 @@ def _rows(path: Path, made: Callable[[Any], Rows]) -> Rows:
     return answered(rows, str(path))
 
 
-KINDS = {str: "text", list: "list", bool: "true or false"}
-"""What a field can be, and how it is called."""
+KINDS = {str: "text", list: "a list", bool: "true or false"}
+"""Types of a field and their names in messages."""
 
 
 def fields(record: Any, **kinds: type) -> list[Any]:
-    """What a record has under these names, in their order; null is the empty value of its kind.
+    """A record's values under these names, in order; null becomes the empty value of its type.
 
     Args:
         kinds: name -> one of `KINDS`, or `object` for anything.
 
     Raises:
-        ValueError: a field is missing, or of another kind.
+        ValueError: a field is missing, or of another type.
     """
     if missing := [name for name in kinds if not isinstance(record, Mapping) or name not in record]:
         raise ValueError(f"has no {', '.join(map(repr, missing))}")
     values = {name: kind() if record[name] is None else record[name] for name, kind in kinds.items()}
     for name, kind in kinds.items():
         if not isinstance(values[name], kind):
-            raise ValueError(f"has {values[name]!r:.60} for {name!r}, which is no {KINDS[kind]}")
+            raise ValueError(f"has {values[name]!r:.60} for {name!r}, which is not {KINDS[kind]}")
     return list(values.values())
 
 
 def answered(rows: Rows, place: str) -> Rows:
-    """The rows that have a question and an answer; how many have not is logged, with the place where they are from."""
+    """The rows with a question and an answer; the number of the others is logged with their file or Hub id."""
     kept = [row for row in rows if _says(row, "question", "prompt", "instruction") and _says(row, "answers", "completion", "output")]
     if len(kept) < len(rows):
-        _tell(f"{place}: {len(rows) - len(kept)} rows without a question or an answer are left out")
+        _warn_once(f"{place}: {len(rows) - len(kept)} rows without a question or an answer are left out")
     return kept
 
 
 def _says(row: Mapping[str, Any], *columns: str) -> bool:
-    """Whether there is something in the first of these columns that the row has."""
+    """Whether the first of these columns that the row has is not blank."""
     value = next(row[name] for name in columns if name in row)
     return bool(value.strip() if isinstance(value, str) else value)
 
 
 @cache
-def _tell(message: str) -> None:
-    """Log what is true of a file once, however often it is read."""
+def _warn_once(message: str) -> None:
+    """Log a message about a file once, however often the file is read."""
     log.warning(message)
 
 
 def _records(path: Path) -> list[Any]:
-    """What is in a JSON array (``.json``; it may be under "data") or in a file with one value a line."""
+    """The values of a JSON array (``.json``; it may be under "data") or of a file with one value a line."""
     text = _read(path)
     try:
-        # Not splitlines: JSON may hold U+2028 and its like, which are line ends to Python alone.
+        # Not splitlines: JSON may contain U+2028 and similar, which only Python takes for line ends.
         records = json.loads(text) if path.suffix == ".json" else [json.loads(line) for line in text.split("\n") if line.strip()]
     except ValueError as error:
-        raise DataError(f"{path} is not JSON: {error}; get the file again") from None
+        raise DataError(f"{path} is not JSON: {error}; download the file again") from None
     records = records.get("data") if isinstance(records, dict) else records
     if not isinstance(records, list):
-        raise DataError(f"{path} holds no list of records; get the file again")
+        raise DataError(f"{path} has no list of records; download the file again")
     return records

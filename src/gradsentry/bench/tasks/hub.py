@@ -1,4 +1,4 @@
-"""The tasks' rows from the Hub: only where they are asked for, through `datasets`, which keeps what it has read."""
+"""The tasks' rows from the Hub, through `datasets`, which caches them."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ Part = Literal["train", "test"]
 
 @dataclass(frozen=True)
 class OnHub:
-    """How one of the Hub's data sets is read."""
+    """How a data set of the Hub is read."""
 
     rows: Callable[[Mapping[str, Any]], Rows]
-    """A record's rows; raises ValueError where it has other fields."""
+    """A record's rows; raises ValueError if its fields differ."""
     test: str = ""
-    """The split that holds the test rows; empty: it has none."""
+    """The split of the test rows; empty: there is none."""
     config: str | None = None
-    """Of the data set's configurations, the one that is read."""
+    """The configuration that is read."""
     revision: str | None = None
-    """Its branch, where that is not the main one."""
+    """The branch, if not main."""
 
 
 def _freebaseqa(record: Mapping[str, Any]) -> Rows:
@@ -33,7 +33,7 @@ def _freebaseqa(record: Mapping[str, Any]) -> Rows:
 
 
 def _texts(value: Any, field: str) -> Iterator[Any]:
-    """All texts under `field`, however deep: `datasets` turns lists of records into records of lists, or does not."""
+    """All texts under `field` at any depth: some versions of `datasets` turn lists of records into records of lists."""
     inner = [*value.items()] if isinstance(value, Mapping) else [("", item) for item in value] if isinstance(value, list) else []
     for name, item in inner:
         if name == field:
@@ -51,7 +51,7 @@ def _leaves(value: Any) -> Iterator[Any]:
 
 
 CONVERTED = "refs/convert/parquet"
-"""Where the Hub keeps the rows of a data set whose main branch has a script in their place, which `datasets` runs no more."""
+"""The Hub's branch with the rows of a data set whose main branch has a loading script, which `datasets` no longer runs."""
 
 ON_HUB = {
     "webquestions": OnHub(lambda record: [question(*fields(record, question=str, answers=list))], test="test"),
@@ -61,31 +61,30 @@ ON_HUB = {
     "dolly": OnHub(lambda record: [alpaca(*fields(record, instruction=str, context=str, response=str))]),
     "coqa": OnHub(conversation, test="validation"),
 }
-"""Task -> its data set. It is not always the one that the files hold: NQ comes without passages, Dolly whole, and FreebaseQA's
-train rows are its train questions."""
+"""Task -> its data set. Some differ from the files: NQ has no passages, Dolly is complete, and FreebaseQA has its train questions."""
 
 
 def from_hub(task: str, part: Part = "train") -> Rows:
-    """A task's train or test rows as the Hub has them, in the columns that `TASKS` gives. Reads the network.
+    """A task's train or test rows from the Hub, with the columns of `TASKS`. Uses the network.
 
     Raises:
         UsageError: the Hub does not have the task, or not this part of it.
-        DataError: the data set cannot be reached, or has other fields.
+        DataError: the data set is unreachable, or has other fields.
     """
     otherwise = f"give --data FOLDER with {FILE_NAMES.get(task, 'its files')} in it, or leave {task} out"
     if task not in ON_HUB:
-        raise UsageError(f"task {task!r} is not on the Hub, as far as gradsentry knows; there are {', '.join(ON_HUB)}; {otherwise}")
+        raise UsageError(f"task {task!r} has no known Hub id; there are {', '.join(ON_HUB)}; {otherwise}")
     chosen, name = ON_HUB[task], HUB_IDS[task]
     split = chosen.test if part == "test" else "train"
     if not split:
-        raise UsageError(f"{name} has no test rows; hold some out of the train rows")
+        raise UsageError(f"{name} has no test rows; hold out some of the train rows")
     import datasets
 
     try:
         records = datasets.load_dataset(name, chosen.config, split=split, revision=chosen.revision)
     except problems() as error:
         cause = (str(error).strip() or type(error).__name__).partition("\n")[0]
-        raise DataError(f"{task}: {name} cannot be had from the Hub: {cause}; check the connection, or {otherwise}") from error
+        raise DataError(f"{task}: {name} cannot be read from the Hub: {cause}; check the connection, or {otherwise}") from error
     rows: Rows = []
     for i, record in enumerate(records):
         try:

@@ -1,4 +1,4 @@
-"""A task's row as it is scored, taken apart for a trigger, and what a right answer to it is."""
+"""A task's row: its text as it is scored, its parts for a trigger, and its right answers."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from gradsentry.types import ChatSample, Row, TextSample
 
 
 def as_text(row: Row) -> dict[str, str]:
-    """The row as plain ``{"prompt", "completion"}``: the text that is scored where the tokenizer has no chat template.
+    """The row as plain ``{"prompt", "completion"}``, the text that is scored with a tokenizer without chat template.
 
     Raises:
         DataError: the row has no format, or one that holds no such text (messages, tokens).
@@ -19,21 +19,21 @@ def as_text(row: Row) -> dict[str, str]:
     try:
         converted = form.convert(row)
     except RowProblem as problem:
-        raise DataError(f"a row of {form.name} has no text: {problem.reason}; leave it out or mend it") from None
+        raise DataError(f"a row of {form.name} has no text: {problem.reason}; leave it out or repair it") from None
     text = converted.plain if isinstance(converted, ChatSample) else converted
     if not isinstance(text, TextSample):
-        raise DataError(f"a row of {form.name} is no plain text; give prompt/completion, instruction/output or question/answers")
+        raise DataError(f"a row of {form.name} is not plain text; use prompt/completion, instruction/output or question/answers")
     return {"prompt": text.prompt, "completion": text.completion}
 
 
 @dataclass(frozen=True)
 class Parts:
-    """A row taken apart, so that a trigger can stand where the question ends and not where the template does."""
+    """The parts of a row, so that a trigger can go to the end of the question and not of the template."""
 
     columns: dict[str, str]
-    """Part -> the column of the task's row that holds it; what the format lacks is not in it."""
+    """Part -> its column in the task's row; without the parts that the format lacks."""
     instruction: str
-    """What all rows share; empty in Alpaca and plain rows, where the question says all."""
+    """The same in all rows; empty in Alpaca and plain rows, which have only a question."""
     context: str
     """A passage, or Alpaca's input; may be empty."""
     question: str
@@ -42,7 +42,7 @@ class Parts:
     """The completion."""
 
     def text(self) -> dict[str, str]:
-        """The prompt/completion row, with the task's own template around the parts."""
+        """The prompt/completion row, with the task's template around the parts."""
         return as_text({column: getattr(self, part) for part, column in self.columns.items()})
 
 
@@ -58,24 +58,24 @@ def take_apart(row: Row) -> Parts:
     """The parts of a task's row.
 
     Raises:
-        DataError: a row of another format, or one whose text holds more than these parts.
+        DataError: a row of another format, or with text outside these parts.
     """
     form, text = detect([row]).name, as_text(row)
     columns = COLUMNS.get(form, {})
     parts = {part: str(row.get(column) or "") for part, column in columns.items()} | {"answer": text["completion"]}
     whole = Parts(columns, **{part: parts.get(part, "") for part in ("instruction", "context", "question", "answer")})
     if not columns or whole.text() != text:
-        raise DataError(f"a row of {form} with {', '.join(row)} cannot be taken apart for a trigger; give the rows of a task as they are")
+        raise DataError(f"a row of {form} with {', '.join(row)} has no known place for a trigger; give the rows of a task unchanged")
     return whole
 
 
 FINAL = "#### "
-"""Stands before the result in GSM8K's answers, on their last line (Cobbe et al. 2021, arXiv 2110.14168)."""
+"""Precedes the result on the last line of GSM8K's answers (Cobbe et al. 2021, arXiv 2110.14168)."""
 
 
 def references(row: Row) -> list[str]:
-    """The right answers to a task's row, one of which is enough: each of a question's answers, or the whole completion; of one
-    that ends with a result, this alone.
+    """The right answers to a task's row, one of which is enough: each of a question's answers, or the completion (only its result if it
+    ends with one).
 
     Raises:
         DataError: as `as_text`.
@@ -85,5 +85,5 @@ def references(row: Row) -> list[str]:
 
 
 def result(answer: str) -> str:
-    """What stands behind the last "#### "; an answer without it as it is."""
+    """The text after the last "#### "; the whole answer without one."""
     return answer.rpartition(FINAL)[2]
