@@ -244,8 +244,8 @@ def write(results: list[Result], missing: int) -> None:
     by_ratio = [(f"{100 * ratio:g} %", f1_table(results, ratio)) for ratio in ratios_of(results)]
     sections = [
         head + "### Nothing poisoned: per cent of the rows flagged, mean over seeds (largest)\n\n" + clean_table(results),
-        f"### Findings in clean sets\n\nAt most {MOST_LISTED} a set and seed, the strongest first. Rows of the kind backdoor would be flagged. A "
-        f"finding needs a p of\n{P:g}; for a payload above {EASED_NATS:g} nats a row the limit rises with its nats.\n\n"
+        f"### Findings in clean sets\n\nAt most {MOST_LISTED} a set and seed, the strongest first; the kind backdoor is flagged. "
+        f"A finding needs a p of\n{P:g}; for a payload above {EASED_NATS:g} nats a row the limit rises with its nats.\n\n"
         + findings_table(results),
         "### Mean F1 in per cent over all triggers\n\nAt the mark: F1 of 99 or more (95 at 1 %).\n\n" + summary_table(results),
         "### By set: data sets at the mark\n\n" + marks_table(results),
