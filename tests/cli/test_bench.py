@@ -147,7 +147,7 @@ def test_the_earlier_name_of_the_filters_option_still_works(options: list[object
         (["--trigger", "a", "--payload", "b", "--at", "context"], "goes into the context, but a row has none"),
         (["--methods", "full"], "--methods full is an option of the fine-tuning: add --train"),
         (["--train", "--methods", "lora,half"], "training method 'half' is unknown; there are lora, full"),
-        (["--train", "--device", "cuda:1"], "--device cuda:1: fine-tuning takes the first GPU"),
+        (["--train", "--device", "cuda:1"], "--device cuda:1: fine-tuning uses the first GPU"),
         (["--train", "--rate", "0"], "training: rate is 0.0; it must be above 0"),
         (["--epochs", "0"], "training: epochs is 0; it must be above 0"),
         (["--ratios", "0.1,x"], "--ratios 0.1,x: could not convert"),
