@@ -21,7 +21,7 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 TESTS = {
     "embedded": "tests/test_spectrum.py tests/test_scorer.py tests/test_api.py tests/data tests/tokens tests/model tests/verdict "
-    "tests/report/test_html.py tests/report/test_console.py tests/cli/test_main.py",
+    "tests/report/test_html.py tests/report/test_console.py tests/cli/test_main.py --ignore tests/tokens/test_encode_trl.py",
     "bench": "tests/bench/test_identify.py tests/bench/test_training.py tests/bench/test_plots.py tests/bench/defences",
     "ray": "tests/run/engines/test_datatrove.py",
 }
