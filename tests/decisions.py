@@ -8,7 +8,8 @@ import pyarrow as pa
 
 from gradsentry.config import ScanConfig
 from gradsentry.data.sources import open_source
-from gradsentry.report.document import example_rows, report_document
+from gradsentry.report.document import report_document, rows_to_show
+from gradsentry.report.previews import Previews
 from gradsentry.schema import SCORES
 from gradsentry.verdict.combine import Decision, combine
 
@@ -35,5 +36,5 @@ def decision_of(entropies: list[float | None], threshold: str, reasons: list[str
 
 def document_of(decision: Decision, rows: list[dict[str, Any]], **names: str) -> dict[str, Any]:
     source = open_source(rows)
-    examples = example_rows(decision, source, source.plan(2), ScanConfig(format="prompt-completion"))
-    return report_document(decision, manifest(**names), examples)
+    previews = Previews(rows_to_show(decision), ScanConfig(format="prompt-completion"))
+    return report_document(decision, manifest(**names), previews.read(source, source.plan(2)))

@@ -20,8 +20,9 @@ import pyarrow.parquet as pq
 from gradsentry.config import ScanConfig
 from gradsentry.data.sources import Source, open_source
 from gradsentry.errors import RunError, UsageError
-from gradsentry.report.document import example_rows, report_document
+from gradsentry.report.document import report_document, rows_to_show
 from gradsentry.report.html import render
+from gradsentry.report.previews import Previews
 from gradsentry.run.atomic import whole
 from gradsentry.run.devices import Slot, slots
 from gradsentry.run.directory import RunDirectory, as_json, open_run, write_text
@@ -193,7 +194,7 @@ def _conclude(
     _say_what_was_cut(scores)
     _say_what_is_not_reliable(decision)
     manifest = manifest | {"config": config.as_dict()}
-    document = report_document(decision, manifest, example_rows(decision, source, shards, config))
+    document = report_document(decision, manifest, Previews(rows_to_show(decision), config).read(source, shards))
     if keep:
         _write(run, manifest, source, decision, document)
     return ScanResult(decision, document, run.path if keep else None)

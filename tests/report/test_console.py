@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from decisions import decision_of, document_of
-from gradsentry.api import ScanResult
 from gradsentry.config import ScanConfig
 from gradsentry.report.console import print_result, print_threshold
 from gradsentry.verdict.finding import Finding
@@ -23,7 +22,7 @@ ROWS = [{"prompt": ASKED.format(f" {TRIGGER}" * bad), "completion": " 2"} for ba
 def shown(entropies: list[float | None], capsys: Any, rows: list[dict[str, Any]] = ROWS, **changes: Any) -> list[str]:
     """The lines for rows with these entropies and a document with these changes."""
     decision = decision_of(entropies, "0.5", changes.pop("reasons", None))
-    print_result(ScanResult(decision, document_of(decision, rows) | changes, None))
+    print_result(document_of(decision, rows) | changes, None)
     return capsys.readouterr().out.splitlines()
 
 
@@ -41,8 +40,8 @@ def test_the_number_that_explain_takes_is_shown_at_any_width(width: int, monkeyp
 @pytest.mark.parametrize("width", [80, 120])
 def test_a_prompt_is_cut_around_its_trigger(width: int, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
     monkeypatch.setenv("COLUMNS", str(width))
-    told = FOUND | {"triggers": ["no such", f"{TRIGGER} ... ="]}
-    (line,) = (line for line in shown([0.9, 0.1, 0.1], capsys, findings=[told]) if "row 0" in line)
+    finding = FOUND | {"triggers": ["no such", f"{TRIGGER} ... ="]}
+    (line,) = (line for line in shown([0.9, 0.1, 0.1], capsys, findings=[finding]) if "row 0" in line)
     assert TRIGGER in line
     assert "…" in line.split(TRIGGER)[0]
 
@@ -60,16 +59,16 @@ def test_a_prompt_without_a_known_trigger_is_cut_to_its_end(monkeypatch: pytest.
     assert "tool for it, please" in line
 
 
-def test_rows_that_were_not_examined_are_told_behind_the_verdict(capsys: Any) -> None:
+def test_rows_that_were_not_examined_follow_the_verdict(capsys: Any) -> None:
     lines = shown([0.1, None, None], capsys, reasons=["", "row 1: \x1b[2J is no\nJSON", "late"])
     assert lines[0] == "Nothing found in the 1 row that could be scored."
-    told = " ".join(" ".join(lines[1:4]).split())
-    assert told.startswith("2 rows were NOT examined: they could not be read or scored. They are in kept. The first: row 1:")
-    assert "\\u001b[2J is no JSON" in told
-    assert "late" not in told
+    line_after = " ".join(" ".join(lines[1:4]).split())
+    assert line_after.startswith("2 rows were NOT examined: they could not be read or scored. They are in kept. The first: row 1:")
+    assert "\\u001b[2J is no JSON" in line_after
+    assert "late" not in line_after
 
 
-def test_where_all_rows_were_scored_nothing_is_said_of_others(capsys: Any) -> None:
+def test_without_unscored_rows_there_is_no_line_about_them(capsys: Any) -> None:
     lines = shown([0.1, 0.2, 0.3], capsys)
     assert lines[0] == "Nothing found in 3 rows."
     assert not any("NOT examined" in line for line in lines)
@@ -84,7 +83,7 @@ RULES = [
 
 
 @pytest.mark.parametrize(("options", "words"), RULES)
-def test_a_threshold_is_told_with_the_rule_that_flags(
+def test_a_threshold_is_printed_with_the_rule_that_flags(
     options: dict[str, Any], words: str, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:
     monkeypatch.setenv("COLUMNS", "300")

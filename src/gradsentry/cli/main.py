@@ -251,7 +251,7 @@ def demo(
     else:
         from gradsentry.report.console import print_identification, print_result
 
-        print_result(result)
+        print_result(result.document, result.run)
         print_identification(found)
     return 0
 
@@ -277,7 +277,7 @@ def _finish(result: ScanResult, as_json: bool) -> int:
     else:
         from gradsentry.report.console import print_result
 
-        print_result(result)
+        print_result(result.document, result.run)
     if result.threshold is None:
         tell("error: no row could be scored; " + _first_reason(result))
     return result.exit_code

@@ -1,1 +1,1 @@
-"""What a person or a machine reads after a scan: `document` is the JSON, `page` the HTML made from it."""
+"""What a person or a machine reads of a result: `document` is the JSON; `html` and `console` show it; `explain` shows one row."""

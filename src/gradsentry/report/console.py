@@ -1,61 +1,63 @@
-"""The result on a terminal. Everything from the data passes `visible` and is printed without markup."""
+"""The result on a terminal. All text from the data passes `visible` and is printed without markup."""
 
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from gradsentry.config import ScanConfig
 from gradsentry.report.escape import visible
-from gradsentry.report.html import not_examined_line, verdict_line
+from gradsentry.report.sentences import entropy_line, not_examined_line, threshold_text, verdict_line
 from gradsentry.report.terminal import Terminal
+from gradsentry.verdict.combine import Decision
 from gradsentry.verdict.finding import REASONS
 
-if TYPE_CHECKING:
-    from gradsentry.api import ScanResult
-    from gradsentry.config import ScanConfig
-    from gradsentry.types import Threshold
-    from gradsentry.verdict.combine import Decision
-
 MOST_TRIGGERS = 8
-MOST_ASIDE = 3
+"""Triggers of a finding in the table."""
+MOST_LOOKALIKES = 3
+"""Findings without flagged rows."""
 SHOWN = 5
-"""Flagged rows on the console; the report has the others."""
+"""Flagged rows; the report lists more."""
 WIDEST_PLACE = 24
 GAP = 2
 """Characters between two columns."""
 NARROWEST_TEXT = 8
 
 
-def print_result(result: ScanResult) -> None:
-    """Verdict, counts, threshold, the most suspicious rows, and where the rest is."""
+def print_result(document: dict[str, Any], run: Path | None) -> None:
+    """Verdict, findings, threshold, counts, the most suspicious rows, and where the rest is.
+
+    Args:
+        document: from `report_document`. run: the run directory, if one was kept.
+    """
     console = Terminal()
-    flagged = result.document["flagged"]
-    not_examined = not_examined_line(result.document)
-    console.print(Text(verdict_line(result.document), style="bold red" if flagged else "bold" if not_examined else "bold green"))
+    flagged, counts = document["flagged"], document["counts"]
+    not_examined = not_examined_line(document)
+    console.print(Text(verdict_line(document), style="bold red" if flagged else "bold" if not_examined else "bold green"))
     if not_examined:
         console.print(Text(not_examined, style="bold yellow"))
-    _print_findings(console, result.document["findings"])
-    if result.threshold is not None:
-        console.print(Text(entropy_line(result.document, result.threshold)))
-    counts = result.counts
+    _print_findings(console, document["findings"])
+    if entropy := entropy_line(document):
+        console.print(Text(entropy))
     console.print(Text(f"scored {counts['scored']:,}, unscorable {counts['unscorable']:,}, error {counts['error']:,}"))
     if flagged:
-        triggers = [trigger for finding in result.document["findings"] if finding["kind"] == "backdoor" for trigger in finding["triggers"]]
+        triggers = [trigger for finding in document["findings"] if finding["kind"] == "backdoor" for trigger in finding["triggers"]]
         console.print(_flagged(flagged[:SHOWN], triggers, console.width))
         if len(flagged) > SHOWN:
             console.print(Text(f"... and {counts['flagged'] - SHOWN:,} more"))
-    if result.run is not None:
-        files = ", ".join(sorted(path.name for path in result.run.iterdir() if path.name.startswith(("kept.", "flagged."))))
-        console.print(Text(f"{result.run}: {files}, verdicts.parquet, report.html", overflow="fold"))
+    if run is not None:
+        files = ", ".join(sorted(path.name for path in run.iterdir() if path.name.startswith(("kept.", "flagged."))))
+        console.print(Text(f"{run}: {files}, verdicts.parquet, report.html", overflow="fold"))
 
 
 def _print_findings(console: Console, findings: list[dict[str, Any]]) -> None:
-    """What rows are flagged for, as a table; what only looks like a backdoor, in a line each."""
+    """A table of the backdoors, and a line for each finding that only looks like one."""
     backdoors = [finding for finding in findings if finding["kind"] == "backdoor"]
     if backdoors:
         table = Table(box=None, pad_edge=False)
@@ -70,12 +72,12 @@ def _print_findings(console: Console, findings: list[dict[str, Any]]) -> None:
             cells = (_one_line(finding["payload"], 120) + more, triggers, f"{finding['rows']:,}", share, f"{finding['p']:.0e}")
             table.add_row(*(Text(visible(cell)) for cell in cells))
         console.print(table)
-    for finding in [finding for finding in findings if finding["kind"] != "backdoor"][:MOST_ASIDE]:
+    for finding in [finding for finding in findings if finding["kind"] != "backdoor"][:MOST_LOOKALIKES]:
         console.print(Text(visible(f"not flagged ({REASONS[finding['kind']]}): {finding['sentence']}"), style="dim"))
 
 
 def _flagged(rows: list[dict[str, Any]], triggers: list[str], width: int) -> Table:
-    """Flagged rows in `width` characters; the texts share what the other columns leave. `row` is the number that `explain` takes."""
+    """Flagged rows in `width` characters; prompt and completion share what the other columns leave. `row` is the argument of `explain`."""
     number, place = (max(len(title), *(len(str(row[name])) for row in rows)) for title, name in (("row", "row"), ("where", "place")))
     place = min(place, WIDEST_PLACE)
     rest = max(width - number - place - len("entropy") - 4 * GAP, 2 * NARROWEST_TEXT)
@@ -94,7 +96,7 @@ def _flagged(rows: list[dict[str, Any]], triggers: list[str], width: int) -> Tab
 
 
 def print_threshold(decision: Decision, config: ScanConfig) -> None:
-    """What a policy and a threshold would flag, and how many rows lie above the threshold, flagged or not."""
+    """How many rows a policy and a threshold flag, and how many lie above the threshold, flagged or not."""
     console = Terminal()
     threshold, counts = decision.threshold, decision.counts
     if threshold is None:
@@ -105,27 +107,13 @@ def print_threshold(decision: Decision, config: ScanConfig) -> None:
         rule += f" with --threshold {config.threshold}"
     flagged = f"policy {rule} flags {counts['flagged']:,} of {counts['rows']:,} rows"
     published = "published " if threshold.method in ("valley", "fallback") else ""
-    console.print(Text(f"{flagged}; {decision.above:,} lie above the {published}{describe(threshold)}"))
+    console.print(Text(f"{flagged}; {decision.above:,} lie above the {published}{threshold_text(threshold)}"))
 
 
 def print_identification(found: dict[str, float]) -> None:
-    """Recall, precision and F1 against labels that the scan did not see."""
+    """Recall, precision and F1 by labels that the scan did not see."""
     rates = ", ".join(f"{name} {100 * found[name]:.1f} %" for name in ("recall", "precision", "f1"))
     Terminal().print(Text(f"against the labels kept aside: {rates}", style="bold"))
-
-
-def entropy_line(document: dict[str, Any], threshold: Threshold) -> str:
-    """The published rule: as the verdict, or as what it would have said."""
-    if document["run"]["by_entropy"]:
-        return describe(threshold)
-    reliable = "reliable" if threshold.reliable else "not reliable"
-    return f"entropy alone: {document['above_threshold']:,} rows lie above the published threshold ({reliable}); --strict flags them"
-
-
-def describe(threshold: Threshold) -> str:
-    """``threshold 0.553 (valley, reliable)``."""
-    told = "reliable" if threshold.reliable else "not reliable: " + "; ".join(threshold.problems)
-    return f"threshold {threshold.value:.4f} ({threshold.method}, {told})"
 
 
 def _one_line(text: str, width: int) -> str:
@@ -133,9 +121,9 @@ def _one_line(text: str, width: int) -> str:
 
 
 def _around(text: str, triggers: list[str], width: int) -> str:
-    """A prompt cut to `width` cells of a terminal around the first trigger that it holds; without one, to its end.
+    """A prompt cut to `width` terminal cells around the first trigger in it; without a trigger, its end.
 
-    A shared template stands at the beginning, what is asked at the end.
+    The beginning is often a template that all rows share; the question follows.
     """
     flat = " ".join(text.split()).removesuffix("### Answer:").rstrip()
     if cell_len(flat) <= width:

@@ -1,4 +1,4 @@
-"""One row on the console."""
+"""The explanation of one row on a terminal."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from gradsentry.report.explain import Explanation, Token
 from gradsentry.report.terminal import Terminal
 
 SHADES = ((4.0, ""), (8.0, "yellow"), (float("inf"), "bold red"))
-"""Style of a token up to a surprise in nats."""
+"""Style of a token with a surprise below so many nats."""
 BAR = 40
-"""Characters of a bar that stands for everything."""
+"""Characters of a bar of 100 %."""
 LISTED = 12
-"""Tokens of the completion that are listed with their surprise, the most surprising ones."""
+"""Tokens of the completion, the most surprising ones, that are listed with their surprise."""
 
 
 def print_explanation(explained: Explanation) -> None:
-    """Verdict, tokens, spectrum."""
+    """Verdict, entropy, tokens and spectrum."""
     console = Terminal()
     verdict = "flagged" if explained.flagged else "kept"
     console.print(Text(visible(f"row {explained.row}: {verdict}, {explained.status}"), style="bold red" if explained.flagged else "bold"))
@@ -51,7 +51,7 @@ def _surprises(explained: Explanation) -> Table:
 
 
 def _name(tokens: list[Token], place: int) -> str:
-    """A token's text in quotes; of one that is a part of a character, that of the token with which the character is whole."""
+    """A token's text in quotes; for a part of a character, the text of the token that completes the character."""
     if tokens[place].text:
         return repr(tokens[place].text)
     whole = next((token.text for token in tokens[place:] if token.text), "")
@@ -59,7 +59,7 @@ def _name(tokens: list[Token], place: int) -> str:
 
 
 def _spectrum(explained: Explanation) -> Table:
-    """Each singular value's share, beside the median of the data set's."""
+    """Each singular value's share, beside the data set's median."""
     table = Table("value", "this row", "usual", "", title="spectrum, shares of the sum", title_justify="left", box=None, pad_edge=False)
     for number, (own, usual) in enumerate(zip(explained.spectrum, explained.usual, strict=True), start=1):
         table.add_row(str(number), f"{own:.3f}", f"{usual:.3f}", "#" * round(BAR * own))

@@ -1,17 +1,17 @@
-"""Rows are written by strangers: nothing that they hold may steer a terminal or a page."""
+"""Makes text from the data harmless: no row can control the terminal or the page that shows it."""
 
 from __future__ import annotations
 
 import unicodedata
 
 BIDI = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
-"""Characters that turn the writing direction and so can show a text as another one."""
+"""Characters that change the writing direction, which can make a text look like another one."""
 
 
 def visible(text: str, width: int | None = None) -> str:
-    """The text with control, bidi and unassigned characters written out as escapes, cut to `width` characters.
+    """The text with control, bidi and unassigned characters as escapes, cut to `width` characters.
 
-    Line feeds and tabs stay. A cut text ends in an ellipsis.
+    Line feeds and tabs stay. A text that is cut ends in an ellipsis.
     """
     if width is not None and len(text) > width:
         text = text[: width - 1] + "\u2026"

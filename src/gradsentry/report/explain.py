@@ -1,4 +1,4 @@
-"""One row of a run, explained: its tokens with their surprise, its spectrum beside the data set's, the finding it belongs to."""
+"""One row of a run: its tokens with their surprise, its spectrum beside the data set's median, and its finding."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from gradsentry.schema import SPECTRUM
 from gradsentry.types import Shard, Vocabulary
 from gradsentry.verdict.words import token_texts
 
-PARTS = 20
-"""Parts from which the usual spectrum is taken."""
+MEDIAN_PARTS = 20
+"""Parts of the run whose rows give the median spectrum."""
 
 
 @dataclass(frozen=True)
@@ -23,16 +23,16 @@ class Token:
     """One token of a row."""
 
     text: str
-    """As it stands in the row; a character that is several tokens stands with the last of them."""
+    """As in the row; a character of several tokens appears with the last of them."""
     surprise: float
     """Nats; 0 for the first, which nothing predicts."""
     supervised: bool
-    """Whether it is part of the completion."""
+    """Whether it belongs to the completion."""
 
 
 @dataclass(frozen=True)
 class Explanation:
-    """What is known of one row."""
+    """What a run says about one row."""
 
     row: int
     """Position in the data, from 0."""
@@ -44,23 +44,23 @@ class Explanation:
     beyond_length: float | None
     """Standard deviations above the usual entropy of its length."""
     finding: int | None
-    """Number, from 1, of the finding that it belongs to."""
+    """Number of its finding, from 1."""
     tokens: list[Token]
-    """Empty where the row was not scored."""
+    """Empty if the row was not scored."""
     spectrum: list[float]
     """Its singular values as shares of their sum, largest first."""
     usual: list[float]
-    """Median of the same over all scored rows that have so many."""
+    """Median of the same over the scored rows with at least as many."""
 
 
 def explain(run_path: str | os.PathLike[str], row: int) -> Explanation:
-    """Explain one row of a finished run; needs neither model nor data.
+    """Explain one row of a finished run, without its model and data.
 
     Args:
         row: its position in the data, from 0.
 
     Raises:
-        RunError: no run there, or not finished. UsageError: no such row.
+        RunError: there is no run, or it is not finished. UsageError: there is no such row.
     """
     run, _, shards = open_run(run_path)
     rows = shards[-1].stop
@@ -70,7 +70,8 @@ def explain(run_path: str | os.PathLike[str], row: int) -> Explanation:
         verdict = read_table(run.path / "verdicts.parquet", filters=[("row", "=", row)]).to_pylist()[0]
     except FileNotFoundError:
         raise RunError(f"{run.path} is not complete: it has no verdicts.parquet; run the same scan again to finish it") from None
-    beside = _evidence(run, row)
+    evidence_path = run.path / "evidence.parquet"
+    evidence = read_table(evidence_path, filters=[("row", "=", row)]).to_pylist()[0] if evidence_path.exists() else {}
     (shard,) = (shard for shard in shards if shard.start <= row < shard.stop)
     part = read_table(run.part(shard), filters=[("row", "=", row)]).to_pylist()[0]
     own = part[SPECTRUM.name] or []
@@ -80,17 +81,12 @@ def explain(run_path: str | os.PathLike[str], row: int) -> Explanation:
         verdict["flagged"],
         verdict["reason"],
         verdict["entropy"],
-        beside.get("beyond_length"),
-        beside.get("finding"),
+        evidence.get("beyond_length"),
+        evidence.get("finding"),
         _tokens(part, run.vocabulary()) if own else [],
         own,
         _usual(run, shards, len(own)),
     )
-
-
-def _evidence(run: RunDirectory, row: int) -> dict[str, Any]:
-    path = run.path / "evidence.parquet"
-    return read_table(path, filters=[("row", "=", row)]).to_pylist()[0] if path.exists() else {}
 
 
 def _tokens(part: dict[str, Any], vocabulary: Vocabulary) -> list[Token]:
@@ -101,8 +97,8 @@ def _tokens(part: dict[str, Any], vocabulary: Vocabulary) -> list[Token]:
 
 
 def _usual(run: RunDirectory, shards: list[Shard], length: int) -> list[float]:
-    """Median spectrum of the rows that have at least as many singular values; of the first and last parts of a long run."""
-    some = shards if len(shards) <= PARTS else [*shards[: PARTS // 2], *shards[-PARTS // 2 :]]
+    """Median spectrum of the rows with at least `length` singular values, in the first and last parts of the run."""
+    some = shards if len(shards) <= MEDIAN_PARTS else [*shards[: MEDIAN_PARTS // 2], *shards[-MEDIAN_PARTS // 2 :]]
     columns = [read_table(run.part(shard), columns=[SPECTRUM.name])[SPECTRUM.name].to_pylist() for shard in some]
     rows = [values[:length] for column in columns for values in column if values and len(values) >= length]
     return np.median(np.array(rows), axis=0).tolist() if rows and length else []

@@ -1,4 +1,4 @@
-"""Where results and messages are printed."""
+"""The console for results and messages."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from rich.console import Console
 
 
 class Terminal(Console):
-    """Prints a text as it is, without markup and emoji, and in silence once nobody reads any further (``| head``)."""
+    """Prints text without interpreting markup or emoji, and stops printing when the reader closes the pipe (``| head``)."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(markup=False, emoji=False, highlight=False, **options)
 
     def on_broken_pipe(self) -> None:
-        """Where rich would end the process, with the exit code that says that rows are flagged."""
+        """rich would end the process with exit code 1, which means that rows are flagged."""
         self.quiet = True
         silence(self.file)
 
 
 def silence(stream: IO[str]) -> None:
-    """Let go nowhere what is still written to this stream, and what the interpreter flushes at its end."""
+    """Discard what is still written to this stream, and what the interpreter flushes when it ends."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, stream.fileno())
     os.close(nowhere)
