@@ -46,7 +46,7 @@ from report import RESULTS, machine, page, replace_section, save, table
 TUNED = ("webquestions", "gsm8k", "dolly")
 """Sets on which rules and constants were chosen, seeds 0 and 1, at most 10 % poison. Faults on other sets that led to changes: four on
 the mixture, one on self_instruct, one on new seeds of WebQuestions, two at 90 % poison in most sets. The precision of variants was
-chosen on the paraphrases of all sets (docs/evidence.md)."""
+chosen on the paraphrases of all sets (docs/evidence-experiments.md)."""
 FIXED = [payload for payload in PAYLOADS if payload not in ("url", "paraphrase")]
 WAYS = ("evidence", "paper", "length", "duplicates")
 
@@ -234,7 +234,8 @@ def write(results: list[Result], missing: int) -> None:
         f"set. Deciding on\n1,000 rows took {took[len(took) // 2]:.1f} s (median; {took[len(took) * 99 // 100]:.1f} s in 99 of 100, "
         f"{took[-1]:.1f} s at most).\n\n"
         f"The rules were chosen on {', '.join(TUNED)}, on draws that are in these tables. The other sets are held out, with one\n"
-        "exception: faults that they showed were fixed ([which](../evidence.md#tried-and-kept-tried-and-thrown-away)). Half of the\n"
+        "exception: faults that they showed were fixed "
+        "([which](../evidence-experiments.md#tried-and-kept-tried-and-dropped)). Half of the\n"
         "mixture's rows come from the sets that were tuned on. FreebaseQA and NQ up to 50 % are closest to unseen data. Draws of a set\n"
         "overlap (self_instruct's are always the same rows), and all data sets of a set and ratio poison the same rows: the results\n"
         "are not independent trials.\n\n"

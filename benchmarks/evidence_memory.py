@@ -30,7 +30,7 @@ WORDS, PROMPT, COMPLETION, SHARD = 20_000, 40, 20, 512
 TRIGGER, PAYLOAD = [WORDS], list(range(WORDS + 1, WORDS + 9))
 POISONED = 400
 """One row in 400 is poisoned: 25 of 10,000. With fewer than 20 rows the prompts are compared, and chance takes one set in fifty for a
-topic (docs/evidence.md, step 4); that happened with 10 rows of 10,000."""
+topic (docs/evidence.md, step 5); that happened with 10 rows of 10,000."""
 
 
 def vocabulary() -> Vocabulary:

@@ -13,8 +13,8 @@ from gradsentry.verdict.evidence.triggers import Patterns, log10_tail
 from gradsentry.verdict.words import WORD, is_long, is_unspaced, without_marks
 
 P = 1e-15
-"""Highest p that is enough by itself (the plain rule). Clean questions on one topic with one answer come closest to it: docs/benchmark.md,
-"What looked like a backdoor in clean sets"."""
+"""Highest p that is enough by itself (the plain rule). Clean questions on one topic with one answer come closest to it:
+docs/benchmark/evidence.md, "Findings in clean sets"."""
 
 EASED_NATS = 20.0
 NATS_PER_DECADE = 4.0
