@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shlex
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -16,15 +14,14 @@ from click.testing import Result
 from typer.testing import CliRunner
 
 from gradsentry.cli.main import app
+from typed import gradsentry
 
-COMMAND = [sys.executable, "-c", "from gradsentry.cli.main import app; app()", "bench"]
 ROWS = 40
 GUIDE = Path(__file__).parents[2] / "docs" / "bench.md"
 
 
 def bench(*arguments: object, cwd: Path) -> subprocess.CompletedProcess[str]:
-    env = os.environ | {"NO_COLOR": "1", "COLUMNS": "200", "HF_HUB_OFFLINE": "1"}
-    return subprocess.run([*COMMAND, *map(str, arguments)], cwd=cwd, env=env, capture_output=True, text=True, timeout=240, check=False)
+    return gradsentry("bench", *arguments, cwd=cwd)
 
 
 def here(*arguments: object) -> Result:
