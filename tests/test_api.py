@@ -141,7 +141,7 @@ def test_a_target_is_checked_before_a_row_is_scored_and_makes_no_other_run(
     (out / "scores" / "part-00001.parquet").unlink()
     again = run(jsonl, model_dir, out, target="lm_head.weight")
     assert again.decision.verdicts.equals(whole.decision.verdicts)
-    assert again.flagged == gradsentry.rescan_decision(out, THRESHOLD).flagged
+    assert again.flagged == gradsentry.redecide(out, THRESHOLD).flagged
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
@@ -173,7 +173,7 @@ def test_what_cannot_be_written_is_told_before_the_work(
     with pytest.raises(RunError, match=r"run: nothing can be written there"):
         run(jsonl, model_dir, out)
     with pytest.raises(RunError, match=r"run: nothing can be written there"):
-        gradsentry.rescan_decision(out, "0.5")
+        gradsentry.redecide(out, "0.5")
     assert tree(out) == before
     assert preview_decision(out, "0.0")[0].counts["flagged"] > 0
 
@@ -184,7 +184,7 @@ def test_rows_in_memory_and_a_loaded_model(llama: PreTrainedModel, tokenizer: Pr
     kept = [json.loads(line) for line in (tmp_path / "run" / "kept.jsonl").read_text().splitlines()]
     assert kept == [ROWS[i] for i in result.kept]
     with pytest.raises(UsageError, match="in memory"):
-        gradsentry.rescan_decision(tmp_path / "run", "0.4")
+        gradsentry.redecide(tmp_path / "run", "0.4")
 
 
 def test_nothing_to_score(model_dir: Path, tmp_path: Path) -> None:

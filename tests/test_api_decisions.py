@@ -26,7 +26,7 @@ def test_another_threshold_takes_no_model(jsonl: Path, model_dir: Path, tmp_path
     monkeypatch.setattr("gradsentry.scorer.load_model", lambda *a, **k: pytest.fail("a model was loaded"))
     preview, _ = preview_decision(out, "0.0")
     assert pq.read_table(out / "verdicts.parquet").equals(first.decision.verdicts)  # a look changes nothing
-    again = gradsentry.rescan_decision(out, "0.0")
+    again = gradsentry.redecide(out, "0.0")
     assert again.counts == preview.counts
     entropies = first.decision.verdicts["entropy"].to_pylist()
     assert again.flagged == [i for i, value in enumerate(entropies) if value is not None and value > 0]
@@ -34,7 +34,7 @@ def test_another_threshold_takes_no_model(jsonl: Path, model_dir: Path, tmp_path
     assert json.loads((out / "manifest.json").read_text())["config"]["threshold"] == "0.0"
     jsonl.write_text(jsonl.read_text() + "\n{}")
     with pytest.raises(RunError, match="has changed"):
-        gradsentry.rescan_decision(out, "0.5")
+        gradsentry.redecide(out, "0.5")
 
 
 def test_an_incomplete_run_is_not_decided_on(jsonl: Path, model_dir: Path, tmp_path: Path) -> None:
@@ -42,10 +42,10 @@ def test_an_incomplete_run_is_not_decided_on(jsonl: Path, model_dir: Path, tmp_p
     (tmp_path / "run" / "scores" / "part-00001.parquet").unlink()
     before = tree(tmp_path / "run")
     with pytest.raises(RunError, match="1 of 4 parts are missing"):
-        gradsentry.rescan_decision(tmp_path / "run", "0.5", policy="paper")
+        gradsentry.redecide(tmp_path / "run", "0.5", policy="paper")
     assert tree(tmp_path / "run") == before
     with pytest.raises(RunError, match="is no run directory"):
-        gradsentry.rescan_decision(tmp_path, "0.5")
+        gradsentry.redecide(tmp_path, "0.5")
 
 
 def test_a_split_that_fails_leaves_the_decision_before_whole(
@@ -61,17 +61,17 @@ def test_a_split_that_fails_leaves_the_decision_before_whole(
 
     monkeypatch.setattr("gradsentry.data.sources.text.TextSource.split", fill)
     with pytest.raises(RunError, match="no space left on the disk"):
-        gradsentry.rescan_decision(out, "0.0")
+        gradsentry.redecide(out, "0.0")
     assert tree(out) == before
     monkeypatch.undo()
-    again = gradsentry.rescan_decision(out, "0.0")
+    again = gradsentry.redecide(out, "0.0")
     assert json.loads((out / "manifest.json").read_text())["config"]["threshold"] == "0.0"
     assert pq.read_table(out / "verdicts.parquet").equals(again.decision.verdicts)
 
 
 LOOKS: dict[str, Callable[[Path], object]] = {
     "threshold": preview_decision,
-    "filter": gradsentry.rescan_decision,
+    "filter": gradsentry.redecide,
     "explain": lambda run: explain(run, 20),
 }
 
@@ -121,5 +121,5 @@ def test_a_bad_threshold_leaves_the_run_as_it_was(jsonl: Path, model_dir: Path, 
     run(jsonl, model_dir, out)
     before = (out / "manifest.json").read_bytes()
     with pytest.raises(UsageError, match="--threshold 7"):
-        gradsentry.rescan_decision(out, "7")
+        gradsentry.redecide(out, "7")
     assert (out / "manifest.json").read_bytes() == before

@@ -41,9 +41,9 @@ def test_a_directory_goes_on_and_is_decided_again(folder: Path, model_dir: Path,
     (out / "scores" / "part-00001.parquet").unlink()
     again = gradsentry.scan(folder, model_dir, out, streaming=True, **OPTIONS)
     assert again.decision.verdicts.equals(expected.decision.verdicts)
-    assert gradsentry.rescan_decision(out, "1").flagged == []
+    assert gradsentry.redecide(out, "1").flagged == []
     assert pq.read_table(out / "kept.parquet").to_pylist() == ROWS
     with (folder / "part-1.jsonl").open("a") as file:
         file.write(json.dumps(ROWS[0]) + "\n")
     with pytest.raises(RunError, match="has changed since it was scored"):
-        gradsentry.rescan_decision(out, "1")
+        gradsentry.redecide(out, "1")

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -24,10 +24,9 @@ from gradsentry.report.document import report_document, rows_to_show
 from gradsentry.report.html import render
 from gradsentry.report.previews import Previews
 from gradsentry.run.atomic import whole
-from gradsentry.run.devices import Slot, slots
 from gradsentry.run.directory import RunDirectory, as_json, open_run, write_text
-from gradsentry.run.engines.processes import Crew
-from gradsentry.run.job import Job, ModelFacts, plan, score_shards
+from gradsentry.run.engines import Engine, make_engine
+from gradsentry.run.job import absolute, plan
 from gradsentry.run.words import RunWords
 from gradsentry.types import Progress, Shard, Threshold
 from gradsentry.verdict.combine import Decision
@@ -37,6 +36,9 @@ if TYPE_CHECKING:
     import datasets
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+
+Data: TypeAlias = "str | os.PathLike[str] | datasets.Dataset | datasets.IterableDataset | Sequence[Mapping[str, Any]]"
+"""What can be scanned."""
 
 log = logging.getLogger(__name__)
 pc: Any = pyarrow.compute  # its functions are made when it is imported, where no type checker sees them
@@ -82,7 +84,7 @@ class ScanResult:
 
 
 def scan(
-    data: str | os.PathLike[str] | datasets.Dataset | datasets.IterableDataset | Sequence[Mapping[str, Any]],
+    data: Data,
     model: str | os.PathLike[str] | PreTrainedModel | None = None,
     out: str | os.PathLike[str] | None = None,
     *,
@@ -91,54 +93,67 @@ def scan(
     progress: Progress | None = None,
     **options: Any,
 ) -> ScanResult:
-    """Score every row of a fine-tuning set and tell which to take out.
+    """Score every row of a fine-tuning set and decide which rows to flag.
 
     Args:
         data: a file, a saved data set's directory, a Hub id, a `datasets.Dataset` or `IterableDataset`, or a list of dicts.
         model: the base model: a directory, a ``.gguf`` file, a Hub id, or a loaded model with its `tokenizer`; None is
             the embedded one.
-        out: the run directory; a run of the same data and options that stopped goes on there. None writes nothing.
-        config, options: `ScanConfig` and fields that win over it: threshold, crop, format, map, loss_on, dtype, device ...
+        out: the run directory. A stopped run of the same data and options resumes there. None writes nothing.
+        config, options: `ScanConfig` and fields that override it: threshold, crop, format, map, loss_on, dtype, device ...
         progress: receives how far the scan is.
 
     Raises:
         DataError, ModelError, RunError, UsageError: what is wrong, where, and what to do.
-        NothingScorable: the data set has no rows at all.
+        NothingScorable: the data set has no rows.
 
     Example:
         >>> result = scan("data.jsonl", out="runs/first")  # doctest: +SKIP
         >>> clean = dataset.select(result.kept)  # doctest: +SKIP
     """
     config = replace(config or ScanConfig(), **options)
+    result = _scan(data, model, out, tokenizer, config, progress or Progress(), make_engine(None, config))
+    assert result is not None  # the two engines for one machine end what they begin
+    return result
+
+
+def scan_on(
+    engine: str, data: Data, out: Path, config: ScanConfig, engine_options: Sequence[str] = (), progress: Progress | None = None
+) -> ScanResult | None:
+    """As `scan`, with an engine of `run.engines.ENGINES`.
+
+    Args:
+        engine_options: ``KEY=VALUE`` for the engine.
+
+    Returns:
+        None where other processes finish the run.
+
+    Raises:
+        UsageError: the engine is not installed, or has no such option. Else as `scan`.
+    """
+    return _scan(absolute(data), None, out.resolve(), None, config, progress or Progress(), make_engine(engine, config, engine_options))
+
+
+def _scan(
+    data: Data, model: Any, out: str | os.PathLike[str] | None, tokenizer: Any, config: ScanConfig, progress: Progress, engine: Engine
+) -> ScanResult | None:
     started = time.time()
-    places = slots(config)
     with _run_directory(out) as run:
         job = plan(data, run.path, config, model, tokenizer)
         run.check(job.known, config.overwrite)
-        try:
-            manifest = _score(job, places, progress or Progress())
-        finally:
-            run.sweep()
-        return finish(job, manifest | {"seconds": round(time.time() - started, 3)}, keep=out is not None)
+        manifest = job.finished()
+        if manifest is None:
+            try:
+                manifest = engine.run(job, job.shards if config.overwrite else job.missing(), progress)
+            finally:
+                run.sweep()
+        if manifest is None:
+            return None
+        manifest |= {"seconds": round(time.time() - started, 3)}
+        return _conclude(run, manifest, job.source, job.shards, job.config, keep=out is not None)
 
 
-def _score(job: Job, places: list[Slot], progress: Progress) -> dict[str, Any]:
-    """Score what has no scores yet, here or with workers; returns the run's manifest."""
-    if len(places) > 1 or job.config.gpus_per_worker > 1:
-        return Crew(job, places, progress).run()
-    scorer = job.load()
-    manifest = job.claim(ModelFacts.of(scorer))
-    scorer.token_budget = manifest["token_budget"]
-    score_shards(RunDirectory(job.out), job.source, job.start(progress), scorer, progress)
-    return manifest
-
-
-def finish(job: Job, manifest: dict[str, Any], keep: bool = True) -> ScanResult:
-    """From scores to everything that a person reads, under the options of this scan."""
-    return _conclude(RunDirectory(job.out), manifest, job.source, job.shards, job.config, keep)
-
-
-def rescan_decision(run_path: str | os.PathLike[str], threshold: str = "auto", **options: Any) -> ScanResult:
+def redecide(run_path: str | os.PathLike[str], threshold: str = "auto", **options: Any) -> ScanResult:
     """Decide once more from the scores of a run, with another threshold or policy: no model is loaded, no row scored again.
 
     Rewrites verdicts, kept, flagged, the reports and the options of the run; all of them, or none where it fails.
@@ -163,7 +178,7 @@ def preview_decision(run_path: str | os.PathLike[str], threshold: str = "auto", 
     """What a threshold or policy would decide on the scores of a run; changes nothing, needs neither model nor data.
 
     Args:
-        options: as for `rescan_decision`.
+        options: as for `redecide`.
 
     Returns:
         The decision, and the options by which it is made.

@@ -151,6 +151,9 @@ class Score:
 class Progress:
     """Receives how far a scan is. This class ignores it; `report.progress` has subclasses that show it."""
 
+    def status(self, text: str) -> None:
+        """Called before something that takes seconds and is no scoring, such as loading the model."""
+
     def start(self, total: int, done: int) -> None:
         """Called once, with the number of rows and how many of them an earlier run has scored."""
 

@@ -32,7 +32,7 @@ def test_ctrl_c_says_that_the_same_command_goes_on_where_it_does(tmp_path: Path)
     (scores / "tokens.parquet").write_text("")
     assert told() == "stopped\n"
     (scores / "part-00000.parquet").write_text("")
-    assert told() == "stopped; what was scored is kept, and the same command goes on from there\n"
+    assert told() == "stopped; scored rows are kept; the same command resumes there\n"
     assert told("--overwrite") == "stopped\n"
     assert told("--out", "run") == "stopped\n"
     assert raising("KeyboardInterrupt", "threshold", "run", cwd=tmp_path).stderr == "stopped\n"
@@ -111,7 +111,7 @@ def test_what_the_output_cannot_hold_is_escaped_and_changes_no_exit_code(scanned
 @pytest.mark.parametrize("encoding", ["latin-1", "ascii", "utf-8"])
 def test_json_is_json_in_every_encoding(tmp_path: Path, encoding: str) -> None:
     document = {"\u00e9": "\u65e5 \U0001f600 \ud83d"}
-    code = f"import gradsentry.cli.main as c\nc.main()\nc.emit({document!a})"
+    code = f"import gradsentry.cli.main as c\nc.main()\nc.print_json({document!a})"
     env = os.environ | {"PYTHONIOENCODING": encoding}
     result = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=env, capture_output=True, check=True)
     assert json.loads(result.stdout.decode(encoding)) == document

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 
 from gradsentry import ScanConfig
@@ -63,25 +59,3 @@ def test_devices_that_are_not_there_are_refused() -> None:
         slots(ScanConfig(device="cpu", gpus_per_worker=2))
     with pytest.raises(UsageError, match="--workers 2: it can be at most 1 here"):
         slots(ScanConfig(device="cuda:1", workers="2"))
-
-
-def test_processes_share_slots_out_among_them_and_a_dead_ones_is_free_again(tmp_path: Path) -> None:
-    code = (
-        "import os, pathlib, sys; from gradsentry.run.devices import Slot, take; "
-        "take([Slot({'MINE': 'a'}), Slot({'MINE': 'b'})], pathlib.Path(sys.argv[1])); print(os.environ['MINE'], flush=True); input()"
-    )
-
-    def started() -> tuple[subprocess.Popen[str], str]:
-        process = subprocess.Popen([sys.executable, "-c", code, tmp_path], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        assert process.stdout is not None
-        return process, process.stdout.readline().strip()
-
-    (first, mine), (second, other) = started(), started()
-    assert (mine, other) == ("a", "b")
-    first.kill()
-    first.wait()
-    third, again = started()
-    assert again == "a"
-    for process in (second, third):
-        process.kill()
-        process.communicate()

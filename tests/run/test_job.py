@@ -14,7 +14,8 @@ import pytest
 from gradsentry import ScanConfig, Scorer
 from gradsentry.errors import DataError, NothingScorable, RunError, UsageError
 from gradsentry.run.directory import RunDirectory
-from gradsentry.run.job import Job, ModelFacts, plan, score_shards
+from gradsentry.run.job import Job, ModelFacts, plan
+from gradsentry.run.shards import score_shards
 from gradsentry.types import Progress, Shard
 from runs import facts
 
@@ -63,7 +64,7 @@ class Parts:
 
 
 def work(job: Job, scorer: Any, run: Any, shards: Iterator[Shard]) -> None:
-    score_shards(run, job.source, shards, scorer, lambda rows, tokens: None)
+    score_shards(run, job.source, shards, scorer, 512, Progress())
 
 
 def test_the_next_shard_is_read_while_one_is_scored_and_no_more_than_that(tmp_path: Path) -> None:
@@ -115,8 +116,8 @@ def test_a_part_that_cannot_be_written_is_told_while_the_next_shard_is_waited_fo
 def test_the_overlap_changes_no_score(tmp_path: Path, model_dir: Path) -> None:
     job = plan(ROWS, tmp_path / "run", ScanConfig(shard_rows=8, device="cpu"), model_dir)
     scorer, run = job.load(), RunDirectory(job.out)
-    job.claim(ModelFacts.of(scorer))
-    score_shards(run, job.source, job.start(Progress()), scorer, Progress())
+    token_budget = job.claim(ModelFacts.of(scorer))["token_budget"]
+    score_shards(run, job.source, job.missing(), scorer, token_budget, Progress())
     plain = [score for shard in job.shards for score in scorer.score_records(list(job.source.read(shard)))]
     assert run.read_scores(job.shards)["entropy"].to_pylist() == [score.entropy for score in plain]
 

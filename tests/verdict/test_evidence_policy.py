@@ -88,13 +88,13 @@ def test_nothing_found_is_a_normal_answer(model_dir: Path, tmp_path: Path) -> No
 def test_the_published_signal_alone_deletes_nothing_unless_asked(model_dir: Path, tmp_path: Path) -> None:
     result = scanned(made(200, 0)[0], model_dir, tmp_path)
     above = result.document["above_threshold"]
-    strict = gradsentry.rescan_decision(tmp_path / "run", strict=True)
-    paper = gradsentry.rescan_decision(tmp_path / "run", policy="paper", strict=False)
+    strict = gradsentry.redecide(tmp_path / "run", strict=True)
+    paper = gradsentry.redecide(tmp_path / "run", policy="paper", strict=False)
     assert len(strict.flagged) == len(paper.flagged) == above
     assert paper.document["findings"] == []
     by_hand, _ = preview_decision(tmp_path / "run", "0.0", policy="evidence")
     assert by_hand.counts["flagged"] == 200  # a threshold given by hand is a wish
-    again = gradsentry.rescan_decision(tmp_path / "run", policy="evidence")
+    again = gradsentry.redecide(tmp_path / "run", policy="evidence")
     assert again.flagged == []
 
 
@@ -108,8 +108,8 @@ def test_strict_goes_with_the_evidence_and_never_hides_in_a_paper_run(model_dir:
 
     assert in_force() == ("evidence", True)
     with pytest.raises(UsageError, match=r"--strict .* --policy evidence"):
-        gradsentry.rescan_decision(out, policy="paper", strict=True)
-    gradsentry.rescan_decision(out, policy="paper")
+        gradsentry.redecide(out, policy="paper", strict=True)
+    gradsentry.redecide(out, policy="paper")
     assert in_force() == ("paper", False)
     assert in_force(policy="evidence") == ("evidence", False)
     with pytest.raises(UsageError, match=r"--strict .* --policy evidence"):

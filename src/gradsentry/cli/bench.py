@@ -12,7 +12,7 @@ from gradsentry.bench.attacks import ATTACKS
 from gradsentry.bench.attacks.own import PLACES, POSITIONS
 from gradsentry.bench.filters import CLEANGEN, FILTERS, ONE_PASS
 from gradsentry.bench.tasks import TASKS
-from gradsentry.cli.terminal import tell
+from gradsentry.cli.output import print_message
 from gradsentry.errors import UsageError
 
 Listed = str | None
@@ -79,12 +79,12 @@ def bench(
     if methods is not None and not (train or published):
         raise UsageError(f"--methods {methods} is an option of the fine-tuning: add --train")
     trained = _names("--methods", methods) or (("lora", "full") if published else ("lora",))
-    made = run_bench(plan, target, out, data, trials_of(plan, trained) if train or published else [], tell)
+    made = run_bench(plan, target, out, data, trials_of(plan, trained) if train or published else [], print_message)
     if as_json:
         print(json.dumps(made.results, indent=2, ensure_ascii=False))
     else:
         print(made.table)
-        tell("written: " + ", ".join(str(path) for path in made.files))
+        print_message("written: " + ", ".join(str(path) for path in made.files))
     return 0
 
 

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 
 from rich import progress
 from rich.console import Console
+from rich.status import Status
 
 from gradsentry.types import Progress
 
@@ -17,38 +18,56 @@ LOG_SECONDS = 30.0
 
 @contextmanager
 def show_progress(console: Console) -> Iterator[Progress]:
-    """A `Progress` that shows rows scored, tokens per second and time left on this console."""
+    """A `Progress` that shows what is done on this console: a spinner, then rows scored, tokens per second and time left."""
     if not console.is_terminal:
         yield _Lines(console)
         return
-    columns = (
-        progress.TextColumn("scoring"),
-        progress.BarColumn(),
-        progress.MofNCompleteColumn(),
-        progress.TextColumn("rows"),
-        progress.TextColumn("{task.fields[rate]}"),
-        progress.TimeRemainingColumn(),
-    )
-    with progress.Progress(*columns, console=console, transient=True) as bar:
-        yield _Bar(bar)
+    shown = _Bar(console)
+    try:
+        yield shown
+    finally:
+        shown.stop()
 
 
 class _Bar(Progress):
-    """A bar that appears when scoring starts."""
+    """A spinner with the status, and a bar from the moment when scoring starts."""
 
-    def __init__(self, bar: progress.Progress) -> None:
-        self._bar = bar
-        self._task = bar.add_task("scoring", rate="", visible=False)
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._display: Status | progress.Progress | None = None
         self._started, self._tokens = time.monotonic(), 0
 
+    def status(self, text: str) -> None:
+        self.stop()
+        self._display = self._console.status(text)
+        self._display.start()
+
     def start(self, total: int, done: int) -> None:
-        self._started = time.monotonic()
-        self._bar.update(self._task, total=total, completed=done, visible=True)
+        self.stop()
+        columns = (
+            progress.TextColumn("scoring"),
+            progress.BarColumn(),
+            progress.MofNCompleteColumn(),
+            progress.TextColumn("rows"),
+            progress.TextColumn("{task.fields[rate]}"),
+            progress.TimeRemainingColumn(),
+        )
+        bar = progress.Progress(*columns, console=self._console, transient=True)
+        self._task = bar.add_task("scoring", total=total, completed=done, rate="")
+        self._started, self._display = time.monotonic(), bar
+        bar.start()
 
     def advance(self, rows: int, tokens: int) -> None:
         self._tokens += tokens
-        rate = self._tokens / max(time.monotonic() - self._started, 1e-9)
-        self._bar.update(self._task, advance=rows, rate=f"{rate:,.0f} tokens/s")
+        if isinstance(self._display, progress.Progress):
+            rate = self._tokens / max(time.monotonic() - self._started, 1e-9)
+            self._display.update(self._task, advance=rows, rate=f"{rate:,.0f} tokens/s")
+
+    def stop(self) -> None:
+        """Remove what is shown."""
+        if self._display is not None:
+            self._display.stop()
+        self._display = None
 
 
 class _Lines(Progress):

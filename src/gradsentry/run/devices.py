@@ -1,15 +1,11 @@
-"""What one process has to itself when several share a machine: CUDA devices, or processor cores."""
+"""What each process may use when several share a machine: CUDA devices, or processor cores."""
 
 from __future__ import annotations
 
 import logging
 import os
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
-from pathlib import Path
-
-from filelock import FileLock, Timeout
 
 from gradsentry.config import ScanConfig, parse_workers
 from gradsentry.errors import UsageError
@@ -19,16 +15,16 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Slot:
-    """What one worker has to itself."""
+    """What only one worker uses."""
 
     environment: dict[str, str] = field(default_factory=dict)
     """Set before the worker starts: CUDA reads it once."""
     cores: tuple[int, ...] = ()
-    """Processor cores; none: all of them."""
+    """Processor cores; empty: all of them."""
 
 
 def slots(config: ScanConfig) -> list[Slot]:
-    """One slot a worker; on a CPU more workers than cores share these, so that a run goes on on a smaller machine.
+    """One slot a worker. On a CPU, more workers than cores share the cores, so that a run can resume on a smaller machine.
 
     Raises:
         UsageError: more workers than there are devices for.
@@ -44,10 +40,10 @@ def slots(config: ScanConfig) -> list[Slot]:
     if own:
         if count > most:
             what = f"{each} of the {len(own)} devices"
-            raise UsageError(f"--workers {count}: it can be at most {most} here, for each worker has {what} to itself")
+            raise UsageError(f"--workers {count}: it can be at most {most} here, for each worker uses {what} alone")
         return [Slot({"CUDA_VISIBLE_DEVICES": ",".join(own[i * each : (i + 1) * each])}) for i in range(count)]
     if count > most:
-        log.warning("--workers %d: there are %d cores here, which the workers share; more than these make nothing faster", count, most)
+        log.warning("--workers %d: the workers share the %d cores here; more workers than cores make nothing faster", count, most)
     share = max(1, most // count)
     # The number of threads moves the last bits of a score; OMP_NUM_THREADS is how a user keeps it the same.
     threads = os.environ.get("OMP_NUM_THREADS", str(share))
@@ -57,22 +53,6 @@ def slots(config: ScanConfig) -> list[Slot]:
 def cores() -> list[int]:
     """The processor cores that this process may use."""
     return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count() or 1))
-
-
-def take(places: Sequence[Slot], folder: Path) -> None:
-    """Give this process, for as long as it lives, the first slot that no other one has; before torch is imported."""
-    for i, slot in enumerate(() if _taken else places):
-        lock = FileLock(folder / f"slot-{i}.lock")
-        with suppress(Timeout):
-            lock.acquire(timeout=0)
-            _taken.append(lock)
-            os.environ.update(slot.environment)
-            confine(slot.cores)
-            return
-
-
-_taken: list[FileLock] = []
-"""The lock of this process's slot."""
 
 
 def confine(own: Sequence[int]) -> None:

@@ -1,12 +1,12 @@
-"""The work on a run's shards, wherever it is done: here, in a worker process or on a cluster."""
+"""What a scan has settled before it scores: the data, the shards, the format, the options, and the run's identity."""
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from itertools import islice
@@ -20,7 +20,7 @@ from gradsentry.data.formats.detect import parse_mapping, settle
 from gradsentry.data.sources import Source, open_source
 from gradsentry.errors import NothingScorable, UsageError
 from gradsentry.run.directory import RunDirectory
-from gradsentry.types import Progress, Row, Score, Shard
+from gradsentry.types import Progress, Row, Shard
 
 if TYPE_CHECKING:
     from gradsentry.scorer import Scorer
@@ -28,60 +28,69 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 MATHS_VERSION = 4
-"""Raised when a change of the code changes scores: runs of different versions are not mixed."""
+"""Raised when a change of the code changes scores: a run never mixes scores of two versions."""
 
 DETECTION_ROWS = 100
-"""Rows from which the format is told."""
+"""Readable rows from which the format is detected."""
+
+MODEL_OPTIONS = ("model", "dtype", "max_length")
+"""Options that change a score and whose effect is known only once the model is loaded."""
 
 
 @dataclass(frozen=True)
 class ModelFacts:
-    """What a run wants to know of the model that scores it."""
+    """What a run records about the model that scores it."""
 
     name: str
     revision: str
     dtype: str
     stamp: str
-    """Names weights and tokenizer."""
+    """Hash of weights and tokenizer."""
     max_length: int
     """Longest row in tokens."""
     token_budget: int
-    """Tokens in a batch, unless the run has settled on another number."""
+    """Tokens in a batch, unless the run already has another number."""
     memory: str
-    """What a scan will take, in words."""
+    """The memory that the scan needs, in words."""
 
     @classmethod
     def of(cls, scorer: Scorer) -> ModelFacts:
         loaded = scorer.loaded
-        return cls(loaded.name, loaded.revision, loaded.dtype, loaded.stamp, scorer.max_length, scorer.token_budget, str(scorer.memory))
+        budget = scorer.memory.token_budget
+        return cls(loaded.name, loaded.revision, loaded.dtype, loaded.stamp, scorer.max_length, budget, str(scorer.memory))
 
 
 @dataclass(frozen=True)
 class Job:
-    """What a process needs to score shards of a run. It travels to workers and engines by pickle."""
+    """What a process needs to score shards of a run. Workers and engines receive it by pickle."""
 
     out: Path
     """The run directory."""
     source: Source
-    """The data, as it was opened once: the same commit of a Hub data set and no second survey, wherever the job goes."""
+    """The opened data: every process reads the same commit of a Hub data set, and none counts the rows again."""
     shards: tuple[Shard, ...]
-    """All of the run."""
+    """All shards of the run."""
     config: ScanConfig
     """The options, with the format that was detected."""
     model: Any
-    """A path, a Hub id, None for the embedded model, or a loaded one."""
+    """A path, a Hub id, None for the embedded model, or a loaded model."""
     tokenizer: Any
-    """Of a loaded model."""
+    """The tokenizer of a loaded model."""
     known: dict[str, Any]
-    """The part of the run's identity for which no model is needed."""
+    """The part of the run's identity that needs no model."""
     described: dict[str, Any]
     """The manifest's ``data``."""
 
+    @property
+    def directory(self) -> RunDirectory:
+        """The run directory, with its methods."""
+        return RunDirectory(self.out)
+
     def load(self) -> Scorer:
-        """The model, on this process's devices.
+        """A scorer with the model on this process's devices.
 
         Raises:
-            ModelError: it cannot be loaded. UsageError: options that cannot be.
+            ModelError: the model cannot be loaded. UsageError: impossible options.
         """
         from gradsentry.scorer import Scorer
 
@@ -95,12 +104,12 @@ class Job:
         """Make the run directory this job's.
 
         Returns:
-            The manifest. Its `token_budget` is the one to score with: another would change the last bits of the scores.
+            The manifest. Its `token_budget` is the one to score with: another one would change the last bits of the scores.
 
         Raises:
-            RunError: the directory holds another run, or is none.
+            RunError: the directory holds another run, or other files.
         """
-        run = RunDirectory(self.out)
+        run = self.directory
         log.info("%s", facts.memory)
         manifest = {
             "tool": f"gradsentry {__version__}",
@@ -108,7 +117,7 @@ class Job:
             "identity": self.identity(facts),
             "config": self.config.as_dict(),
             "data": self.described,
-            "model": {"name": facts.name, "revision": facts.revision, "dtype": facts.dtype},
+            "model": {"name": facts.name, "revision": facts.revision, "dtype": facts.dtype, "files": stamp_of_files(self.model)},
             "token_budget": facts.token_budget,
         }
         held = run.claim(manifest, self.config.overwrite)
@@ -118,43 +127,66 @@ class Job:
             run.write_json("manifest.json", held)
         return held
 
-    def start(self, progress: Progress) -> list[Shard]:
-        """Say how far the run is and return the shards that have no scores yet."""
-        missing = RunDirectory(self.out).missing(self.shards)
-        rows = self.shards[-1].stop
+    def missing(self, shards: Sequence[Shard] | None = None) -> list[Shard]:
+        """Those of the shards (None: of all) that have no scores yet."""
+        return self.directory.missing(self.shards if shards is None else shards)
+
+    def finished(self) -> dict[str, Any] | None:
+        """The manifest if every row is scored with this job's model, as far as that shows without loading the model.
+
+        None: shards are missing, the model was given in memory, its files have changed, or the run names another one.
+        """
+        manifest = self.directory.manifest()
+        in_memory = self.tokenizer is not None or not isinstance(self.model, (str, os.PathLike, type(None)))
+        if manifest is None or in_memory or self.config.overwrite or self.missing() or self.other_model(manifest):
+            return None
+        return manifest if manifest["model"].get("files") == stamp_of_files(self.model) else None
+
+    def other_model(self, manifest: dict[str, Any]) -> str:
+        """The first of `MODEL_OPTIONS` in which the run's manifest differs from this job, in words; empty if none does."""
+        for name in MODEL_OPTIONS:
+            before, now = absolute(manifest["config"][name]), getattr(self.config, name)
+            if before != now:
+                return f"{name}: {before!r}, now {now!r}"
+        return ""
+
+    def begin(self, missing: Sequence[Shard], progress: Progress, shards: Sequence[Shard] | None = None) -> None:
+        """Report how many rows of the shards (None: of all) earlier runs have scored."""
+        rows = sum(shard.stop - shard.start for shard in (self.shards if shards is None else shards))
         done = rows - sum(shard.stop - shard.start for shard in missing)
-        if done:
-            log.info("going on after %d rows scored before", done)
+        if done and shards is None:
+            log.info("resuming: %d rows are scored already", done)
         progress.start(rows, done)
-        return missing
 
 
 def plan(data: Any, out: Path, config: ScanConfig, model: Any = None, tokenizer: Any = None) -> Job:
-    """Open the data, cut it into shards and settle the format: all that can be wrong before a model is loaded.
+    """Open the data, cut it into shards and settle the format: everything that can fail before a model is loaded.
 
     Raises:
-        DataError, UsageError: data or options that cannot be. NothingScorable: no rows.
+        DataError, UsageError: unusable data or options. NothingScorable: no rows.
     """
-    _keep_apart(data, out)
+    _check_apart(data, out)
     source = open_source(data, split=config.split, streaming=config.streaming)
     shards = tuple(source.plan(config.shard_rows))
     if not shards:
         raise NothingScorable(f"{source.name} has no rows")
-    format = _format(source, shards, config)
-    config = replace(config, format=format.name)
+    format = _settle_format(source, shards, config)
+    model = model if model is not None else config.model
+    named = absolute(os.fspath(model)) if isinstance(model, (str, os.PathLike)) else None
+    config = replace(config, format=format.name, model=named)
     described = {
         "name": source.name,
         "reopen": str(absolute(data)) if isinstance(data, (str, os.PathLike)) else None,
         "kind": source.kind,
         "rows": shards[-1].stop,
     }
-    options = {name: value for name, value in config.score_options().items() if name not in ("model", "dtype", "max_length")}
+    options = {name: value for name, value in config.score_options().items() if name not in MODEL_OPTIONS}
     known = {"maths": MATHS_VERSION, "data": source.fingerprint(), "rows": shards[-1].stop, **options}
-    return Job(out, source, shards, config, model if model is not None else config.model, tokenizer, known, described)
+    return Job(out, source, shards, config, model, tokenizer, known, described)
 
 
-def _keep_apart(data: Any, out: Path) -> None:
-    """Refuse a run in whose directory the data lies, which it would replace or delete, and one that would become a part of the data."""
+def _check_apart(data: Any, out: Path) -> None:
+    """Refuse a run directory that holds the data, which the run could delete, and one inside a data directory."""
     if not isinstance(data, (str, os.PathLike)) or not data or not Path(data).exists():
         return
     where, run = Path(data).resolve(), out.resolve()
@@ -165,8 +197,8 @@ def _keep_apart(data: Any, out: Path) -> None:
         raise UsageError(f"--out {out} lies in the data, {data}, of which it would become a part; give a directory outside of it")
 
 
-def _format(source: Source, shards: Sequence[Shard], config: ScanConfig) -> Format:
-    """The format of the rows: that of the options, or what the first rows that can be read have."""
+def _settle_format(source: Source, shards: Sequence[Shard], config: ScanConfig) -> Format:
+    """The format that the options name, or that of the first readable rows."""
     mapping = parse_mapping(config.map)
 
     def readable() -> Iterator[Row]:
@@ -174,72 +206,27 @@ def _format(source: Source, shards: Sequence[Shard], config: ScanConfig) -> Form
 
     rows = list(islice(readable(), DETECTION_ROWS))
     if not rows and config.format is None:
-        return FORMATS["text"]  # any will do: no row can be read, and each is told with its own reason
+        return FORMATS["text"]  # any format will do: no row can be read, and each gets its own reason
     for column in mapping.values():
-        if not any(column in row for row in rows):  # few rows may have it, none of them among the first
+        if not any(column in row for row in rows):  # a rare column may be absent from the first rows
             rows += islice((row for row in readable() if column in row), 1)
     format = settle(config.format, mapping, rows)
     if format.name == "tokens" and config.loss_on:
-        raise UsageError(f"--loss-on {config.loss_on}: rows of token ids say by their labels what is supervised; leave it out")
+        raise UsageError(f"--loss-on {config.loss_on}: in rows of token ids the labels say which tokens are supervised; leave it out")
     log.info("format: %s; supervised: %s", format.name, format.describe_supervised(config.loss_on))
     return format
 
 
 def absolute(where: Any) -> Any:
-    """A path that leads somewhere, so that it leads there from other directories too; anything else as it is."""
+    """An existing path as an absolute one, so that it is valid in other directories too; anything else unchanged."""
     return str(Path(where).resolve()) if isinstance(where, (str, os.PathLike)) and Path(where).exists() else where
 
 
-def score_shards(
-    run: RunDirectory,
-    source: Source,
-    shards: Iterable[Shard],
-    scorer: Scorer,
-    progress: Progress,
-    written: Callable[[Shard], None] = lambda _: None,
-) -> None:
-    """Score shards one after the other; meanwhile the next is read and tokenised, and the last one written.
-
-    Args:
-        shards: taken one ahead, in a thread of their own: the iterator may wait, also until the last part is written.
-        progress: advanced after each batch. written: called after each part, in another thread.
-
-    Raises:
-        DataError, RunError: the data cannot be read, a part not be written.
-    """
-    if not run.has_vocabulary:
-        run.write_vocabulary(scorer.vocabulary)
-    coming = iter(shards)
-
-    def prepare() -> tuple[Shard, list[Any]] | None:
-        shard = next(coming, None)
-        return None if shard is None else (shard, scorer.prepare(list(source.read(shard))))
-
-    def write(shard: Shard, scores: list[Score]) -> None:
-        run.write_scores(shard, scores)
-        written(shard)
-
-    pool = ThreadPoolExecutor(2, "shard")
-    writing: Future[None] = Future()
-    writing.set_result(None)
-    try:
-        ahead = pool.submit(prepare)
-        while (prepared := _result(ahead, writing)) is not None:
-            ahead = pool.submit(prepare)
-            shard, items = prepared
-            scores = scorer.score_prepared(items, progress)
-            writing.result()
-            writing = pool.submit(write, shard, scores)
-        writing.result()
-    finally:
-        wait([writing])  # what was scored is kept
-        pool.shutdown(wait=False, cancel_futures=True)  # the iterator may wait for ever
-
-
-def _result(ahead: Future[tuple[Shard, list[Any]] | None], writing: Future[None]) -> tuple[Shard, list[Any]] | None:
-    """What `ahead` gives; raises what `writing` raises, if that ends first: `ahead` may wait for a part that is never written."""
-    both: list[Future[Any]] = [ahead, writing]
-    wait(both, return_when=FIRST_COMPLETED)
-    if writing.done():
-        writing.result()
-    return ahead.result()
+def stamp_of_files(model: Any) -> str:
+    """Hash over name, size and time of change of a local model's files; empty for a Hub id, the embedded and a loaded model."""
+    if not isinstance(model, (str, os.PathLike)) or not Path(model).exists():
+        return ""
+    path = Path(model)
+    files = sorted(path.iterdir()) if path.is_dir() else [path]
+    facts = [(file.name, (stat := file.stat()).st_size, stat.st_mtime_ns) for file in files if file.is_file()]
+    return hashlib.sha256(repr(facts).encode("utf-8", "surrogateescape")).hexdigest()[:16]

@@ -1,4 +1,4 @@
-"""The same shards on engines: local, Ray and, with a stand-in for sbatch, Slurm; and under torchrun."""
+"""The same shards on Ray and, with a stand-in for sbatch, on Slurm; and under torchrun."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ import torch
 
 import gradsentry
 from gradsentry import ScanConfig
+from gradsentry.api import scan_on
 from gradsentry.errors import RunError, UsageError
 from gradsentry.run.devices import cores
 from gradsentry.run.directory import RunDirectory
-from gradsentry.run.engines.datatrove import Share, pin, place, scan_on
+from gradsentry.run.engines.datatrove import Ray, Share
 from gradsentry.run.job import plan
-from gradsentry.types import Progress
 from typed import COMMAND, clean
 
 ROWS = [{"prompt": f"What is {n}? " * (1 + n % 3), "completion": " one two three" * (1 + n % 5)} for n in range(40)]
@@ -76,22 +76,24 @@ def expected(data: Path, model_dir: Path) -> dict[str, bytes]:
     return parts(data.parent / "expected")
 
 
-@two_cores
-def test_the_local_engine_scores_the_same_and_its_markers_count_for_nothing(
-    data: Path, model_dir: Path, expected: dict[str, bytes]
-) -> None:
-    engine = ("--engine", "local", "--workers", 2)
-    first = scanned(data, model_dir, "run", *engine)
-    assert first.returncode == 0, first.stderr
-    run = data.parent / "run"
+@pytest.fixture
+def local(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The engine for Ray with datatrove's executor of local processes: it differs from Ray's in nothing that the engine does."""
+    monkeypatch.setattr(Ray, "executor", "LocalPipelineExecutor")
+    monkeypatch.setattr(Ray, "connect", lambda self: None)
+
+
+@pytest.mark.usefixtures("local")
+def test_an_engine_scores_what_is_missing_and_ignores_datatroves_markers(data: Path, model_dir: Path, expected: dict[str, bytes]) -> None:
+    run, config = data.parent / "run", ScanConfig(model=str(model_dir), shard_rows=8, workers="2")
+    assert scan_on("ray", data, run, config) is not None
     assert parts(run) == expected
-    markers = list((run / "engine").glob("*/completions/*"))
-    assert len(markers) == 5
     (run / "scores" / "part-00003.parquet").unlink()
-    again = scan_on("local", data, run, ScanConfig(model=str(model_dir), shard_rows=8), (), Progress())
+    again = scan_on("ray", data, run, config)
     assert again is not None
     assert again.counts["scored"] == 40
     assert parts(run) == expected
+    assert len(list((run / "engine").glob("*/completions/*"))) == 3
 
 
 @two_cores
@@ -123,7 +125,7 @@ def test_torchrun_scores_a_share_in_each_process_and_filter_ends_it(data: Path, 
     assert result.returncode == 0, result.stderr
     assert sorted(re.findall(r"process (\d) of 2: (\d) shards scored", result.stderr)) == [("0", "3"), ("1", "2")]
     assert parts(data.parent / "run") == expected
-    assert gradsentry.rescan_decision(data.parent / "run", "1.0").counts["kept"] == 40
+    assert gradsentry.redecide(data.parent / "run", "1.0").counts["kept"] == 40
 
 
 def test_every_option_that_the_document_shows_is_there() -> None:
@@ -157,7 +159,7 @@ def test_slurm_gets_the_script_and_a_task_of_its_array_scores_its_share(
     assert result.returncode == 0, result.stderr
     assert result.stdout == ""
     run = tmp_path / "run"
-    assert f"submitted to Slurm as job 77, 2 tasks. When it has ended: gradsentry filter {run} --threshold 1.0" in clean(result)
+    assert f"submitted to Slurm as job 77, 2 tasks. When it has ended, run: gradsentry filter {run} --threshold 1.0" in clean(result)
     script = said.read_text()
     for line in ("partition=gpu", "time=04:00:00", "gpus=1", "account=lab", "array=0-1%2", "job-name=gradsentry"):
         assert f"#SBATCH --{line}\n" in script
@@ -172,11 +174,11 @@ def test_slurm_gets_the_script_and_a_task_of_its_array_scores_its_share(
         assert done.returncode == 0, done.stderr
     assert parts(run) == expected
     config = ScanConfig(model=str(model_dir), shard_rows=8)
-    ended = scan_on("slurm", data, run, config, ("partition=gpu", "time=1"), Progress())  # nothing is missing: no sbatch
+    ended = scan_on("slurm", data, run, config, ("partition=gpu", "time=1"))  # nothing is missing: no sbatch
     assert ended is not None
     assert ended.counts["scored"] == 40
     with pytest.raises(RunError, match="dtype: 'auto', now 'bfloat16'"):
-        scan_on("slurm", data, run, replace(config, dtype="bfloat16"), ("partition=gpu", "time=1"), Progress())
+        scan_on("slurm", data, run, replace(config, dtype="bfloat16"), ("partition=gpu", "time=1"))
 
 
 # One task, without an engine
@@ -185,23 +187,25 @@ def test_slurm_gets_the_script_and_a_task_of_its_array_scores_its_share(
 def test_a_task_scores_every_nth_shard_and_tells_its_errors_without_a_traceback(data: Path, model_dir: Path, tmp_path: Path) -> None:
     config = ScanConfig(shard_rows=8, device="cpu", model=str(model_dir))
     job = plan(data, tmp_path / "run", config)
-    Share(job, job.shards, tmp_path, [], exits=False)(None, 1, 3)
+    Share(job, job.shards, tmp_path, exits=False)(None, 1, 3)
     assert sorted(parts(tmp_path / "run")) == ["part-00001.parquet", "part-00004.parquet"]
     broken = plan(data, tmp_path / "broken", ScanConfig(model=str(tmp_path / "absent")))
     (tmp_path / "errors").mkdir()
-    Share(broken, broken.shards, tmp_path, [], exits=False)(None, 0, 1)
+    Share(broken, broken.shards, tmp_path, exits=False)(None, 0, 1)
     assert "no such model directory" in (tmp_path / "errors" / "00000.txt").read_text()
     with pytest.raises(SystemExit, match="2"):
-        Share(broken, broken.shards, tmp_path, [], exits=True)(None, 0, 1)
-    assert len(repr(Share(job, job.shards, tmp_path, [], exits=False))) < 200  # datatrove logs it
+        Share(broken, broken.shards, tmp_path, exits=True)(None, 0, 1)
+    assert len(repr(Share(job, job.shards, tmp_path, exits=False))) < 200  # datatrove logs it
 
 
+@pytest.mark.usefixtures("local")
 def test_an_error_in_a_task_is_told_by_the_scan(data: Path, tmp_path: Path) -> None:
     config = ScanConfig(device="cpu", model=str(tmp_path / "absent"))
-    with pytest.raises(RunError, match=r"1 of 1 parts are missing: no such model directory.*the same command goes on"):
-        scan_on("local", data, tmp_path / "run", config, (), Progress())
+    with pytest.raises(RunError, match=r"1 of 1 parts are missing: no such model directory.*the same command resumes the run"):
+        scan_on("ray", data, tmp_path / "run", config)
 
 
+@pytest.mark.usefixtures("local")
 def test_what_an_engine_raises_is_told_and_its_traceback_stands_beside_its_logs(
     data: Path, model_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -209,19 +213,20 @@ def test_what_an_engine_raises_is_told_and_its_traceback_stands_beside_its_logs(
         raise KeyError("queue")
 
     monkeypatch.setattr("datatrove.executor.LocalPipelineExecutor.run", broken)
-    with pytest.raises(RunError, match=r"--engine local: KeyError: 'queue'; its logs are in .*; the same command goes on") as told:
-        scan_on("local", data, tmp_path / "run", ScanConfig(device="cpu", model=str(model_dir)), (), Progress())
+    with pytest.raises(RunError, match=r"--engine ray: KeyError: 'queue'; its logs are in .*; the same command resumes the run") as told:
+        scan_on("ray", data, tmp_path / "run", ScanConfig(device="cpu", model=str(model_dir)))
     (kept,) = (tmp_path / "run").rglob("traceback.txt")
     assert str(kept.parent) in str(told.value)
     assert "in broken" in kept.read_text(encoding="utf-8")
 
 
+@pytest.mark.usefixtures("local")
 def test_overwrite_is_done_once_before_the_tasks(data: Path, model_dir: Path, tmp_path: Path) -> None:
     gradsentry.scan(data, model_dir, tmp_path / "run", shard_rows=8)
     config = ScanConfig(shard_rows=20, device="cpu", model=str(model_dir), threshold="1.0")
     with pytest.raises(RunError, match="already holds another run"):
-        scan_on("local", data, tmp_path / "run", config, (), Progress())
-    result = scan_on("local", data, tmp_path / "run", replace(config, overwrite=True), (), Progress())
+        scan_on("ray", data, tmp_path / "run", config)
+    result = scan_on("ray", data, tmp_path / "run", replace(config, overwrite=True))
     assert result is not None
     assert sorted(parts(tmp_path / "run")) == ["part-00000.parquet", "part-00001.parquet"]
     assert RunDirectory(tmp_path / "run").manifest() is not None
@@ -233,65 +238,23 @@ def test_overwrite_is_done_once_before_the_tasks(data: Path, model_dir: Path, tm
 @pytest.mark.parametrize(
     ("engine", "options", "words"),
     [
-        ("dask", [], "--engine dask: it can be local, slurm, ray"),
+        ("dask", [], "--engine dask: it can be inline, processes, rank, slurm, ray"),
         ("slurm", [], "needs --engine-option partition=... and --engine-option time=..."),
-        ("local", ["partition=gpu"], "local has no 'partition'; it has "),
-        ("local", ["tasks"], "--engine-option tasks: write key=value"),
+        ("ray", ["partition=gpu"], "ray has no 'partition'; it has "),
+        ("ray", ["tasks"], "--engine-option tasks: write KEY=VALUE"),
+        ("inline", ["tasks=1"], "--engine-option tasks=1: the engine inline has no options"),
     ],
 )
 def test_what_an_engine_cannot_do_is_told(data: Path, tmp_path: Path, engine: str, options: list[str], words: str) -> None:
     with pytest.raises(UsageError, match=re.escape(words)):
-        scan_on(engine, data, tmp_path / "run", ScanConfig(), options, Progress())
+        scan_on(engine, data, tmp_path / "run", ScanConfig(), options)
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize(("engine", "package", "extra"), [("local", "datatrove", "scale"), ("ray", "ray", "ray")])
+@pytest.mark.parametrize(("engine", "package", "extra"), [("slurm", "datatrove", "scale"), ("ray", "ray", "ray")])
 def test_an_engine_that_is_not_installed_is_told_with_the_command(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, engine: str, package: str, extra: str
 ) -> None:
     monkeypatch.setattr("gradsentry.run.engines.datatrove.find_spec", lambda name: None if name == package else True)
     with pytest.raises(UsageError, match=rf"needs {package}: pip install 'gradsentry\[{extra}\]'"):
-        scan_on(engine, data, tmp_path / "run", ScanConfig(), (), Progress())
-
-
-# Place in the environment
-
-
-def test_the_place_comes_from_torchrun_or_the_array_or_both() -> None:
-    array = {"SLURM_ARRAY_TASK_ID": "14", "SLURM_ARRAY_TASK_COUNT": "4", "SLURM_ARRAY_TASK_MIN": "10", "SLURM_ARRAY_TASK_STEP": "2"}
-    assert place({"RANK": "3", "WORLD_SIZE": "8"}) == (3, 8)
-    assert place(array) == (2, 4)
-    tasks = [array | {"SLURM_ARRAY_TASK_ID": str(task), "WORLD_SIZE": "3"} for task in (10, 12, 14, 16)]
-    both = [place(task | {"RANK": str(rank)}) for task in tasks for rank in range(3)]
-    assert both == [(n, 12) for n in range(12)]
-
-
-GAPS = {"SLURM_ARRAY_TASK_COUNT": "2", "SLURM_ARRAY_TASK_MIN": "3"}
-"""As ``sbatch --array=3,7`` tells it."""
-
-
-@pytest.mark.parametrize(
-    ("environment", "words"),
-    [({}, "start it with torchrun"), ({"RANK": "x"}, "RANK is 'x'"), ({"RANK": "2", "WORLD_SIZE": "2"}, "process 2 of 2"),
-     ({"SLURM_ARRAY_TASK_ID": "1"}, "SLURM_ARRAY_TASK_COUNT is ''"),
-     (GAPS | {"SLURM_ARRAY_TASK_ID": "7"}, "SLURM_ARRAY_TASK_ID 7 .* 2 tasks from 3 on .* gaps: --array=0-1"),
-     (GAPS | {"SLURM_ARRAY_TASK_ID": "7", "RANK": "1", "WORLD_SIZE": "2"}, "SLURM_ARRAY_TASK_ID 7 .* gaps: --array=0-1"),
-     (GAPS | {"SLURM_ARRAY_TASK_ID": "5", "SLURM_ARRAY_TASK_STEP": "4"}, "SLURM_ARRAY_TASK_ID 5 .* gaps: --array=0-1")],
-)  # fmt: skip
-def test_a_place_that_cannot_be_is_told(environment: dict[str, str], words: str) -> None:
-    with pytest.raises(UsageError, match=words):
-        place(environment)
-
-
-def test_processes_of_one_machine_get_devices_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    def pinned(local: dict[str, str], **options: Any) -> str | None:
-        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5,6,7")
-        pin(ScanConfig(**options), local)
-        return os.environ["CUDA_VISIBLE_DEVICES"]
-
-    monkeypatch.setattr("torch.cuda.device_count", lambda: 4)
-    assert pinned({"LOCAL_RANK": "2"}) == "6"
-    assert pinned({"LOCAL_RANK": "1"}, gpus_per_worker=2) == "6,7"
-    assert pinned({}) == "4,5,6,7"
-    with pytest.raises(UsageError, match="start fewer processes"):
-        pinned({"LOCAL_RANK": "4"})
+        scan_on(engine, data, tmp_path / "run", ScanConfig())

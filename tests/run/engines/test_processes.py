@@ -22,7 +22,7 @@ from gradsentry import ScanConfig
 from gradsentry.errors import ModelError, RunError, UsageError
 from gradsentry.run.atomic import OURS
 from gradsentry.run.devices import Slot
-from gradsentry.run.engines.processes import Crew
+from gradsentry.run.engines.processes import WorkerPool
 from gradsentry.run.job import plan
 from gradsentry.types import Progress
 from runs import facts
@@ -72,16 +72,16 @@ def test_a_loaded_model_cannot_be_handed_to_workers(
 
 def test_a_worker_whose_model_differs_is_refused(tmp_path: Path) -> None:
     job = plan(ROWS, tmp_path / "run", ScanConfig())
-    crew = Crew(job, [], Progress())
-    crew.manifest = job.claim(facts())
+    pool = WorkerPool(job, job.shards, [], Progress())
+    pool.manifest = job.claim(facts())
     with pytest.raises(RunError, match="model: 's', now 'another'"):
-        crew._admit(None, facts(stamp="another"))  # pyright: ignore[reportArgumentType]
+        pool._on_ready(None, facts(stamp="another"))  # pyright: ignore[reportArgumentType]
 
 
 def test_workers_that_never_get_ready_are_given_up(tmp_path: Path) -> None:
     job = plan(ROWS, tmp_path / "run", ScanConfig())
     with pytest.raises(RunError, match=r"before they are ready, 3 times in turn \(ended with exit code 1\); use fewer --workers"):
-        Crew(job, [Slot({"PYTHONHOME": str(tmp_path)})], Progress()).run()
+        WorkerPool(job, job.shards, [Slot({"PYTHONHOME": str(tmp_path)})], Progress()).run()
 
 
 def test_what_a_worker_refuses_is_told_as_if_there_were_none(tmp_path: Path, cores: Callable[[int], None]) -> None:
@@ -199,7 +199,7 @@ def test_after_a_kill_and_after_ctrl_c_another_number_of_workers_ends_the_same(
     _, said = process.communicate(timeout=240)
     assert process.returncode == 130, said
     assert "Traceback" not in said
-    assert "the same command goes on from there" in said
+    assert "the same command resumes there" in said
     assert gone(workers)
     assert not list(out.rglob(".part-*"))
     assert before <= len(parts(out)) < 60
