@@ -36,6 +36,7 @@ def test_the_run_directory_holds_what_the_design_says(jsonl: Path, model_dir: Pa
         "loss": "double",
         "flagged": "bool",
         "reason": "string",
+        "n_cut": "int64",
     }
     verdicts = table.to_pylist()
     assert [verdict["row"] for verdict in verdicts] == list(range(60))

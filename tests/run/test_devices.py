@@ -25,7 +25,7 @@ def test_on_the_cpu_each_worker_has_cores_and_threads_of_its_own(monkeypatch: py
     monkeypatch.delenv("OMP_NUM_THREADS")
     shared = [slot.cores for slot in slots(ScanConfig(device="cpu", workers="7"))]
     assert shared == [(0,), (2,), (4,), (6,), (8,), (0,), (2,)]
-    assert "--workers 7: there are 5 cores here, which the workers share" in caplog.text
+    assert "--workers 7: the workers share the 5 cores here" in caplog.text
 
 
 def visible(config: ScanConfig) -> list[str]:
@@ -41,7 +41,7 @@ def test_on_cuda_each_worker_sees_its_own_devices_only(monkeypatch: pytest.Monke
     assert visible(ScanConfig(workers="1", gpus_per_worker=3)) == ["0,1,2"]
     with pytest.raises(UsageError, match="--workers 5: it can be at most 4 here"):
         slots(ScanConfig(workers="5"))
-    with pytest.raises(UsageError, match="--workers 3: it can be at most 2 here, for each worker has 2 of the 4 devices"):
+    with pytest.raises(UsageError, match="--workers 3: it can be at most 2 here, for each worker uses 2 of the 4 devices alone"):
         slots(ScanConfig(workers="3", gpus_per_worker=2))
     monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5,7")

@@ -172,7 +172,7 @@ def test_a_mapped_column_may_begin_anywhere(tmp_path: Path) -> None:
 
 
 def test_what_is_supervised_in_rows_of_tokens_is_theirs_to_say(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="--loss-on all: rows of token ids say by their labels what is supervised"):
+    with pytest.raises(UsageError, match="--loss-on all: in rows of token ids the labels say which tokens are supervised"):
         planned(tmp_path, [{"input_ids": [1, 2], "labels": [-100, 2]}], loss_on="all")
 
 
