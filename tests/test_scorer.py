@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import random
 from pathlib import Path
@@ -51,6 +52,26 @@ def test_scores_equal_the_recipe_written_out(llama: PreTrainedModel, tokenizer: 
         assert score.entropy == pytest.approx(entropy, abs=1e-5)
         assert score.n_tokens == n_tokens
         assert score.loss == pytest.approx(loss, abs=1e-5)
+
+
+def test_scoring_mode_is_entered_once_for_all_batches_and_left_while_a_caller_works_with_states(
+    llama: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = copy.deepcopy(llama).train()
+    own = scorer(model, tokenizer, token_budget=10)
+    batches: list[int] = []
+    forward = states.states_before_head
+    monkeypatch.setattr(states, "states_before_head", lambda *args, **more: batches.append(1) or forward(*args, **more))
+    entered: list[int] = []
+    monkeypatch.setattr(model, "eval", lambda: entered.append(1) or model.train(False))
+    own.score(ROWS)
+    assert len(batches) > 3
+    assert len(entered) == 1
+    assert model.training
+    rows = [row for row in own.prepare([Record(i, "", row) for i, row in enumerate(ROWS)]) if isinstance(row, Encoded)]
+    for _ in own.supervised_states(rows):
+        assert model.training
+        assert all(parameter.requires_grad for parameter in model.parameters())
 
 
 @pytest.mark.parametrize("packs", [True, False])
@@ -129,8 +150,6 @@ def test_length_bounds_the_entropy(llama: PreTrainedModel, tokenizer: PreTrained
 
 
 def test_a_model_that_overflows_makes_error_rows_not_a_crash(llama: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> None:
-    import copy
-
     broken = copy.deepcopy(llama)
     with torch.no_grad():
         broken.model.embed_tokens.weight[tokenizer("Paris")["input_ids"][0]] = float("nan")  # pyright: ignore
@@ -264,15 +283,15 @@ def test_surprises_are_those_of_the_row_alone(llama: PreTrainedModel, tokenizer:
     for sample in ([*ROWS, ROWS[3]], rows):
         own.format = None
         for score in own.score(sample):
-            told = score.surprises
-            assert told is not None
-            ids = torch.tensor(told.tokens[None], dtype=torch.long)
+            surprises = score.surprises
+            assert surprises is not None
+            ids = torch.tensor(surprises.tokens[None], dtype=torch.long)
             with torch.no_grad():
                 expected = -llama(ids).logits.log_softmax(-1)[0, :-1].gather(-1, ids[0, 1:, None]).squeeze(-1)
-            assert told.nll[0] == 0
-            torch.testing.assert_close(torch.from_numpy(told.nll[1:]).float(), expected, rtol=2e-3, atol=2e-3)
-            assert told.supervised.sum() == score.n_tokens
-            assert float(told.nll[told.supervised].astype(float).mean()) == pytest.approx(score.loss, abs=1e-2)
+            assert surprises.nll[0] == 0
+            torch.testing.assert_close(torch.from_numpy(surprises.nll[1:]).float(), expected, rtol=2e-3, atol=2e-3)
+            assert surprises.supervised.sum() == score.n_tokens
+            assert float(surprises.nll[surprises.supervised].astype(float).mean()) == pytest.approx(score.loss, abs=1e-2)
 
 
 def test_the_vocabulary_spells_every_text(llama: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> None:

@@ -12,6 +12,8 @@ from transformers import (
     Gemma2ForCausalLM,
     GPT2Config,
     GPT2LMHeadModel,
+    GraniteConfig,
+    GraniteForCausalLM,
     LlamaConfig,
     LlamaForCausalLM,
     MistralConfig,
@@ -67,12 +69,17 @@ def scaled_cohere() -> PreTrainedModel:
     return CohereForCausalLM(CohereConfig(vocab_size=VOCABULARY, logit_scale=3.0, **SMALL, **SPECIAL))  # pyright: ignore
 
 
+def divided_granite() -> PreTrainedModel:
+    return GraniteForCausalLM(GraniteConfig(vocab_size=VOCABULARY, logits_scaling=0.3, **SMALL, **SPECIAL))  # pyright: ignore
+
+
 MODELS: dict[str, Callable[[], PreTrainedModel]] = {
     "llama": tiny_llama,
     "gpt2": gpt2,
     "qwen2-tied": tied_qwen2,
     "gemma2-softcapped": softcapped_gemma2,
     "cohere-scaled": scaled_cohere,
+    "granite-scaled": divided_granite,
     "mistral-windowed": windowed_mistral,
 }
 

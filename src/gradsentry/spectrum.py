@@ -1,11 +1,11 @@
-"""The spectrum of one row's gradient, without the gradient.
+"""The spectrum of one row's gradient, computed without the gradient.
 
-Letters, here and everywhere: T supervised tokens of a row, V vocabulary, d hidden width, k singular values kept.
+Letters, here and in all modules: T supervised tokens of a row, V vocabulary, d hidden width, k singular values kept.
 
 A row's loss is the mean cross-entropy of its T supervised tokens, so its gradient with respect to the output projection
-is ``G = delta^T hidden / T``, of shape [V, d] and of rank at most T. G itself is never formed: everything below needs
-[T, T] or, for rows longer than the hidden width, [d, d] matrices (GradSentry, arXiv 2605.26574, section 4, states the
-score on G; the factored form is exact linear algebra, see `docs/method.md`).
+is ``G = delta^T hidden / T``, of shape [V, d] and of rank at most T. G itself is never formed: the functions
+below need [T, T] matrices or, for rows longer than the hidden width, [d, d] matrices. GradSentry (arXiv 2605.26574, section 4)
+defines the score on G; the factored form gives the same values, see `docs/method.md`.
 """
 
 from __future__ import annotations
@@ -21,30 +21,30 @@ RANK = 16
 """k, the number of singular values the published score keeps (arXiv 2605.26574, section 4.2)."""
 
 FLOOR = 1e-12
-"""Smallest singular value the published score lets into the logarithm (same place)."""
+"""Smaller singular values are raised to this before the logarithm (arXiv 2605.26574, section 4.2)."""
 
 CROP_FRACTION = 8
-"""The published score keeps the first V // 8 rows and d // 8 columns of G (same place)."""
+"""The published score keeps the first V // 8 rows and d // 8 columns of G (arXiv 2605.26574, section 4.2)."""
 
 GRAM_CHUNK_COLUMNS = 2048
-"""Columns of a factor that are raised to float64 at a time: bounds the copy that a Gram matrix needs."""
+"""Columns of a factor that are converted to float64 at a time; bounds the memory of a Gram matrix."""
 
 SOLVE_BATCH_ELEMENTS = 2**22
-"""Elements of the padded batch in which eigenvalues of several rows are computed together (32 MiB in float64)."""
+"""Elements of the largest padded batch of Gram matrices that is solved at once (32 MiB in float64)."""
 
 
 @dataclass(frozen=True)
 class GramPair:
-    """What the spectrum of ``delta^T hidden`` follows from: its squared singular values are the eigenvalues of ``left right``."""
+    """Two Gram matrices that give the spectrum of ``delta^T hidden``: the eigenvalues of ``left right`` are its squared singular values."""
 
     left: Tensor
-    """[..., n, n] float64: delta delta^T, or (delta^T hidden)^T (delta^T hidden) for rows longer than the hidden is wide."""
+    """[..., n, n] float64: delta delta^T, or (delta^T hidden)^T (delta^T hidden) if T > d."""
     right: Tensor
-    """[..., n, n] float64: hidden hidden^T, or the identity. n = min(T, d)."""
+    """[..., n, n] float64: hidden hidden^T, or the identity if T > d. n = min(T, d)."""
 
 
 def crop_widths(vocabulary: int, width: int, crop: str) -> tuple[int, int]:
-    """Columns of delta and of hidden that a crop keeps.
+    """Number of columns of delta and of hidden that a crop keeps.
 
     Args:
         vocabulary: V. width: d. crop: ``"reference"`` (the published eighths, at least 1) or ``"none"``.
@@ -60,7 +60,7 @@ def crop_widths(vocabulary: int, width: int, crop: str) -> tuple[int, int]:
 
 
 def _double(tensor: Tensor) -> Tensor:
-    """In float64, on the CPU where the device has none."""
+    """The tensor in float64; on the CPU if its device has no float64 (MPS)."""
     return tensor.cpu().double() if tensor.device.type == "mps" else tensor.double()
 
 
@@ -77,10 +77,10 @@ def gram(factor: Tensor) -> Tensor:
 
 
 def gram_pair(pieces: Iterable[Tensor], hidden: Tensor) -> GramPair:
-    """The smaller of the two problems that have the spectrum of ``delta^T hidden``.
+    """The Gram matrices of ``delta^T hidden``, [T, T] or [d, d], whichever are smaller.
 
     Args:
-        pieces: columns of delta, [..., T, n] each, that make up [..., T, V] from left to right: so delta need never be whole.
+        pieces: [..., T, n] columns of delta, from left to right, [..., T, V] together; delta is never needed as a whole.
         hidden: [..., T, d], any floating dtype.
     """
     n_tokens, width = hidden.shape[-2:]
@@ -109,13 +109,13 @@ def solve(problem: GramPair) -> Tensor:
 
 
 def solve_all(problems: Sequence[GramPair]) -> list[Tensor]:
-    """`solve` each, those of like size padded and solved together.
+    """`solve` for several problems; those of similar size are padded and solved in one batch.
 
     Args:
-        problems: [n, n] each, n its own.
+        problems: [n, n] matrices each; n may differ.
 
     Returns:
-        [n] float64 for each, in their order.
+        For each, in order, [n] float64.
     """
     order = sorted(range(len(problems)), key=lambda i: len(problems[i].left))
     results: list[Tensor] = [torch.empty(0)] * len(problems)
@@ -131,7 +131,7 @@ def solve_all(problems: Sequence[GramPair]) -> list[Tensor]:
 
 
 def _padded(matrices: Sequence[Tensor], size: int) -> Tensor:
-    """[B, size, size], zeros right of and below each."""
+    """[B, size, size], each matrix with zeros to its right and below."""
     batch = matrices[0].new_zeros(len(matrices), size, size)
     for place, matrix in enumerate(matrices):
         batch[place, : len(matrix), : len(matrix)] = matrix
@@ -164,12 +164,12 @@ def singular_values(delta: Tensor, hidden: Tensor) -> Tensor:
 def entropy(values: Tensor, k: int = RANK) -> Tensor:
     """Normalised entropy of the k largest singular values: the published score, in [0, 1].
 
-    ``p = max(s, 1e-12) / sum``, ``H = -sum(p ln p) / ln k`` (arXiv 2605.26574, section 4.2). Fewer than k values are
-    taken as they are, so H <= ln(min(T, k)) / ln k. A gradient that is zero throughout has no spectrum; it gets 0, the
-    least suspicious value, where the formula's floor would give 1.
+    ``p = max(s, 1e-12) / sum``, ``H = -sum(p ln p) / ln k`` (arXiv 2605.26574, section 4.2). If there are
+    fewer than k values, all are used, so H <= ln(min(T, k)) / ln k. An all-zero gradient has no spectrum; it gets 0, the least
+    suspicious value, although the formula's floor would give 1.
 
     Args:
-        values: [..., n] singular values in any order, any scale. k: how many to keep, at least 2.
+        values: [..., n] singular values in any order, any scale. k: number of values to keep, at least 2.
 
     Returns:
         [...] float64.
@@ -187,4 +187,4 @@ def entropy(values: Tensor, k: int = RANK) -> Tensor:
     p = floored / floored.sum(-1, keepdim=True)
     result = -(p * p.log()).sum(-1) / math.log(k)
     zero = (top == 0).all(-1)
-    return result.masked_fill(zero, 0.0).clamp(0.0, 1.0) + 0.0  # a single value's entropy would be written -0.0
+    return result.masked_fill(zero, 0.0).clamp(0.0, 1.0) + 0.0  # + 0.0: without it a single value's entropy would print as -0.0

@@ -47,6 +47,22 @@ def test_the_model_is_left_as_it_was() -> None:
     assert not torch.is_autocast_enabled("cpu")
 
 
+def test_entering_scoring_mode_again_changes_nothing_and_leaves_the_outer_one_on() -> None:
+    model = made("llama", torch.bfloat16).train()
+    with forward.scoring(model):
+        norm = model.get_parameter("model.norm.weight").data
+        with forward.scoring(model):
+            pass
+        assert not model.training
+        assert model.get_parameter("model.norm.weight").dtype == norm.dtype == torch.float32
+        other = made("llama", torch.bfloat16).train()
+        with forward.scoring(other):
+            assert not other.training
+        assert other.training
+    assert model.training
+    assert {parameter.dtype for parameter in model.parameters()} == {torch.bfloat16}
+
+
 @pytest.mark.parametrize("name", MODELS)
 def test_half_precision_is_nearer_to_float32_with_wide_states(name: str) -> None:
     ids = ids_of(8, 30)

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -26,7 +29,7 @@ from transformers import (
 from elsewhere import Elsewhere
 from gradsentry.errors import ModelError
 from gradsentry.model import embedded
-from gradsentry.model.load import load_model, pick_device, pick_dtype, weights_stamp
+from gradsentry.model.load import KERNEL_CACHES, load_model, pick_device, pick_dtype, weights_stamp
 from tiny import tiny_llama
 
 
@@ -87,6 +90,22 @@ def test_a_model_with_tied_weights_is_complete(tmp_path: Path, tokenizer: PreTra
 def test_without_a_name_the_embedded_model_is_loaded(monkeypatch: pytest.MonkeyPatch, model_dir: Path) -> None:
     monkeypatch.setattr(embedded, "locate", lambda: str(model_dir))
     assert load_model(device="cpu", dtype="float32").name == embedded.NAME
+
+
+def test_importing_gradsentry_leaves_the_environment_alone_and_loading_a_model_bounds_torchs_kernel_caches(model_dir: Path) -> None:
+    program = f"""
+import os
+before = dict(os.environ)
+import gradsentry, gradsentry.config, gradsentry.api, gradsentry.scorer
+assert dict(os.environ) == before, set(os.environ) - set(before)
+os.environ["LRU_CACHE_CAPACITY"] = "7"
+from gradsentry.model.load import KERNEL_CACHES, load_model
+load_model({str(model_dir)!r}, device="cpu")
+print([os.environ[name] for name in KERNEL_CACHES])
+"""
+    bare = {name: value for name, value in os.environ.items() if name not in KERNEL_CACHES}
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=bare)
+    assert result.stdout == "['64', '7']\n", result.stderr
 
 
 # What is not a model

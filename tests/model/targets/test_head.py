@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -73,7 +76,7 @@ def test_deltas_and_states_are_the_factors_of_autograds_gradient(name: str, bloc
     torch.testing.assert_close(torch.cat(deltas).mT @ hidden / 20, autograd_gradient(model, ids, labels)[0])
 
 
-def test_who_works_with_deltas_is_not_rounded_as_the_model_is() -> None:
+def test_callers_compute_with_deltas_outside_of_the_models_autocast() -> None:
     model = made("llama", torch.bfloat16)
     for delta in Head(model, "none", 20_000).deltas(torch.randn(50, 32), torch.arange(50)):
         assert delta.dtype == torch.float32
@@ -148,6 +151,52 @@ def test_low_precision_models_get_a_softmax_in_fp32() -> None:
     torch.testing.assert_close(found.losses, nn.functional.cross_entropy(logits, targets, reduction="none"))
 
 
-@pytest.mark.parametrize(("name", "plain"), [("llama", True), ("qwen2-tied", True), ("gemma2-softcapped", False), ("cohere-scaled", False)])
-def test_what_stands_behind_the_head_is_noticed(name: str, plain: bool) -> None:
-    assert Head(made(name), "none").plain is plain
+BEHIND = ["gemma2-softcapped", "cohere-scaled", "granite-scaled"]
+"""Models that change their head's output."""
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_scaled_or_capped_head_is_recognised(name: str) -> None:
+    assert Head(made(name), "none").plain is (name not in BEHIND)
+
+
+def in_lora(model: PreTrainedModel, *modules: str) -> PreTrainedModel:
+    from peft import LoraConfig, get_peft_model
+
+    return get_peft_model(model, LoraConfig(target_modules=list(modules))).double()  # pyright: ignore
+
+
+def bodiless(model: PreTrainedModel) -> PreTrainedModel:
+    """A model that does not say where its layers are."""
+    model.get_decoder = lambda: model  # pyright: ignore
+    return model
+
+
+@pytest.mark.parametrize("name", BEHIND)
+@pytest.mark.parametrize(
+    ("change", "layers_run"),
+    [
+        (lambda model: model, False),
+        (lambda model: in_lora(model, "q_proj"), False),
+        (lambda model: in_lora(model, "lm_head"), False),
+        (bodiless, True),
+    ],
+    ids=["as it is", "lora", "lora on the head", "layers not found"],
+)
+def test_the_code_behind_the_head_runs_without_the_layers(name: str, change: Callable[[PreTrainedModel], Any], layers_run: bool) -> None:
+    model = change(made(name))
+    ids, labels = row(40, 5, 9)
+    states, targets = [states_before_head(model, ids[None, :-1])[0][4:]], [labels[5:]]
+    stubbed, whole = Head(model, "none", 20_000), Head(model, "none", 20_000)
+    whole.__dict__["_model_without_layers"] = model  # as if it could not be stubbed
+    stubbed.gradients(states, targets)  # the first call finds out what can be stubbed
+    norms: list[str] = []
+    for part, module in model.named_modules():
+        if part.endswith("norm"):
+            module.register_forward_hook(lambda _module, _args, _output, part=part: norms.append(part))
+    (found,) = stubbed.gradients(states, targets)
+    assert bool(norms) is layers_run
+    (expected,) = whole.gradients(states, targets)
+    assert norms
+    assert torch.equal(found.gram_pair.left, expected.gram_pair.left)
+    assert torch.equal(found.losses, expected.losses)
