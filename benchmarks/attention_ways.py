@@ -1,9 +1,9 @@
-"""What attention costs in the ways that it can be computed in, by length: why `gradsentry` computes it as it does.
+"""Time of the ways to compute attention, by length: the reason for the way that `gradsentry` takes.
 
     python benchmarks/attention_ways.py
 
-Random queries, keys and values of the embedded model's shapes; the ways take turns, and each is told as a share of the time that the
-first took in the same round. Writes its section of docs/performance.md and benchmarks/results/attention-ways.json. Nothing
+Random queries, keys and values of the embedded model's shapes. The ways take turns; each time is a multiple of the first way's time in the
+same round. Writes its section of docs/performance.md and benchmarks/results/attention-ways.json. Nothing
 else should run on the machine.
 """
 
@@ -23,21 +23,21 @@ from torch.nn.functional import scaled_dot_product_attention
 from report import machine, replace_section, save, table
 
 HEADS, KEY_HEADS, WIDTH = 9, 3, 64
-"""Of SmolLM2-135M: query heads, key heads, width of a head."""
+"""SmolLM2-135M: query heads, key heads, width of a head."""
 LENGTHS = (64, 128, 256, 512, 1024, 2048, 4096)
 TOKENS = 4096
-"""Tokens attended to at once: so many rows of a length as hold them, one at least."""
+"""Tokens in a call: as many rows of a length as fit, at least one."""
 CALLS = 5
-"""Calls that are timed together."""
+"""Calls in one timing."""
 
 
 def causal(query: Tensor, key: Tensor, value: Tensor, visible: Tensor) -> Tensor:
-    """Torch's kernel with its own causal mask: it leaves out most of what is hidden."""
+    """Torch's kernel with its built-in causal mask: it skips most of the hidden part."""
     return scaled_dot_product_attention(query, key, value, is_causal=True, enable_gqa=True)
 
 
 def masked(query: Tensor, key: Tensor, value: Tensor, visible: Tensor) -> Tensor:
-    """Torch's kernel with a mask that it does not know."""
+    """Torch's kernel with an explicit mask."""
     return scaled_dot_product_attention(query, key, value, attn_mask=visible, enable_gqa=True)
 
 
@@ -60,7 +60,7 @@ WAYS: dict[str, tuple[Way, torch.dtype]] = {
 
 
 def parts(length: int, kind: torch.dtype) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """What a way is given: queries, keys and values, and the causal mask."""
+    """Queries, keys, values and the causal mask."""
     generator = torch.Generator().manual_seed(length)
     rows = max(1, TOKENS // length)
     query, key, value = (torch.randn(rows, n, length, WIDTH, generator=generator).to(kind) for n in (HEADS, KEY_HEADS, KEY_HEADS))
@@ -73,7 +73,7 @@ def repeated(way: Way, given: tuple[Tensor, Tensor, Tensor, Tensor]) -> None:
 
 
 def measure(length: int, rounds: int) -> dict[str, Any]:
-    """Seconds a call of each way, round by round, and how far its result is from the first one's at most."""
+    """Seconds a call of each way, round by round, and the largest difference of its result from the first way's."""
     given = {kind: parts(length, kind) for _, kind in WAYS.values()}
     results = {name: way(*given[kind]) for name, (way, kind) in WAYS.items()}
     first, rows = next(iter(results.values())), len(given[torch.float32][0])

@@ -19,7 +19,7 @@ def test_time_and_memory_are_those_of_the_work() -> None:
         time.sleep(0.1)
     assert held.sum() > 0
     assert 55 < cost.memory < 90
-    assert 0.1 <= cost.seconds < 1
+    assert 0.1 <= cost.seconds < 5, "a loaded machine may be slow"
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="malloc_trim, by which memory is given back, is glibc's")

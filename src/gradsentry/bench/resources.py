@@ -36,10 +36,10 @@ def watched() -> Iterator[Cost]:
     before, started = process.memory_info().rss, time.perf_counter()
 
     def sample() -> None:
-        while True:
+        stopped = False
+        while not stopped:  # the last sample comes after the stop, so that short work has one
+            stopped = stop.wait(INTERVAL)
             cost.memory = max(cost.memory, (process.memory_info().rss - before) / 2**20)
-            if stop.wait(INTERVAL):
-                return
 
     watcher = threading.Thread(target=sample, daemon=True)
     watcher.start()
