@@ -46,10 +46,10 @@ def watched() -> Iterator[Cost]:
     try:
         yield cost
     finally:
+        cost.seconds = time.perf_counter() - started
         stop.set()
         watcher.join()
         cost.memory += (gpu.max_memory_allocated() - held) / 2**20 if gpu else 0.0
-        cost.seconds = time.perf_counter() - started
 
 
 def _release() -> Any:
