@@ -69,9 +69,8 @@ class ScanConfig:
     target: str | None = option(
         None, "Parameter whose gradient is scored: the output projection's weight, lm_head.weight in most models. Any other is refused."
     )
-    format: str | None = option(
-        None, "Format of the rows: prompt-completion, messages, text, alpaca, sharegpt, qa, tokens. Default: detected.", scores=True
-    )
+    format: str | None = option(None, "Format of the rows: {formats}. Default: detected.", scores=True)
+    """The command line fills in `formats`, from the registry of the formats."""
     map: str | None = option(
         None, "Your columns under the names a format knows, for example prompt=question,completion=reply.", scores=True
     )

@@ -10,6 +10,7 @@ from typing import Annotated, Any, get_type_hints
 import typer
 
 from gradsentry.config import ScanConfig
+from gradsentry.data.formats import FORMATS
 
 
 def scan_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -23,7 +24,9 @@ def scan_options(command: Callable[..., Any]) -> Callable[..., Any]:
             annotation=Annotated[
                 hints[item.name],
                 typer.Option(
-                    "--" + item.name.replace("_", "-"), help=item.metadata["help"], show_default=item.default not in (None, False)
+                    "--" + item.name.replace("_", "-"),
+                    help=item.metadata["help"].format(formats=", ".join(FORMATS)),
+                    show_default=item.default not in (None, False),
                 ),
             ],
         )
