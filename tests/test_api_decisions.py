@@ -59,7 +59,7 @@ def test_a_split_that_fails_leaves_the_decision_before_whole(
         kept.write_text("half")
         raise OSError(errno.ENOSPC, "no space left")
 
-    monkeypatch.setattr("gradsentry.data.sources.text.TextSource.split", fill)
+    monkeypatch.setattr("gradsentry.data.sources.text_file.TextSource.split", fill)
     with pytest.raises(RunError, match="no space left on the disk"):
         gradsentry.redecide(out, "0.0")
     assert tree(out) == before

@@ -31,8 +31,8 @@ def test_an_iterable_dataset(model_dir: Path, tmp_path: Path) -> None:
     expected = gradsentry.scan(ROWS, model_dir, **OPTIONS)
     result = gradsentry.scan(datasets.Dataset.from_list(ROWS).to_iterable_dataset(), model_dir, tmp_path / "run", **OPTIONS)
     assert result.decision.verdicts.equals(expected.decision.verdicts)
-    assert pq.read_table(tmp_path / "run" / "kept.parquet").to_pylist() == [ROWS[row] for row in expected.kept]
-    assert pq.read_table(tmp_path / "run" / "flagged.parquet").to_pylist() == [ROWS[row] for row in expected.flagged]
+    for name, rows in (("kept", expected.kept), ("flagged", expected.flagged)):
+        assert datasets.load_from_disk(str(tmp_path / "run" / f"{name}.dataset")).to_list() == [ROWS[row] for row in rows]
 
 
 def test_a_directory_goes_on_and_is_decided_again(folder: Path, model_dir: Path, tmp_path: Path) -> None:

@@ -61,7 +61,7 @@ def test_plain_directory(tmp_path, read_all, asked):
 
 @pytest.mark.parametrize("streaming", [False, True])
 @pytest.mark.parametrize(("data", "name"), [(".", "."), ("./", "."), ("../plain", "../plain"), ("sub/..", "sub/..")])
-def test_a_directory_goes_by_any_name_and_is_told_by_the_users(tmp_path, monkeypatch, read_all, data, name, streaming):
+def test_a_directory_goes_by_any_name_and_messages_use_the_users(tmp_path, monkeypatch, read_all, data, name, streaming):
     folder = tmp_path / "plain"
     (folder / "sub").mkdir(parents=True)
     monkeypatch.chdir(folder)
@@ -74,7 +74,7 @@ def test_a_directory_goes_by_any_name_and_is_told_by_the_users(tmp_path, monkeyp
 
 
 @pytest.mark.parametrize("streaming", [False, True])
-def test_before_a_directory_is_searched_it_is_said(tmp_path, caplog, streaming):
+def test_the_search_of_a_directory_is_logged(tmp_path, caplog, streaming):
     with caplog.at_level("INFO", logger="gradsentry"), pytest.raises(DataError):
         open_source(tmp_path, streaming=streaming)
     assert caplog.messages == [f"looking for data files in {tmp_path}"]

@@ -22,14 +22,13 @@ LIMIT = 25
 MEASURE = """
 import re, sys
 from pathlib import Path
-import datasets, numpy as np
-from gradsentry.data.sources import batches, open_source
+import numpy as np
+from gradsentry.data.sources import open_source, tables
 
-batches.GROUP_BYTES = 1 << 20  # rows that wait to be written are held on purpose
+tables.GROUP_BYTES = 1 << 20  # rows that wait to be written are held on purpose
 
 def work(kind, folder, rows):
-    make = lambda: ({"prompt": f"{n:0>2000}", "completion": "x"} for n in range(rows))
-    source = open_source(datasets.IterableDataset.from_generator(make) if kind == "stream" else folder / f"data.{kind}")
+    source = open_source(folder, streaming=True) if kind == "stream" else open_source(folder / f"data.{kind}")
     shards = source.plan(512)
     assert sum(1 for shard in shards for _ in source.read(shard)) == rows
     source.split(np.arange(rows) % 3 == 0, folder / "kept", folder / "flagged")
@@ -60,7 +59,8 @@ def write(kind: str, folder: Path, count: int) -> str:
             writer = csv.DictWriter(file, ["prompt", "completion"])
             writer.writeheader()
             writer.writerows(random_rows(count))
-    elif kind != "stream":
+    else:
+        path = path.with_suffix(".jsonl") if kind == "stream" else path
         start, between, end = ("[", ", ", "]") if kind == "json" else ("", "\n", "")
         path.write_text(start + between.join(map(json.dumps, random_rows(count))) + end)
     return str(folder)

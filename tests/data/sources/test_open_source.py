@@ -12,7 +12,7 @@ from gradsentry.errors import DataError, UsageError
 @pytest.mark.parametrize(
     ("data", "kind"), [(b' \n[{"a": 1}]', "json"), (b'{"a": 1}\n{"a": 2}\n', "jsonl"), (b"", "jsonl"), (b"\n", "jsonl")]
 )
-def test_json_is_told_apart_by_content(open_bytes, data, kind):
+def test_the_content_decides_between_array_and_lines(open_bytes, data, kind):
     source = open_bytes("data.json", data)
     assert (source.kind, source.suffix) == (kind, kind)
 
@@ -26,7 +26,7 @@ def test_one_object_laid_out_over_lines_is_refused(write, data):
 @pytest.mark.parametrize(
     ("name", "data", "message"),
     [
-        ("data.jsonl.gz", b"\x1f\x8b", "compressed files are not read; unpack it"),
+        ("data.jsonl.gz", b"\x1f\x8b", "it is compressed; unpack it"),
         ("data.jsonl", b"\x1f\x8b\x08", "compressed with gzip; unpack it"),
         ("data.xlsx", b"", "files that end in '.xlsx' are not read. gradsentry reads .jsonl"),
         ("data", b"", "a file without a suffix is not read. gradsentry reads .jsonl"),

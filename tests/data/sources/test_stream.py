@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import pickle
 import random
@@ -14,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from gradsentry.data.sources import batches, open_source
+from gradsentry.data.sources import open_source, tables
 from gradsentry.data.sources.stream import StreamSource
 from gradsentry.errors import DataError, UsageError
 
@@ -24,7 +25,7 @@ ROWS = [{"text": f"é{n}", "turns": [{"role": "user", "content": str(n)}] * (n %
 @pytest.fixture(autouse=True)
 def small_batches(monkeypatch):
     """Batches of four rows, so that 25 rows are many."""
-    monkeypatch.setattr("gradsentry.data.sources.stream.BATCH", 4)
+    monkeypatch.setattr("gradsentry.data.sources.stream.BATCH_ROWS", 4)
 
 
 def generate(rows: list[dict]) -> Iterator[dict]:
@@ -78,10 +79,37 @@ def check(source, read_all, folder: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["tables", "objects", "untyped", "mapped", "numpy"])
-def test_streams_handed_over(kind, read_all, tmp_path):
+def test_a_stream_from_a_caller_is_copied_and_read_as_a_data_set(kind, read_all, tmp_path):
     source = open_source(stream_of(kind))
-    check(source, read_all, tmp_path)
-    assert source.fingerprint() == open_source(stream_of("tables")).fingerprint(), "the rows alone make it"
+    assert (source.kind, source.suffix, source.name) == ("dataset", "dataset", "stream")
+    records = read_all(source, 7)
+    assert [(record.row, record.place, record.value) for record in records] == [(n, f"stream row {n}", ROWS[n]) for n in range(25)]
+    assert source.fingerprint() == open_source(stream_of(kind)).fingerprint()
+    assert source.fingerprint() != open_source(stream_of(kind).take(24)).fingerprint()
+    flags = [row["n"] % 5 == 1 for row in ROWS]
+    assert source.split(flags, tmp_path / "kept", tmp_path / "flagged") == (20, 5)
+    kept = datasets.load_from_disk(str(tmp_path / "kept"))
+    assert kept.to_list() == [row for row in ROWS if row["n"] % 5 != 1]
+    assert kept.features == datasets.Dataset.from_list(ROWS).features
+    other = pickle.loads(pickle.dumps(source))
+    assert [record.value for record in other.read(source.plan(7)[2])] == ROWS[14:21]
+    assert other.fingerprint() == source.fingerprint()
+
+
+def copies() -> set[Path]:
+    gc.collect()  # sources of other tests
+    return set(Path(datasets.config.HF_DATASETS_CACHE).glob("gradsentry-*"))
+
+
+def test_the_copy_of_a_stream_is_deleted_with_its_source_and_where_it_fails():
+    before = copies()
+    source = open_source(stream_of("objects"))
+    assert len(copies() - before) == 1
+    del source
+    assert copies() == before
+    with pytest.raises(DataError):
+        open_source(datasets.IterableDataset.from_generator(generate, gen_kwargs={"rows": [{"a": 1}, {"a": "x"}]}))
+    assert copies() == before
 
 
 @pytest.mark.parametrize("kind", ["jsonl", "parquet"])
@@ -132,32 +160,35 @@ def test_shards_in_order_are_one_pass(tmp_path):
             passes.append(1)
             return super()._batches(stream)
 
-    source = Counted(stream_of("tables"), "stream", "stream", rows=25, identity=str)
+    source = Counted(stream_of("tables"), "stream", "stream", str, rows=25)
     shards = source.plan(3)
-    assert passes == [], "the description tells the rows and the types"
+    assert passes == [], "the description has the row count and the types"
     assert sum(len(list(source.read(shard))) for shard in shards[::2]) == 13
     assert len(passes) == 1
     list(source.read(shards[0]))
     assert len(passes) == 2, "back to the start is another pass"
+    bare = Counted(stream_of("untyped"), "stream", "stream", str)
+    assert rows_of(bare) == ROWS
+    assert len(passes) == 4, "one pass finds both, another one reads"
 
 
-@pytest.mark.parametrize(("told", "how"), [(24, "more"), (26, "fewer")])
-def test_a_description_that_tells_another_number_of_rows(told, how):
-    source = StreamSource(stream_of("tables"), "org/data", "org/data", rows=told, identity=str)
-    with pytest.raises(DataError, match=f"org/data: it has {how} rows than the {told} that its description tells; read it without"):
+@pytest.mark.parametrize(("described", "how"), [(24, "more"), (26, "fewer")])
+def test_a_description_with_another_row_count(described, how):
+    source = StreamSource(stream_of("tables"), "org/data", "org/data", str, rows=described)
+    with pytest.raises(DataError, match=f"org/data: it has {how} rows than the {described} of its description; read it without"):
         rows_of(source)
 
 
 def hub_builder(path: Path, monkeypatch, commit: str) -> None:
     """Have `datasets` find a builder of the Hub's sort for org/data: it knows commit and rows; the files are local."""
     builder = datasets.load_dataset_builder(str(path))
-    told = {"train": SimpleNamespace(num_examples=25)}
+    splits = {"train": SimpleNamespace(num_examples=25)}
     fake = SimpleNamespace(
         name=builder.name,
         repo_id="org/data",
         hash=commit,
         config=builder.config,
-        info=SimpleNamespace(splits=told),
+        info=SimpleNamespace(splits=splits),
         as_streaming_dataset=builder.as_streaming_dataset,
     )
     monkeypatch.setattr(datasets, "load_dataset_builder", {"org/data": fake}.__getitem__)
@@ -195,20 +226,13 @@ def random_rows() -> Iterator[dict]:
     yield from ({"n": random.random()} for _ in range(9))
 
 
-def test_a_stream_that_changes_is_refused_and_one_shuffled_once_is_read(tmp_path):
+def test_a_stream_is_read_once_so_it_may_change_or_end_after_it():
     source = open_source(datasets.IterableDataset.from_generator(random_rows))
-    with pytest.raises(DataError, match="stream: read again it gives other rows; save a stream"):
-        rows_of(source)
-    with pytest.raises(DataError, match="read again it gives other rows"):
-        source.split([False] * 9, tmp_path / "k", tmp_path / "f")
+    assert rows_of(source) == rows_of(source)
+    rows = iter(ROWS)
+    assert rows_of(open_source(datasets.IterableDataset.from_generator(lambda: rows))) == ROWS
     shuffled = stream_of("tables").shuffle(seed=3, buffer_size=9)
     assert rows_of(open_source(shuffled)) == list(shuffled)
-
-
-def test_a_stream_that_can_be_used_once_is_refused():
-    rows = iter(ROWS)
-    with pytest.raises(DataError, match="read again it gives fewer rows"):
-        rows_of(open_source(datasets.IterableDataset.from_generator(lambda: rows, features=datasets.Dataset.from_list(ROWS).features)))
 
 
 def test_a_stream_without_end_is_refused():
@@ -217,15 +241,22 @@ def test_a_stream_without_end_is_refused():
     assert len(rows_of(open_source(stream_of("tables").repeat(2)))) == 50
 
 
-def test_rows_of_types_that_do_not_agree():
+def test_rows_of_types_that_do_not_agree(tmp_path):
     def stream(values):
-        return open_source(datasets.IterableDataset.from_generator(generate, gen_kwargs={"rows": [{"a": value} for value in values]}))
+        return datasets.IterableDataset.from_generator(generate, gen_kwargs={"rows": [{"a": value} for value in values]})
 
-    assert [row["a"] for row in rows_of(stream([None] * 5 + [1, 2.5]))] == [None] * 5 + [1, 2.5]
+    assert [row["a"] for row in rows_of(open_source(stream([None] * 5 + [1, 2.5])))] == [None] * 5 + [1, 2.5]
     with pytest.raises(DataError, match=r"stream: its rows from 4 on cannot be read: .*'x'.*; mend the data, or"):
-        stream([1] * 5 + ["x", 1]).plan(3)
-    with pytest.raises(DataError, match=r"a column has several types: .*; cast the stream, or save it"):
-        stream([1] * 4 + ["x"]).plan(3)
+        open_source(stream([1] * 5 + ["x", 1]))
+    known = StreamSource(stream([None] * 5 + [1, 2.5]), "data", "data", str)
+    assert [row["a"] for row in rows_of(known)] == [None] * 5 + [1, 2.5]
+    with pytest.raises(DataError, match=r"data: its rows from 4 on cannot be read: .*'x'.*; mend the data, or"):
+        StreamSource(stream([1] * 5 + ["x", 1]), "data", "data", str).plan(3)
+    for open_it in (open_source, lambda data: StreamSource(data, "data", "data", str).plan(3)):
+        with pytest.raises(DataError, match=r": a column has several types: .*; give its columns types that fit"):
+            open_it(stream([1] * 4 + ["x"]))
+    late = open_source(stream([None] * 5 + [{"x": 1}, {"y": "z"}]))
+    assert [row["a"] for row in rows_of(late)] == [None] * 5 + [{"x": 1, "y": None}, {"x": None, "y": "z"}]
 
 
 def test_a_broken_line_in_a_directory_is_reported(tmp_path):
@@ -235,31 +266,40 @@ def test_a_broken_line_in_a_directory_is_reported(tmp_path):
         rows_of(open_source(folder, streaming=True))
 
 
-def test_media_stay_as_stored_and_json_is_decoded(tmp_path):
+@pytest.mark.parametrize("as_tables", [True, False])
+@pytest.mark.parametrize("copied", [True, False])
+def test_media_stay_as_stored_and_json_is_decoded(tmp_path, as_tables, copied):
     image = {"bytes": b"no image at all", "path": None}
     features = datasets.Features({"image": datasets.Image(), "meta": datasets.Json()})
     table = pa.Table.from_pylist([{"image": image, "meta": '{"a": [1, "x"]}'}], schema=features.arrow_schema)
-    source = open_source(datasets.Dataset(datasets.table.InMemoryTable(table)).to_iterable_dataset())
+    stream = datasets.Dataset(datasets.table.InMemoryTable(table)).to_iterable_dataset()
+    if not as_tables:
+        rows = [{"image": image, "meta": {"a": [1, "x"]}}]
+        stream = datasets.IterableDataset.from_generator(generate, features=features, gen_kwargs={"rows": rows})
+    source = open_source(stream) if copied else StreamSource(stream, "data", "data", str, arrow=as_tables)
     assert rows_of(source) == [{"image": image, "meta": {"a": [1, "x"]}}]
-    source.split([False], tmp_path / "kept.parquet", tmp_path / "flagged.parquet")
-    assert datasets.Features.from_arrow_schema(pq.read_schema(tmp_path / "kept.parquet")) == features
+    source.split([False], tmp_path / "kept", tmp_path / "flagged")
+    kept = datasets.load_from_disk(str(tmp_path / "kept")).features if copied else None
+    assert (kept or datasets.Features.from_arrow_schema(pq.read_schema(tmp_path / "kept"))) == features
 
 
 def test_no_rows(tmp_path):
-    source = open_source(datasets.IterableDataset.from_generator(generate, gen_kwargs={"rows": []}))
+    source = StreamSource(datasets.IterableDataset.from_generator(generate, gen_kwargs={"rows": []}), "data", "data", str)
     assert source.plan(3) == []
     assert source.split([], tmp_path / "kept", tmp_path / "flagged") == (0, 0)
+    assert open_source(datasets.IterableDataset.from_generator(generate, gen_kwargs={"rows": []})).plan(3) == []
 
 
 @pytest.mark.parametrize(("flags", "how"), [([False] * 24, "more"), ([False] * 26, "fewer")])
 def test_another_number_of_flags_is_refused(tmp_path, flags, how):
-    with pytest.raises(DataError, match=f"it has {how} rows than were scored"):
-        open_source(stream_of("tables")).split(flags, tmp_path / "k", tmp_path / "f")
+    for source in (open_source(stream_of("tables")), StreamSource(stream_of("tables"), "data", "data", str)):
+        with pytest.raises(DataError, match=f"it has {how} rows than were scored"):
+            source.split(flags, tmp_path / "k", tmp_path / "f")
 
 
 def test_written_row_groups_are_of_a_bounded_size(tmp_path, monkeypatch):
-    monkeypatch.setattr(batches, "GROUP_BYTES", 400)
-    open_source(stream_of("tables")).split([False] * 25, tmp_path / "kept", tmp_path / "flagged")
+    monkeypatch.setattr(tables, "GROUP_BYTES", 400)
+    StreamSource(stream_of("tables"), "data", "data", str).split([False] * 25, tmp_path / "kept", tmp_path / "flagged")
     meta = pq.ParquetFile(tmp_path / "kept").metadata
     assert 1 < meta.num_row_groups < 7
     assert meta.num_rows == 25

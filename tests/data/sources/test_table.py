@@ -10,8 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from gradsentry.data.fields import Unreadable
-from gradsentry.data.sources import open_source
-from gradsentry.data.sources import table as table_module
+from gradsentry.data.sources import open_source, tables
 from gradsentry.errors import DataError
 
 NESTED = [{"messages": [{"role": "user", "content": f"q{n}"}] * (n % 3), "n": n, "t": None} for n in range(10)]
@@ -78,7 +77,7 @@ def test_parquet_without_rows(tmp_path):
 def test_shards_in_order_open_a_row_group_once(parquet, monkeypatch):
     source, opened = open_source(parquet), []
     tables = source._tables
-    monkeypatch.setattr(source._forward, "_open_at", lambda row: opened.append(row) or tables(row))
+    monkeypatch.setattr(source._reader, "_open_at", lambda row: opened.append(row) or tables(row))
     for shard in source.plan(3):
         list(source.read(shard))
     assert opened == [0], "one pass"
@@ -147,8 +146,8 @@ def test_the_column_of_an_unreadable_cell_is_searched_by_halves(tmp_path, monkey
     many = pa.concat_tables([table.slice(0, 1)] * 1000 + [table.slice(1, 1)] + [table.slice(0, 1)] * 23)
     pq.write_table(many, tmp_path / "bad.parquet")
     source, reads = open_source(tmp_path / "bad.parquet"), []
-    read = table_module._columns
-    monkeypatch.setattr(table_module, "_columns", lambda *a: reads.append(a) or read(*a))
+    read = tables._cells
+    monkeypatch.setattr(tables, "_cells", lambda *a: reads.append(a) or read(*a))
     (shard,) = source.plan(2000)
     assert [r.row for r in source.read(shard) if isinstance(r.value["source"], Unreadable)] == [1000]
     assert len(reads) < 30

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from gradsentry.bench.tasks.files import FILE_NAMES, HUB_IDS, Rows, alpaca, answered, conversation, fields, plain, question
-from gradsentry.data.sources.stream import problems
+from gradsentry.data.sources.dataset import library_errors
 from gradsentry.errors import DataError, UsageError
 
 Part = Literal["train", "test"]
@@ -82,7 +82,7 @@ def from_hub(task: str, part: Part = "train") -> Rows:
 
     try:
         records = datasets.load_dataset(name, chosen.config, split=split, revision=chosen.revision)
-    except problems() as error:
+    except library_errors() as error:
         cause = (str(error).strip() or type(error).__name__).partition("\n")[0]
         raise DataError(f"{task}: {name} cannot be read from the Hub: {cause}; check the connection, or {otherwise}") from error
     rows: Rows = []

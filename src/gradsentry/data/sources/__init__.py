@@ -1,4 +1,4 @@
-"""Reading rows from where they are kept, and writing the kept and the flagged ones back in the same form."""
+"""Sources: rows are read from where they are stored, and the kept and the flagged ones are written in the same form."""
 
 from __future__ import annotations
 
@@ -23,11 +23,14 @@ COMPRESSED = (".gz", ".zst", ".bz2", ".xz", ".zip")
 
 
 class Source(Protocol):
-    """A data set that is read in shards and split into two of its kind."""
+    """A data set that is read in shards and split into two data sets of its kind.
+
+    A scan calls `plan`, `fingerprint`, `read` for each shard, and `split`. Sources travel to worker processes by pickle.
+    """
 
     @property
     def name(self) -> str:
-        """What the user gave, for messages and the report."""
+        """The path, id or kind of the data, for messages and the report."""
         ...
 
     @property
@@ -37,26 +40,30 @@ class Source(Protocol):
 
     @property
     def suffix(self) -> str:
-        """What a kept or flagged file ends with; ``dataset`` stands for a save_to_disk directory."""
+        """Suffix of the kept and the flagged file; ``dataset`` is a directory of save_to_disk."""
         ...
 
     def plan(self, shard_rows: int) -> list[Shard]:
-        """Cut the data set into runs of `shard_rows` rows; the cuts depend on the data alone."""
+        """Cut the data set into shards of `shard_rows` rows. The same data always gives the same shards."""
         ...
 
     def read(self, shard: Shard) -> Iterator[Record]:
-        """The shard's rows, in order, readable or not."""
+        """The shard's rows in order, readable or not.
+
+        Raises:
+            DataError: the data cannot be read, or changed since `plan`.
+        """
         ...
 
     def fingerprint(self) -> str:
-        """A name for the content: the same data gives the same fingerprint."""
+        """A text that identifies the content: the same data gives the same fingerprint."""
         ...
 
     def split(self, flagged: Iterable[bool], kept: Path, flagged_path: Path) -> tuple[int, int]:
-        """Write each row to `kept` or `flagged_path` and return how many went to each.
+        """Write each row to `kept` or `flagged_path` and return the number of rows in each.
 
         Raises:
-            DataError: `flagged` has another number of values than the source has rows.
+            DataError: the source has more or fewer rows than `flagged` has values.
         """
         ...
 
@@ -70,28 +77,28 @@ def open_source(
     """Open a data set: a file, a directory, a Hub id, a `datasets.Dataset` or `IterableDataset`, or rows in memory.
 
     Args:
-        data: Path of a file or a directory, id of a data set on the Hub, or the data itself.
-        split: Which split to take where there are several; `train` is taken if there is one.
-        streaming: Read a Hub id or a plain directory as a stream; all else is read without a copy anyway.
+        data: path of a file or a directory, id of a data set on the Hub, or the data itself.
+        split: the split of a data set that has several; the default is `train`.
+        streaming: read a Hub id or a plain directory as a stream. It has no effect on other data.
 
     Raises:
-        DataError: There is nothing readable there.
-        UsageError: `split` does not fit the data, or it must be given and is not.
+        DataError: the data cannot be found or read.
+        UsageError: the data has no such split, or has several and `split` is missing.
     """
     if isinstance(data, str | os.PathLike):
         return _open_path(data, split, streaming)
     if isinstance(data, Sequence) and not isinstance(data, bytes | bytearray):
-        from gradsentry.data.sources.rows import RowsSource
+        from gradsentry.data.sources.memory import MemorySource
 
         _refuse_split(split, "rows in memory have")
-        return RowsSource(data)
+        return MemorySource(data)
     from gradsentry.data.sources.hub import from_object
 
     return from_object(data, split)
 
 
 def _open_path(data: str | os.PathLike[str], split: str | None, streaming: bool) -> Source:
-    """The source for a path or, where nothing has that path, for a Hub id."""
+    """The source for a path or, if nothing has that path, for a Hub id."""
     if data == "":  # as a path it would be the working directory
         raise UsageError("no data given; give a path, or the id of a data set on the Hub")
     path = Path(data)
@@ -113,9 +120,9 @@ def _open_path(data: str | os.PathLike[str], split: str | None, streaming: bool)
 def _open_file(path: Path) -> Source:
     suffix = path.suffix.lower()
     if not path.is_file():
-        raise DataError(f"{path}: not a regular file; it is read more than once, so write it to disk first")
+        raise DataError(f"{path}: not a regular file; a scan reads its data more than once, so write it to disk first")
     if suffix in COMPRESSED:
-        raise DataError(f"{path}: compressed files are not read; unpack it and give the unpacked file")
+        raise DataError(f"{path}: it is compressed; unpack it and give the unpacked file")
     if suffix not in _OPENERS:
         ending = f"files that end in {suffix!r} are" if suffix else "a file without a suffix is"
         raise DataError(f"{path}: {ending} not read. {READABLE}; rename or convert the file")
@@ -124,20 +131,20 @@ def _open_file(path: Path) -> Source:
 
 def _refuse_split(split: str | None, subject: str) -> None:
     if split is not None:
-        raise UsageError(f"a split ({split!r}) was asked for, but {subject} no splits; leave the split out")
+        raise UsageError(f"a split ({split!r}) was given, but {subject} no splits; leave the split out")
 
 
 def _open_lines(path: Path) -> Source:
-    from gradsentry.data.sources.json_lines import json_lines
-    from gradsentry.data.sources.text import TextSource
+    from gradsentry.data.sources.jsonl import json_lines
+    from gradsentry.data.sources.text_file import TextSource
 
     return TextSource(path, json_lines(path))
 
 
 def _open_json(path: Path) -> Source:
     from gradsentry.data.sources.json_array import json_array, starts_array
-    from gradsentry.data.sources.json_lines import is_one_object
-    from gradsentry.data.sources.text import TextSource
+    from gradsentry.data.sources.jsonl import is_one_object
+    from gradsentry.data.sources.text_file import TextSource
 
     if starts_array(path):
         return TextSource(path, json_array(path))
@@ -147,14 +154,14 @@ def _open_json(path: Path) -> Source:
 
 
 def _open_csv(path: Path) -> Source:
-    from gradsentry.data.sources.csv_table import csv_table
-    from gradsentry.data.sources.text import TextSource
+    from gradsentry.data.sources.csv_file import csv_table
+    from gradsentry.data.sources.text_file import TextSource
 
     return TextSource(path, csv_table(path))
 
 
 def _open_parquet(path: Path) -> Source:
-    from gradsentry.data.sources.table import ParquetSource
+    from gradsentry.data.sources.parquet import ParquetSource
 
     return ParquetSource(path)
 

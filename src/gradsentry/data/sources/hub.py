@@ -1,4 +1,4 @@
-"""Data sets that the `datasets` library opens: saved directories, plain directories, the Hub, its own objects."""
+"""Data sets that the `datasets` library opens: saved directories, plain directories, ids on the Hub, its own objects."""
 
 from __future__ import annotations
 
@@ -11,13 +11,15 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gradsentry.data.sources.common import sha256_of
-from gradsentry.data.sources.stream import StreamSource, problems
-from gradsentry.data.sources.table import DatasetSource, parquet_tables
+from gradsentry.data.sources.dataset import DatasetSource, library_errors
+from gradsentry.data.sources.files import sha256_of
+from gradsentry.data.sources.parquet import tables_of_files
+from gradsentry.data.sources.stream import StreamSource
+from gradsentry.data.sources.stream_copy import copy_stream
 from gradsentry.errors import DataError, UsageError
 
 if TYPE_CHECKING:
-    import datasets
+    pass
 
 log = logging.getLogger(__name__)
 
@@ -29,28 +31,29 @@ def looks_like_id(text: str) -> bool:
     return _HUB_ID.fullmatch(text) is not None
 
 
-def from_object(data: Any, split: str | None) -> DatasetSource | StreamSource:
+def from_object(data: Any, split: str | None) -> DatasetSource:
     """The source for a `datasets.Dataset` or `IterableDataset`, or one split of a dict of them.
 
     Raises:
-        UsageError: It is something else, or `split` does not fit it.
+        UsageError: it is something else, or `split` does not fit it.
+        DataError: the rows of an `IterableDataset` cannot be read.
     """
     import datasets
 
     kind = type(data).__name__
     if isinstance(data, datasets.Dataset | datasets.IterableDataset) and split is not None:
-        raise UsageError(f"a split ({split!r}) was asked for, but a single {kind} has no splits; leave the split out")
+        raise UsageError(f"a split ({split!r}) was given, but a single {kind} has no splits; leave the split out")
     if isinstance(data, datasets.Dataset | datasets.DatasetDict):
         return DatasetSource(_choose(data, split, f"the {kind}"), "dataset", "dataset")
     if isinstance(data, datasets.IterableDataset | datasets.IterableDatasetDict):
-        return StreamSource(_choose(data, split, f"the {kind}"), "stream", "stream")
+        return copy_stream(_choose(data, split, f"the {kind}"), "stream", "stream")
     raise UsageError(
         f"a {kind} cannot be read as a data set; give a path, a Hub id, a datasets.Dataset or IterableDataset, or a list of dicts"
     )
 
 
 def from_directory(path: Path, split: str | None, streaming: bool) -> DatasetSource | StreamSource:
-    """The source for a directory: one that save_to_disk made, or one that load_dataset understands.
+    """The source for a directory: one that save_to_disk made, or one that load_dataset reads.
 
     Raises:
         DataError: `datasets` cannot load it.
@@ -63,7 +66,7 @@ def from_directory(path: Path, split: str | None, streaming: bool) -> DatasetSou
         failure, advice = f"{path}: the saved data set cannot be loaded", "save it again with save_to_disk"
         loaded = _load(lambda: datasets.load_from_disk(str(where)), failure, advice)
     else:
-        log.info("looking for data files in %s", path)  # in all that lies below, which may take minutes
+        log.info("looking for data files in %s", path)  # the search includes subdirectories and may take minutes
         failure, advice = f"{path}: the directory cannot be loaded as a data set", "give one of the files in it"
         if streaming:
             return _stream(str(where), split, name, where.name, failure, advice)
@@ -75,7 +78,7 @@ def from_hub(name: str, split: str | None, streaming: bool) -> DatasetSource | S
     """The source for a data set on the Hub.
 
     Raises:
-        DataError: There is none, it cannot be reached, or it needs choices that gradsentry does not offer.
+        DataError: it does not exist, cannot be reached, or needs options that gradsentry does not have.
         UsageError: `split` does not fit it.
     """
     import datasets
@@ -87,32 +90,27 @@ def from_hub(name: str, split: str | None, streaming: bool) -> DatasetSource | S
     return DatasetSource(_choose(_load(lambda: datasets.load_dataset(name, split=split), failure, advice), split, name), name, name)
 
 
-def _stream(where: str, split: str | None, name: str, place: str, failure: str, advice: str) -> StreamSource:
-    """What load_dataset makes of a directory or id in its streaming mode; the builder behind it knows revision, files and rows."""
+def _stream(where: str, split: str | None, name: str, place: str, failure: str, advice: str) -> DatasetSource | StreamSource:
+    """The stream that load_dataset makes of a directory or id; its builder knows revision, files and row count."""
     import datasets
 
     builder = _load(lambda: datasets.load_dataset_builder(where), failure, advice)
     stream = _choose(_load(builder.as_streaming_dataset, failure, advice), split, name)
-    chosen, told = str(stream.split), builder.info.splits or {}
-    rows = told[chosen].num_examples if chosen in told else None
-    files = _local_files(builder, chosen)
-    tables = None
-    if files and builder.name == "parquet" and all(file.endswith(".parquet") for file in files):
-        tables = partial(parquet_tables, files, stream.features.arrow_schema)
-    return StreamSource(stream, name, place, rows=rows or None, identity=_identity(builder, chosen, files), tables=tables)
-
-
-def _local_files(builder: datasets.DatasetBuilder, split: str) -> list[str]:
-    """The files of the split, in order; none where some of them are not on this machine."""
-    files = [str(file) for file in (builder.config.data_files or {}).get(split, ())]
-    return files if all(map(os.path.isfile, files)) else []
-
-
-def _identity(builder: datasets.DatasetBuilder, split: str, files: list[str]) -> Callable[[], str] | None:
-    """The fingerprint of one split: the Hub's commit, or the content of local files; None where there is neither."""
+    chosen, splits = str(stream.split), builder.info.splits or {}
+    files = [str(file) for file in (builder.config.data_files or {}).get(chosen, ())]
+    local = bool(files) and all(map(os.path.isfile, files))
     if builder.repo_id is not None:
-        return partial(str, f"{builder.repo_id}@{builder.hash} {builder.config.name} {split}")
-    return partial(_content_hash, files) if files else None
+        identity = partial(str, f"{builder.repo_id}@{builder.hash} {builder.config.name} {chosen}")
+    elif local:
+        identity = partial(_content_hash, files)
+    else:  # data from somewhere else, such as the addresses in a directory's README
+        return copy_stream(stream, name, place)
+    tables = None
+    if local and builder.name == "parquet" and all(file.endswith(".parquet") for file in files):
+        tables = partial(tables_of_files, files, stream.features.arrow_schema)
+    rows = (splits[chosen].num_examples if chosen in splits else None) or None
+    arrow = isinstance(builder, datasets.ArrowBasedBuilder)
+    return StreamSource(stream, name, place, identity, rows=rows, arrow=arrow, tables=tables)
 
 
 def _content_hash(files: list[str]) -> str:
@@ -122,10 +120,10 @@ def _content_hash(files: list[str]) -> str:
 
 
 def _load(load: Callable[[], Any], failure: str, advice: str) -> Any:
-    """What `load` returns, with its many errors turned into one that says `failure`, the cause and `advice`."""
+    """What `load` returns; its many kinds of errors become one DataError with `failure`, the cause and `advice`."""
     try:
         return load()
-    except problems() as error:
+    except library_errors() as error:
         raise DataError(f"{failure}: {_cause(error)}; {advice}") from error
 
 
@@ -138,13 +136,13 @@ def _choose(loaded: Any, split: str | None, name: str) -> Any:
     splits = list(loaded)
     wanted = split or (splits[0] if len(splits) == 1 else "train")
     if wanted not in splits:
-        asked = f"it has no split {split!r}" if split else "it has several splits"
-        raise UsageError(f"{name}: {asked}; choose one of them: {', '.join(splits) or 'none'}")
+        problem = f"it has no split {split!r}" if split else "it has several splits"
+        raise UsageError(f"{name}: {problem}; choose one of them: {', '.join(splits) or 'none'}")
     return loaded[wanted]
 
 
 def _cause(error: BaseException) -> str:
-    """The first line of what went wrong at the bottom: `datasets` wraps it in general words."""
+    """The first line of the innermost error: `datasets` wraps it in general words."""
     while error.__cause__ is not None:
         error = error.__cause__
     return str(error).strip().partition("\n")[0] or type(error).__name__

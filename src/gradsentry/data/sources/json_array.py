@@ -1,4 +1,4 @@
-"""A JSON array of objects, read as a stream: a scanner finds where the elements end without parsing them."""
+"""A JSON array of objects. A scanner finds the ends of the elements without parsing them, so the file is never held as a whole."""
 
 from __future__ import annotations
 
@@ -9,45 +9,46 @@ from json import JSONDecodeError
 from pathlib import Path
 from typing import BinaryIO
 
-from gradsentry.data.sources.common import open_binary
-from gradsentry.data.sources.json_lines import parse_object
-from gradsentry.data.sources.text import Frame, TextFormat, byte_order_mark
+from gradsentry.data.sources.files import open_binary
+from gradsentry.data.sources.jsonl import parse_object
+from gradsentry.data.sources.text_file import Frame, Layout, byte_order_mark
 from gradsentry.errors import DataError
 from gradsentry.types import Row
 
-CHUNK = 1 << 20
+CHUNK = 1 << 16
+"""Bytes that are read at a time. Each shard reads up to one chunk past its end."""
 _SPACE = b" \t\r\n"
 _QUOTE, _COMMA = b'",'
 _CLOSER = {ord("{"): ord("}"), ord("["): ord("]")}
 _BETWEEN = re.compile(rb'[\[\]{},"]')
-"""What matters between elements..."""
+"""Bytes that the scanner stops at between elements."""
 _WITHIN = re.compile(rb'[\[\]{}"]')
-"""...and within one, where commas do not."""
+"""Bytes that it stops at within an element, where commas do not matter."""
 _STRING = re.compile(rb'[^"\\]*+(?:\\.[^"\\]*+)*+', re.DOTALL)
 """The rest of a string, up to its quote or the end of the chunk."""
 
 
 def starts_array(path: Path) -> bool:
-    """Whether the first byte of the file that is no space is ``[``."""
+    """Whether the file's first byte other than white space is ``[``."""
     return _first_byte(path, len(byte_order_mark(path)))[0] == b"["
 
 
-def json_array(path: Path) -> TextFormat:
-    """The format of a file for which `starts_array` holds."""
+def json_array(path: Path) -> Layout:
+    """The layout of a file for which `starts_array` is true."""
     bom = byte_order_mark(path)
     _, offset, line = _first_byte(path, len(bom))
 
     def frames(file: BinaryIO, offset: int, line: int) -> Iterator[Frame]:
         return elements(file, offset, line, path.name)
 
-    return TextFormat("json", "json", "element", offset + 1, line, frames, _parse, bom + b"[\n", joiner=b",\n", tail=b"\n]\n")
+    return Layout("json", "json", "element", offset + 1, line, frames, _parse, bom + b"[\n", joiner=b",\n", tail=b"\n]\n")
 
 
 def elements(file: BinaryIO, offset: int, line: int, name: str, chunk_size: int = CHUNK) -> Iterator[Frame]:
-    """The elements of an array as raw bytes, from an offset behind its ``[`` or at the start of an element.
+    """The elements of an array as raw bytes, from an offset just after its ``[`` or at the start of an element.
 
     Raises:
-        DataError: Brackets do not match, the array is not closed, or something is missing or left over.
+        DataError: brackets do not match, the array is not closed, an element is missing, or something follows the array.
     """
     file.seek(offset)
     nesting, pending, first = _Nesting(), bytearray(), True
@@ -76,7 +77,7 @@ def elements(file: BinaryIO, offset: int, line: int, name: str, chunk_size: int 
 
 
 class _Mismatch(Exception):
-    """A closing bracket that closes nothing."""
+    """A closing bracket that does not match the last opening one; `at` is its position in the chunk."""
 
     def __init__(self, at: int, message: str) -> None:
         super().__init__(message)
@@ -84,17 +85,17 @@ class _Mismatch(Exception):
 
 
 class _Nesting:
-    """How deep in the array the scanner stands; it is fed chunk after chunk."""
+    """The scanner's state: the open brackets and whether it is in a string. It is fed chunk after chunk."""
 
     def __init__(self) -> None:
         self.closed = False
-        """Whether the array's own ``]`` was seen."""
+        """Whether the array's closing ``]`` was seen."""
         self._closers = bytearray()
         self._in_string = False
         self._escaped = False
 
     def ends(self, chunk: bytes) -> Iterator[int]:
-        """Positions in the chunk of the commas behind elements and of the bracket that closes the array."""
+        """Positions in the chunk of the commas after elements and of the bracket that closes the array."""
         at = 0
         while at < len(chunk):
             if self._in_string:
@@ -115,7 +116,7 @@ class _Nesting:
                 return
 
     def _skip_string(self, chunk: bytes, at: int) -> int:
-        """The position behind the string's closing quote, or the end of the chunk."""
+        """The position after the string's closing quote, or the end of the chunk."""
         if self._escaped:
             self._escaped = False
             return at + 1
@@ -123,19 +124,19 @@ class _Nesting:
         at = found.end() if found else at
         if at < len(chunk):
             self._in_string = chunk[at] != _QUOTE
-            self._escaped = self._in_string  # a backslash that the chunk ends with
+            self._escaped = self._in_string  # the chunk ends with a backslash
         return at + 1
 
     def _closes_array(self, byte: int, at: int) -> bool:
         self.closed = not self._closers
         expected = self._closers.pop() if self._closers else ord("]")
         if byte != expected:
-            raise _Mismatch(at, f"{chr(byte)!r} stands where {chr(expected)!r} should close")
+            raise _Mismatch(at, f"found {chr(byte)!r} where {chr(expected)!r} should close")
         return self.closed
 
 
 def _first_byte(path: Path, offset: int) -> tuple[bytes, int, int]:
-    """The first byte that is no space, its offset and its line."""
+    """The first byte from `offset` on that is not white space, its offset and its line."""
     line = 1
     with open_binary(path) as file:
         file.seek(offset)
@@ -145,13 +146,13 @@ def _first_byte(path: Path, offset: int) -> tuple[bytes, int, int]:
 
 
 def _frame(offset: int, line: int, data: bytes) -> Frame:
-    """The element without the space around it."""
+    """The element without the white space around it."""
     lead = len(data) - len(data.lstrip(_SPACE))
     return Frame(offset + lead, line + data.count(b"\n", 0, lead), data.strip(_SPACE))
 
 
 def _check_rest(file: BinaryIO, rest: bytes, line: int, name: str) -> None:
-    """Nothing but space may follow the array."""
+    """Refuse a file in which something other than white space follows the array."""
     for part in chain([rest], iter(lambda: file.read(CHUNK), b"")):
         text = part.lstrip(_SPACE)
         line += part.count(b"\n", 0, len(part) - len(text))
@@ -160,8 +161,8 @@ def _check_rest(file: BinaryIO, rest: bytes, line: int, name: str) -> None:
 
 
 def _parse(frame: Frame) -> Row:
-    def spot(error: JSONDecodeError) -> str:
+    def place(error: JSONDecodeError) -> str:
         byte = frame.offset + len(error.doc[: error.pos].encode())
         return f"line {frame.line + error.lineno - 1} (byte offset {byte})"
 
-    return parse_object(frame.data, spot)
+    return parse_object(frame.data, place)

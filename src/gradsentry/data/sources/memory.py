@@ -1,4 +1,4 @@
-"""Rows in memory: what a Python caller passes as a list of mappings."""
+"""Rows in memory: a list of mappings from a Python caller."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from gradsentry.data.fields import Unreadable
-from gradsentry.data.sources.common import cut, paired
+from gradsentry.data.sources.shards import cut_into_shards, with_flags
 from gradsentry.types import Record, Shard
 
 
-class RowsSource:
-    """A sequence of mappings; it is written as JSON lines."""
+class MemorySource:
+    """A sequence of mappings. It is written as JSON lines."""
 
     name = "rows"
     kind = "rows"
@@ -24,15 +24,15 @@ class RowsSource:
         self._rows = rows
 
     def plan(self, shard_rows: int) -> list[Shard]:
-        """Cut by count."""
-        return cut(len(self._rows), shard_rows)
+        """Cut by the row count."""
+        return cut_into_shards(len(self._rows), shard_rows)
 
     def read(self, shard: Shard) -> Iterator[Record]:
-        """The shard's rows; an item that is no mapping is an unreadable row, and what Python cannot write out an unreadable cell."""
+        """The shard's rows. An item that is no mapping is an unreadable row; a value that Python cannot print is an unreadable cell."""
         for row in range(shard.start, shard.stop):
             item, place = self._rows[row], f"row {row}"
             if isinstance(item, Mapping):
-                yield Record(row, place, {name: _cell(value) for name, value in item.items()})
+                yield Record(row, place, {name: _printable(value) for name, value in item.items()})
             else:
                 kind = type(item).__name__
                 yield Record(row, place, None, f"{place}: it is a {kind}, not a mapping from column names to values")
@@ -49,14 +49,14 @@ class RowsSource:
         counts = [0, 0]
         with kept.open("wb") as kept_file, flagged_path.open("wb") as flagged_file:
             outputs = (kept_file, flagged_file)
-            for item, flag in paired(self._rows, flagged, self.name):
+            for item, flag in with_flags(self._rows, flagged, self.name):
                 outputs[flag].write(json_line(item))
                 counts[flag] += 1
         return counts[0], counts[1]
 
 
-def _cell(value: Any) -> Any:
-    """The value; one that Python does not write out, on which a report that shows the row would fail, is unreadable."""
+def _printable(value: Any) -> Any:
+    """The value, or `Unreadable` where Python cannot print it: the report shows rows."""
     if isinstance(value, (int, list, tuple, dict)):
         try:
             repr(value)
@@ -68,37 +68,38 @@ def _cell(value: Any) -> Any:
 
 
 def json_line(item: object, sort_keys: bool = False) -> bytes:
-    """Anything as a line of JSON; what JSON cannot hold becomes text."""
+    """Any object as a line of JSON; what JSON cannot hold becomes text."""
     try:
-        text = json.dumps(item, ensure_ascii=False, sort_keys=sort_keys, default=_plain)
-    except (TypeError, ValueError, RecursionError):  # keys that are no text, a value that contains itself, integers and nesting without end
+        text = json.dumps(item, ensure_ascii=False, sort_keys=sort_keys, default=_json_default)
+    except (TypeError, ValueError, RecursionError):  # keys that are no text, a cycle, an integer of thousands of digits, deep nesting
         text = json.dumps(_as_text(item), ensure_ascii=False)
-    # Half a surrogate pair has no UTF-8 form; a backslash escape is how JSON writes it.
+    # Half a surrogate pair has no UTF-8 form; JSON writes it as a backslash escape.
     return text.encode("utf-8", "backslashreplace") + b"\n"
 
 
-def _plain(value: Any) -> Any:
-    """What stands in JSON for a value that it has no form for."""
+def _json_default(value: Any) -> Any:
+    """A value of a type that JSON does not have: a mapping as a dict, an array as a list, anything else as text."""
     if isinstance(value, Mapping):
         return dict(value)
     return value.tolist() if hasattr(value, "tolist") else str(value)
 
 
 def _as_text(item: object) -> str:
-    """What Python writes for it, if it does."""
+    """The object as Python prints it; integers of thousands of digits, which it does not print, in hexadecimal."""
     try:
         try:
             return str(item)
-        except ValueError:  # integers of thousands of digits are written out in hexadecimal alone
-            return str(_hexadecimal(item))
-    except RecursionError:
-        return f"a {type(item).__name__} nested too deeply to be written out"
+        except ValueError:
+            return str(_with_hexadecimals(item))
+    except (RecursionError, ValueError) as error:
+        how = "nested too deeply" if isinstance(error, RecursionError) else "that holds an integer with too many digits"
+        return f"a {type(item).__name__} {how} to be written out"
 
 
-def _hexadecimal(value: Any) -> Any:
-    """The value with integers of more than 64 bits as text."""
+def _with_hexadecimals(value: Any) -> Any:
+    """The value with integers of more than 64 bits as hexadecimal text."""
     if isinstance(value, Mapping):
-        return {key: _hexadecimal(inner) for key, inner in value.items()}
+        return {key: _with_hexadecimals(inner) for key, inner in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_hexadecimal(inner) for inner in value]
+        return [_with_hexadecimals(inner) for inner in value]
     return hex(value) if isinstance(value, int) and value.bit_length() > 64 else value

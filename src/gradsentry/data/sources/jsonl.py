@@ -1,4 +1,4 @@
-"""JSON lines: one object a line. Also what any JSON record goes through to become a row."""
+"""JSON lines: one object a line. `parse_object` also parses the elements of a JSON array."""
 
 from __future__ import annotations
 
@@ -8,41 +8,41 @@ from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
-from gradsentry.data.sources.common import open_binary
-from gradsentry.data.sources.text import BadRow, Frame, TextFormat, byte_order_mark, closed, decode, newline_of
+from gradsentry.data.sources.files import open_binary
+from gradsentry.data.sources.text_file import BadRow, Frame, Layout, byte_order_mark, decode, newline_of, with_newline
 from gradsentry.types import Row
 
 _NAMES = {list: "an array", str: "a string", bool: "true or false", int: "a number", float: "a number"}
 
 
-def json_lines(path: Path) -> TextFormat:
-    """The format of a JSON lines file."""
+def json_lines(path: Path) -> Layout:
+    """The layout of a JSON lines file."""
     bom = byte_order_mark(path)
     with open_binary(path) as file:
         newline = newline_of(file.readline())
-    return TextFormat("jsonl", "jsonl", "line", len(bom), 1, partial(_frames, newline), _parse, head=bom)
+    return Layout("jsonl", "jsonl", "line", len(bom), 1, partial(_frames, newline), _parse, head=bom)
 
 
 def is_one_object(path: Path) -> bool:
-    """Whether the file is one JSON value laid out over many lines: no JSON line ends by opening a bracket."""
+    """Whether the file is one JSON value over many lines: its first line ends with an opening bracket, which no JSON line does."""
     with open_binary(path) as file:
         first = next((line for line in file if not line.isspace()), b"")
     return first.rstrip().endswith((b"{", b"["))
 
 
-def parse_object(data: bytes, spot: Callable[[json.JSONDecodeError], str]) -> Row:
-    """The JSON object that `data` holds; `spot` words where in the file a syntax error lies.
+def parse_object(data: bytes, place: Callable[[json.JSONDecodeError], str]) -> Row:
+    """The JSON object that `data` holds; `place` names the place of a syntax error in the file.
 
     Raises:
-        BadRow: It is not UTF-8, not JSON, or not an object.
+        BadRow: it is not UTF-8, not JSON, or not an object.
     """
     text = decode(data)
     try:
         value = json.loads(text)
     except json.JSONDecodeError as error:
         what = error.msg.removesuffix(" at")  # some of its messages expect a position to follow
-        raise BadRow(f"not valid JSON: {what} at {spot(error)}") from error
-    except ValueError as error:  # Python refuses to convert integers of thousands of digits
+        raise BadRow(f"not valid JSON: {what} at {place(error)}") from error
+    except ValueError as error:  # Python refuses to read integers of thousands of digits
         raise BadRow("it holds an integer with too many digits to be read") from error
     except RecursionError as error:
         raise BadRow("it is nested too deeply to be read") from error
@@ -55,7 +55,7 @@ def _frames(newline: bytes, file: BinaryIO, offset: int, line: int) -> Iterator[
     file.seek(offset)
     for data in file:
         if not data.isspace():
-            yield Frame(offset, line, closed(data, newline))
+            yield Frame(offset, line, with_newline(data, newline))
         offset += len(data)
         line += 1
 
@@ -69,7 +69,7 @@ def _parse(frame: Frame) -> Row:
 
 
 def _other_kind(line: bytes, problem: str) -> str:
-    """What to do where a first line that is no row is the beginning of another kind of file."""
+    """Advice where the first line is not a row because the file is of another kind; else nothing."""
     if line.startswith(b"["):
         return "; if the file is one JSON array, rename it to .json"
     if line.startswith(b"{"):

@@ -1,4 +1,4 @@
-"""Tables of a bounded number of rows, as Parquet files and streams give them: read in order, split into two files."""
+"""Arrow tables of a bounded number of rows, from Parquet files and streams: read in order, split into two files."""
 
 from __future__ import annotations
 
@@ -12,47 +12,47 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gradsentry.data.fields import Unreadable
-from gradsentry.data.sources.common import changed
+from gradsentry.data.sources.shards import row_count_changed
 from gradsentry.types import Record
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-BATCH = 1024
+BATCH_ROWS = 1024
 """Rows that are held at a time."""
 GROUP_BYTES = 16 << 20
-"""Size in memory at which rows that wait to be written become a row group."""
+"""Size in memory, in bytes, at which rows that wait to be written become a row group."""
 
 Fetch = Callable[[Sequence[str], int, int], Mapping[str, list[Any]]]
-"""From names of columns, a first row and the one past the last to the columns' values."""
+"""Called with names of columns, a first row and the row after the last one; returns the values of each column."""
 
 
-class Forward:
-    """Rows from batches that can only be read forward.
+class ForwardReader:
+    """Any rows from batches that can only be read forward.
 
-    A read that goes on where the last one ended opens nothing; one that goes back, or beyond a later start, does.
-    Reads may be interleaved, which is slow but right; they may not come from two threads at once.
+    A read that continues the last one opens nothing. A read that goes back, or past a later start, opens the batches again.
+    Interleaved reads are slow but correct. Two threads may not read at once.
     """
 
     def __init__(self, open_at: Callable[[int], Iterator[pa.Table]], starts: Sequence[int] = (0,)) -> None:
-        """`open_at` gives the batches from one of the `starts` on: rows, ascending, the first of them 0."""
+        """`open_at` yields the batches from one of the `starts` on. These are row numbers, ascending, the first one 0."""
         self._open_at = open_at
         self._starts = starts
         self._batches: Iterator[pa.Table] = iter(())
         self._latest: tuple[int, pa.Table] | None = None
 
     def tables(self, start: int, stop: int) -> Iterator[tuple[int, pa.Table]]:
-        """Rows `start` to `stop` as tables, each with the number of its first row; less where the data ends before."""
-        while start < stop and (found := self._holding(start)):
+        """Rows `start` to `stop` as tables, each with the number of its first row; fewer rows where the data ends before `stop`."""
+        while start < stop and (found := self._batch_with(start)):
             first, batch = found
             table = batch.slice(start - first, stop - start)
             yield start, table
             start += len(table)
 
-    def _holding(self, row: int) -> tuple[int, pa.Table] | None:
-        """The batch with the row, and its first row; None behind the end."""
+    def _batch_with(self, row: int) -> tuple[int, pa.Table] | None:
+        """The number of the first row of the batch that holds the row, and that batch; None after the last row."""
         anchor = self._starts[bisect_right(self._starts, row) - 1]
-        latest, self._latest = self._latest, None  # whatever fails below, the next read opens again
+        latest, self._latest = self._latest, None  # if anything below fails, the next read opens the batches again
         if latest is None or row < latest[0] or anchor > latest[0] + len(latest[1]):
             self._batches = self._open_at(anchor)
             first, batch = anchor, next(self._batches, None)
@@ -67,9 +67,9 @@ class Forward:
 
 
 def records(place: str, start: int, stop: int, columns: Sequence[str], fetch: Fetch) -> Iterator[Record]:
-    """The rows as records, fetched in batches; a value that cannot be read is one `Unreadable` cell."""
-    for low in range(start, stop, BATCH):
-        high = min(low + BATCH, stop)
+    """The rows as records, fetched in batches. A value that cannot be read becomes an `Unreadable` cell."""
+    for low in range(start, stop, BATCH_ROWS):
+        high = min(low + BATCH_ROWS, stop)
         try:
             held = fetch(columns, low, high)
         except _unreadable():
@@ -79,7 +79,7 @@ def records(place: str, start: int, stop: int, columns: Sequence[str], fetch: Fe
 
 
 def _cells(column: str, low: int, high: int, fetch: Fetch) -> list[Any]:
-    """A column's values; where some cannot be read, each half of them for itself."""
+    """A column's values. Where some cannot be read, the rows are halved until each bad value is found."""
     try:
         return fetch([column], low, high)[column]
     except _unreadable() as error:
@@ -90,49 +90,50 @@ def _cells(column: str, low: int, high: int, fetch: Fetch) -> list[Any]:
 
 
 def _unreadable() -> tuple[type[Exception], ...]:
-    """What conversion to Python objects raises: text that is not UTF-8, dates out of range, broken types."""
+    """Errors of the conversion to Python objects: text that is not UTF-8, dates out of range, broken types."""
     import pyarrow as pa
 
     return (pa.ArrowException, ValueError, OverflowError)
 
 
 def first_line(error: Exception) -> str:
+    """The first line of the error's message, or the error's type where it has none."""
     return str(error).partition("\n")[0] or type(error).__name__
 
 
 def split_tables(
     tables: Iterable[pa.Table], schema: pa.Schema, flagged: Iterable[bool], kept: Path, flagged_path: Path, name: str
 ) -> tuple[int, int]:
-    """Write the rows to one of two Parquet files, as `Source.split` does."""
+    """Write each row to one of two Parquet files, as `Source.split` does."""
     flags, counts = iter(flagged), [0, 0]
     with _GroupWriter(kept, schema) as kept_file, _GroupWriter(flagged_path, schema) as flagged_file:
         for table in tables:
             mask = np.fromiter(islice(flags, len(table)), dtype=bool)
             if len(mask) < len(table):
-                raise changed(name, "more")
+                raise row_count_changed(name, "more")
             kept_file.add(_where(table, ~mask))
             flagged_file.add(_where(table, mask))
             counts[1] += int(mask.sum())
             counts[0] += len(mask) - int(mask.sum())
     if next(flags, None) is not None:
-        raise changed(name, "fewer")
+        raise row_count_changed(name, "fewer")
     return counts[0], counts[1]
 
 
 def _where(table: pa.Table, mask: NDArray[np.bool_]) -> pa.Table:
-    """The rows at which the mask is true."""
+    """The rows where the mask is true."""
     import pyarrow as pa
 
     try:
         return table.filter(pa.array(mask))
-    except pa.ArrowNotImplementedError:  # for string views and the like; but runs of rows can be cut from any table
+    except pa.ArrowNotImplementedError:  # string views and some other types cannot be filtered, but any table can be sliced
         edges = np.flatnonzero(np.diff(mask, prepend=False, append=False))
         runs = [table.slice(start, stop - start) for start, stop in zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True)]
         return pa.concat_tables([table.slice(0, 0), *runs]).combine_chunks()  # slices of a struct of views cannot be written
 
 
 class _GroupWriter:
-    """A Parquet file written in row groups of a sensible size from tables of any size."""
+    """Writes a Parquet file in row groups of about GROUP_BYTES from tables of any size."""
 
     def __init__(self, path: Path, schema: pa.Schema) -> None:
         import pyarrow.parquet as pq
@@ -161,6 +162,6 @@ class _GroupWriter:
     def _write_group(self) -> None:
         import pyarrow as pa
 
-        if self._waiting:  # an empty row group would be noise
+        if self._waiting:  # write no empty row group
             self._file.write_table(pa.concat_tables(self._waiting))
         self._waiting, self._bytes = [], 0

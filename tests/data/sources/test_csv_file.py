@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gradsentry.data.sources import csv_table, open_source
+from gradsentry.data.sources import csv_file, open_source
 from gradsentry.errors import DataError
 
 BOM = b"\xef\xbb\xbf"
@@ -102,7 +102,7 @@ def test_a_quote_that_is_never_closed_is_one_bad_row_that_says_how_far_it_reache
 
 
 def test_a_field_over_the_limit_loses_no_line(write, read_all, split_bytes, monkeypatch):
-    monkeypatch.setattr(csv_table, "FIELD_LIMIT", 100)
+    monkeypatch.setattr(csv_file, "FIELD_LIMIT", 100)
     before = csv.field_size_limit(100)
     try:
         source = open_source(write("data.csv", b'a,b\n1,"open' + b"x\n" * 60 + b"2,3\n4,5\n"))
@@ -143,7 +143,7 @@ def test_a_bad_header_is_refused(write, header, message):
 def test_another_separator_is_refused_with_the_one_that_it_is(write, name, header, separator, advice):
     with pytest.raises(DataError) as caught:
         open_source(write(name, header + b"a, b\n"))
-    assert f"{name}:1: the header is one column, as {separator} stands between its names" in str(caught.value)
+    assert f"{name}:1: the header is one column, because {separator} separates its names" in str(caught.value)
     assert advice in str(caught.value)
 
 

@@ -1,4 +1,4 @@
-"""CSV and TSV. The csv module decides where a record ends; its raw lines are kept beside, to be written back."""
+"""CSV and TSV. The csv module finds the end of each record; the record's raw lines are kept, to be written back."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
-from gradsentry.data.sources.common import open_binary
-from gradsentry.data.sources.text import BadRow, Frame, TextFormat, byte_order_mark, closed, decode, newline_of
+from gradsentry.data.sources.files import open_binary
+from gradsentry.data.sources.text_file import BadRow, Frame, Layout, byte_order_mark, decode, newline_of, with_newline
 from gradsentry.errors import DataError
 from gradsentry.types import Row
 
 FIELD_LIMIT = 1 << 27
-"""Characters in one field. It bounds the memory that a quote which is never closed can take; C's long holds it."""
+"""Most characters of a field. It bounds the memory that a quote without an end can take, and fits into a C long, as csv requires."""
 
 OTHER_SEPARATORS = ",\t;|"
 RENAMED = {",": "rename it to .csv", "\t": "rename it to .tsv"}
-"""What to do about a file whose separator another suffix stands for."""
+"""Advice for a file whose separator belongs to another suffix."""
 
 
-def csv_table(path: Path) -> TextFormat:
-    """The format of a CSV file or, by its suffix, of a TSV file.
+def csv_table(path: Path) -> Layout:
+    """The layout of a CSV file or, by its suffix, of a TSV file.
 
     Raises:
-        DataError: The header cannot be read, has another separator, or leaves a column without a name of its own.
+        DataError: the header cannot be read, has another separator, or has a column without a name or with another column's name.
     """
     csv.field_size_limit(max(csv.field_size_limit(), FIELD_LIMIT))
     bom = byte_order_mark(path)
@@ -43,7 +43,7 @@ def csv_table(path: Path) -> TextFormat:
             raise BadRow(f"{_count(len(fields))} where the header has {len(columns)}")
         return dict(zip(columns, fields, strict=True))
 
-    return TextFormat(
+    return Layout(
         "csv",
         suffix,
         "record",
@@ -55,8 +55,8 @@ def csv_table(path: Path) -> TextFormat:
     )
 
 
-class _Tap:
-    """Hands a file's lines to csv.reader and keeps the bytes of those that make up the current record."""
+class _LineRecorder:
+    """Hands a file's lines to csv.reader and keeps the bytes of the current record's lines."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
@@ -65,7 +65,7 @@ class _Tap:
     def __iter__(self) -> Iterator[str]:
         for data in self._file:
             self._taken.append(data)
-            # Undecodable bytes must not stop the search for the record's end; _fields reports them.
+            # Bytes that are not UTF-8 must not stop the search for the record's end; _fields reports them.
             yield data.decode("utf-8", "surrogateescape")
 
     def take(self) -> bytes:
@@ -77,16 +77,16 @@ class _Tap:
 
 def _frames(delimiter: str, newline: bytes, file: BinaryIO, offset: int, line: int) -> Iterator[Frame]:
     file.seek(offset)
-    tap = _Tap(file)
-    reader = csv.reader(tap, delimiter=delimiter)
+    lines = _LineRecorder(file)
+    reader = csv.reader(lines, delimiter=delimiter)
     while True:
-        with suppress(csv.Error):  # the lines read so far are one record, and _fields meets the same error in them
+        with suppress(csv.Error):  # the lines read so far are one record, for which _fields reports the error
             next(reader, None)
-        data = tap.take()
+        data = lines.take()
         if not data:
             return
         if data.strip(b" \r\n"):
-            yield Frame(offset, line, closed(data, newline))
+            yield Frame(offset, line, with_newline(data, newline))
         offset += len(data)
         line += data.count(b"\n")
 
@@ -100,7 +100,7 @@ def _fields(frame: Frame, delimiter: str) -> list[str]:
 
 
 def _lines(frame: Frame) -> Iterator[str]:
-    """The record's lines. The reader asks for one more only while it waits for a closing quote."""
+    """The record's lines. The reader requests one more only while a quote is open."""
     yield from io.StringIO(decode(frame.data), newline="\n")
     last = frame.line + frame.data.count(b"\n") - 1
     raise BadRow(
@@ -130,13 +130,13 @@ def _columns(header: Frame, delimiter: str, path: Path) -> list[str]:
 
 
 def _refuse_other_separator(header: Frame, columns: list[str], delimiter: str, path: Path) -> None:
-    """A header of one column in which another separator stands between names is a header of several."""
+    """Refuse a header of one column whose name consists of several, with another separator between them."""
     for other in OTHER_SEPARATORS if len(columns) == 1 else "":
         if other == delimiter or sum(bool(name.strip()) for name in columns[0].split(other)) < 2:
             continue
         advice = RENAMED.get(other, "write it again with commas, or with tabs and the suffix .tsv")
         name = "a tab" if other == "\t" else repr(other)
-        raise DataError(f"{path}:{header.line}: the header is one column, as {name} stands between its names; {advice}")
+        raise DataError(f"{path}:{header.line}: the header is one column, because {name} separates its names; {advice}")
 
 
 def _count(number: int) -> str:
