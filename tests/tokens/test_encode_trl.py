@@ -18,8 +18,8 @@ from tiny import tiny_llama
 
 
 def turns(*texts: str, system: str = "") -> list[dict[str, str]]:
-    told = [{"role": "system", "content": system}] if system else []
-    return [*told, *({"role": ("user", "assistant")[i % 2], "content": text} for i, text in enumerate(texts))]
+    before = [{"role": "system", "content": system}] if system else []
+    return [*before, *({"role": ("user", "assistant")[i % 2], "content": text} for i, text in enumerate(texts))]
 
 
 PLAIN = [{"prompt": "2 + 2 =", "completion": " 4"}, {"prompt": "Who?\n", "completion": "me"}, {"prompt": "a <|end|> b ", "completion": "c"}]

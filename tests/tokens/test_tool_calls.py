@@ -83,7 +83,7 @@ def test_of_the_calls_those_in_supervised_turns_count(tokenizer: PreTrainedToken
     assert supervised(one(later, tokenizer, "completion"), tokenizer) == [f"A{EOS}\n"]
     assert "turn 2 calls a tool" in problem(later, tokenizer, "assistant").reason
     elsewhere = ChatSample(({"role": "user", "content": "bash cmd ls"},), called.completion)
-    assert problem(elsewhere, tokenizer, "assistant").status == "unscorable", "what the prompt says is no answer"
+    assert problem(elsewhere, tokenizer, "assistant").status == "unscorable", "a call in the prompt is no answer"
 
 
 @pytest.mark.parametrize("depth", [450, 900, 3000])

@@ -53,7 +53,7 @@ def test_detection_goes_by_what_the_rows_hold_and_not_by_the_columns_of_other_fo
     assert detect(rows).name == name
 
 
-ASKED, ANSWERED = [CHAT["messages"][0]], [CHAT["messages"][1]]
+QUESTION, ANSWER = [CHAT["messages"][0]], [CHAT["messages"][1]]
 
 
 @pytest.mark.parametrize(
@@ -63,13 +63,13 @@ ASKED, ANSWERED = [CHAT["messages"][0]], [CHAT["messages"][1]]
         ({"question": "q", "chosen": "c", "rejected": "r"}, "prompt=question,completion=chosen", TextSample("q", "c")),
         ({"prompt": "", "question": "q", "chosen": "c", "rejected": "r"}, "prompt=question,completion=chosen", TextSample("q", "c")),
         (
-            {"prompt": ASKED, "chosen": ANSWERED, "rejected": ANSWERED},
+            {"prompt": QUESTION, "chosen": ANSWER, "rejected": ANSWER},
             "prompt=prompt,completion=chosen",
-            ChatSample(tuple(ASKED), tuple(ANSWERED)),
+            ChatSample(tuple(QUESTION), tuple(ANSWER)),
         ),
         ({"chosen": "Human: q Assistant: c", "rejected": "r"}, "text=chosen", TextSample("", "Human: q Assistant: c")),
-        ({"chosen": CHAT["messages"], "rejected": []}, "messages=chosen", ChatSample(tuple(ASKED), tuple(ANSWERED))),
-        ({"prompt": "q", "chosen": CHAT["messages"], "rejected": []}, "messages=chosen", ChatSample(tuple(ASKED), tuple(ANSWERED))),
+        ({"chosen": CHAT["messages"], "rejected": []}, "messages=chosen", ChatSample(tuple(QUESTION), tuple(ANSWER))),
+        ({"prompt": "q", "chosen": CHAT["messages"], "rejected": []}, "messages=chosen", ChatSample(tuple(QUESTION), tuple(ANSWER))),
     ],
 )
 def test_preference_pairs_are_refused_with_the_columns_to_map(row: dict[str, Any], advice: str, sample: Any) -> None:

@@ -193,9 +193,9 @@ def test_every_format_has_a_row_above_and_every_module_of_one_is_registered() ->
     assert set(formats.MODULES) == modules
 
 
-@pytest.mark.parametrize("said", [{"tool_calls": [{"type": "function"}]}, {"function_call": {"name": "f"}}, {"reasoning_content": "so"}])
-def test_an_assistant_turn_without_content_may_say_something_all_the_same(said: dict[str, Any]) -> None:
-    answer = assistant("") | said
+@pytest.mark.parametrize("content", [{"tool_calls": [{"type": "function"}]}, {"function_call": {"name": "f"}}, {"reasoning_content": "so"}])
+def test_an_assistant_turn_without_content_may_have_other_content(content: dict[str, Any]) -> None:
+    answer = assistant("") | content
     assert FORMATS["messages"].convert({"messages": [user("Q"), answer]}) == ChatSample((user("Q"),), (answer,))
     row = {"prompt": [user("Q")], "completion": [answer]}
     assert FORMATS["prompt-completion"].convert(row) == ChatSample((user("Q"),), (answer,))

@@ -37,7 +37,7 @@ def open_bytes(write: Callable[[str, bytes], Path]) -> Callable[[str, bytes], So
 
 @pytest.fixture
 def read_all() -> Callable[..., list[Record]]:
-    """All records, by shards of the given size, read last shard first to prove that each stands alone."""
+    """All records, by shards of the given size, read last shard first to prove that each can be read alone."""
 
     def read_all(source: Source, shard_rows: int = 2) -> list[Record]:
         shards = [list(source.read(shard)) for shard in reversed(source.plan(shard_rows))]

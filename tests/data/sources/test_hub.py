@@ -27,21 +27,21 @@ def test_saved_dataset(tmp_path, read_all):
 
 
 @pytest.mark.parametrize(
-    ("splits", "asked", "taken"),
+    ("splits", "wanted", "taken"),
     [(["only"], None, "only"), (["test", "train"], None, "train"), (["test", "train"], "test", "test")],
 )
-def test_split_of_a_saved_dict(tmp_path, read_all, splits, asked, taken):
-    source = open_source(saved_dict(tmp_path / "saved", *splits), split=asked)
+def test_split_of_a_saved_dict(tmp_path, read_all, splits, wanted, taken):
+    source = open_source(saved_dict(tmp_path / "saved", *splits), split=wanted)
     assert [record.value for record in read_all(source)] == [{"a": taken}]
 
 
 @pytest.mark.parametrize(
-    ("asked", "message"),
+    ("wanted", "message"),
     [(None, "it has several splits; choose one of them: a, b"), ("c", "it has no split 'c'; choose one of them: a, b")],
 )
-def test_split_that_cannot_be_chosen(tmp_path, asked, message):
+def test_split_that_cannot_be_chosen(tmp_path, wanted, message):
     with pytest.raises(UsageError, match=message):
-        open_source(saved_dict(tmp_path / "saved", "a", "b"), split=asked)
+        open_source(saved_dict(tmp_path / "saved", "a", "b"), split=wanted)
 
 
 def test_damaged_saved_dataset(tmp_path):
@@ -51,12 +51,12 @@ def test_damaged_saved_dataset(tmp_path):
         open_source(tmp_path / "saved")
 
 
-@pytest.mark.parametrize("asked", [None, "train"])
-def test_plain_directory(tmp_path, read_all, asked):
+@pytest.mark.parametrize("wanted", [None, "train"])
+def test_plain_directory(tmp_path, read_all, wanted):
     folder = tmp_path / "plain"
     folder.mkdir()
     (folder / "data.jsonl").write_text("".join(json.dumps(row) + "\n" for row in ROWS))
-    assert [record.value for record in read_all(open_source(str(folder), split=asked))] == ROWS
+    assert [record.value for record in read_all(open_source(str(folder), split=wanted))] == ROWS
 
 
 @pytest.mark.parametrize("streaming", [False, True])

@@ -103,7 +103,7 @@ def test_a_bad_line_is_one_bad_row(open_bytes, read_all, split_bytes, line, erro
         (b"a\tb\n1\t2\n", "if the file is CSV, rename it to .csv (with tabs: .tsv)"),
     ],
 )
-def test_what_another_kind_of_file_begins_with_is_told_once_with_the_name_that_it_wants(open_bytes, read_all, data, advice):
+def test_the_first_line_of_another_kind_of_file_is_reported_once_with_advice(open_bytes, read_all, data, advice):
     first, *others = read_all(open_bytes("data.jsonl", BOM + data))
     assert first.value is None
     assert f"; {advice}" in first.error
