@@ -22,13 +22,18 @@ LIMIT = 25
 MEASURE = """
 import re, sys
 from pathlib import Path
-import numpy as np
+import datasets, numpy as np
 from gradsentry.data.sources import open_source, tables
+from gradsentry.data.sources.stream import StreamSource
 
 tables.GROUP_BYTES = 1 << 20  # rows that wait to be written are held on purpose
 
 def work(kind, folder, rows):
-    source = open_source(folder, streaming=True) if kind == "stream" else open_source(folder / f"data.{kind}")
+    make = lambda: ({"prompt": f"{n:0>2000}", "completion": "x"} for n in range(rows))
+    if kind == "stream":
+        source = StreamSource(datasets.IterableDataset.from_generator(make), "stream", "stream", str)
+    else:
+        source = open_source(folder / f"data.{kind}")
     shards = source.plan(512)
     assert sum(1 for shard in shards for _ in source.read(shard)) == rows
     source.split(np.arange(rows) % 3 == 0, folder / "kept", folder / "flagged")
@@ -59,8 +64,7 @@ def write(kind: str, folder: Path, count: int) -> str:
             writer = csv.DictWriter(file, ["prompt", "completion"])
             writer.writeheader()
             writer.writerows(random_rows(count))
-    else:
-        path = path.with_suffix(".jsonl") if kind == "stream" else path
+    elif kind != "stream":
         start, between, end = ("[", ", ", "]") if kind == "json" else ("", "\n", "")
         path.write_text(start + between.join(map(json.dumps, random_rows(count))) + end)
     return str(folder)
