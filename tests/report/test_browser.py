@@ -34,15 +34,15 @@ class Opened:
     """What happened while a page was opened."""
 
     page: Any
-    told: list[str] = field(default_factory=list)
+    messages: list[str] = field(default_factory=list)
     """Messages on its console, and errors."""
-    asked: list[str] = field(default_factory=list)
-    """Addresses that it asked for."""
+    requests: list[str] = field(default_factory=list)
+    """Addresses that it requested."""
 
     def go(self, path: Path) -> None:
-        self.page.on("console", lambda message: self.told.append(message.text))
-        self.page.on("pageerror", lambda error: self.told.append(str(error)))
-        self.page.on("request", lambda request: self.asked.append(request.url))
+        self.page.on("console", lambda message: self.messages.append(message.text))
+        self.page.on("pageerror", lambda error: self.messages.append(str(error)))
+        self.page.on("request", lambda request: self.requests.append(request.url))
         self.page.goto(path.as_uri(), wait_until="networkidle")
 
     @property
@@ -98,49 +98,49 @@ def document(run: Path) -> dict[str, Any]:
     return json.loads((run / "report.json").read_text(encoding="utf-8"))
 
 
-def test_the_page_opens_in_silence_asks_for_nothing_and_runs_nothing(run: Path, opened: Opened) -> None:
+def test_the_page_logs_nothing_requests_nothing_and_runs_nothing(run: Path, opened: Opened) -> None:
     page = run / "report.html"
     opened.go(page)
-    assert opened.told == []
-    assert opened.asked == [page.as_uri()]
+    assert opened.messages == []
+    assert opened.requests == [page.as_uri()]
     assert not opened.owned
     assert opened.page.evaluate("document.scripts.length + document.images.length + document.forms.length + document.links.length") == 0
 
 
-def test_what_the_first_test_looks_for_is_seen_where_it_happens(tmp_path: Path, opened: Opened) -> None:
+def test_the_first_test_would_see_scripts_messages_and_requests(tmp_path: Path, opened: Opened) -> None:
     (tmp_path / "bad.html").write_text("<!doctype html><p>" + "".join(ACTS) + "<script>console.error('said')</script>")
     opened.go(tmp_path / "bad.html")
     assert opened.owned
-    assert any("said" in text for text in opened.told)
-    assert "http://localhost:9/x" in opened.asked
+    assert any("said" in text for text in opened.messages)
+    assert "http://localhost:9/x" in opened.requests
 
 
-def test_the_finding_and_all_rows_are_shown_as_the_text_that_they_are(run: Path, opened: Opened) -> None:
-    told = document(run)
-    (finding,) = (one for one in told["findings"] if one["kind"] == "backdoor")
+def test_the_finding_and_all_rows_are_shown_as_text(run: Path, opened: Opened) -> None:
+    expected = document(run)
+    (finding,) = (one for one in expected["findings"] if one["kind"] == "backdoor")
     assert finding["rows"] >= POISONED
     opened.go(run / "report.html")
     text = opened.page.inner_text("body")
-    assert f"{told['counts']['flagged']} of {len(rows())} rows" in opened.page.inner_text("h1")
+    assert f"{expected['counts']['flagged']} of {len(rows())} rows" in opened.page.inner_text("h1")
     assert finding["sentence"] in text
     assert visible(PAYLOAD).strip() in text
     assert visible(TRIGGER) in text
     assert not any(character in text for character in (*BIDI, "\x1b", "\x07"))
     assert f"Finding {finding['number']}:" in text
     shown = opened.cells("Flagged rows")
-    assert shown[4::6] == [row["prompt"] for row in told["flagged"]]
-    assert shown[5::6] == [row["completion"] for row in told["flagged"]]
+    assert shown[4::6] == [row["prompt"] for row in expected["flagged"]]
+    assert shown[5::6] == [row["completion"] for row in expected["flagged"]]
     reasons = opened.cells("Rows that could not be scored (kept)")[2::3]
-    assert len(reasons) == len(told["unscored"]) >= len(ACTS)
-    assert reasons == [visible(row["reason"], 400) for row in told["unscored"]]
+    assert len(reasons) == len(expected["unscored"]) >= len(ACTS)
+    assert reasons == [visible(row["reason"], 400) for row in expected["unscored"]]
 
 
-def test_nothing_sticks_out_of_the_page(run: Path, opened: Opened) -> None:
+def test_nothing_overflows_the_page(run: Path, opened: Opened) -> None:
     opened.go(run / "report.html")
     assert opened.page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth") <= 0
 
 
-def test_the_threshold_stands_over_its_bars(run: Path, opened: Opened) -> None:
+def test_the_threshold_is_drawn_at_its_bars(run: Path, opened: Opened) -> None:
     opened.go(run / "report.html")
     drawing, line = (opened.page.locator(f"svg{part}").first.bounding_box() for part in ("", " line"))
     value = document(run)["threshold"]["value"]

@@ -70,7 +70,7 @@ EXPECTED_ELEMENTS = {
 
 
 @pytest.mark.parametrize("text", HOSTILE)
-def test_a_hostile_text_stays_text_wherever_it_stands(text: str) -> None:
+def test_a_hostile_text_stays_text_everywhere(text: str) -> None:
     rows = [{"prompt": text, "completion": f"a{text}b"}, {"prompt": "p", "completion": "c"}]
     page = page_of(rows, [0.9, None], data=text, model=text, reasons=["", text])
     assert {name for name, _ in page.elements} <= EXPECTED_ELEMENTS
@@ -113,7 +113,7 @@ def test_the_page_forbids_itself_scripts_and_the_network() -> None:
 
 @settings(max_examples=30, deadline=None)
 @given(entropies=st.lists(st.sampled_from([0.0, 1.0, 0.02, 0.5]) | st.floats(0, 1) | st.none(), min_size=1, max_size=60))
-def test_histogram_counts_add_up_and_each_row_stands_in_its_bar(entropies: list[float | None]) -> None:
+def test_histogram_counts_add_up_and_each_row_is_in_its_bar(entropies: list[float | None]) -> None:
     bars = histogram(decision_of(entropies, "0.5"))
     known = [entropy for entropy in entropies if entropy is not None]
     assert len(bars) == BARS
@@ -166,7 +166,7 @@ def test_a_run_without_findings_says_so_and_lists_nothing() -> None:
     assert not page.all("table")
 
 
-def test_rows_that_were_not_examined_are_told_before_all_else() -> None:
+def test_rows_that_were_not_examined_come_first() -> None:
     page = page_of(plain(3), [0.1, None, None], reasons=["", "it is an array", "broken"])
     assert "Nothing found in the 1 row that could be scored." in page.text
     assert page.all("h1") == [{"class": ""}], "that is no green light"
@@ -175,7 +175,7 @@ def test_rows_that_were_not_examined_are_told_before_all_else() -> None:
     assert {"class": "warning"} in page.all("p")
 
 
-def test_the_place_of_the_first_row_that_was_not_examined_is_not_told_twice() -> None:
+def test_the_place_of_the_first_row_that_was_not_examined_is_not_repeated() -> None:
     page = page_of(plain(2), [0.1, None], reasons=["", "row 1: 'completion' is empty"])
     assert "1 row was NOT examined: it could not be read or scored. It is in kept. The first: row 1: 'completion' is empty" in page.text
 
@@ -225,7 +225,7 @@ def finding(text: str, kind: Kind = "backdoor") -> Finding:
 
 @pytest.mark.parametrize("text", HOSTILE)
 @pytest.mark.parametrize("kind", ["backdoor", "named"])
-def test_findings_are_told_and_cannot_act(text: str, kind: Kind) -> None:
+def test_findings_are_shown_as_text(text: str, kind: Kind) -> None:
     base = decision_of([0.1, 0.2, 0.3], "1.0")
     decision = combine(base.verdicts.drop(["flagged"]).select(SCORES.names), "1.0", [finding(text, kind)], by_entropy=False)
     assert decision.flagged.tolist() == ([True, False, True] if kind == "backdoor" else [False] * 3)
@@ -235,5 +235,5 @@ def test_findings_are_told_and_cannot_act(text: str, kind: Kind) -> None:
     assert ("Finding 1:" in page.text) == (kind == "backdoor")
     assert "2 of them carry" in page.text
     assert not any(character in page.text for character in "\x1b\x07\x00\u202e")
-    (told,) = document["findings"]
-    assert [example["row"] for example in told["examples"]] == [0, 2]
+    (only,) = document["findings"]
+    assert [example["row"] for example in only["examples"]] == [0, 2]

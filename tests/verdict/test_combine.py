@@ -74,7 +74,7 @@ def test_a_row_flagged_by_its_entropy_says_so_whatever_else_it_looks_like() -> N
     assert alone.verdicts["reason"].to_pylist() == [named.reason, found.reason, named.reason, found.reason]
 
 
-def test_reasons_say_why_a_row_is_flagged_beside_what_was_said_before() -> None:
+def test_the_reason_of_the_flag_precedes_the_reason_of_the_score() -> None:
     rows = [
         {"status": "scored", "entropy": 0.9, "n_tokens": 1, "loss": 1.0, "reason": ""},
         {"status": "scored", "entropy": 0.9, "n_tokens": 1, "loss": 1.0, "reason": "cut"},
@@ -101,7 +101,7 @@ def test_without_a_scored_row_there_is_no_threshold_and_nothing_is_flagged(rows:
 
 
 @pytest.mark.parametrize("by_entropy", [True, False])
-def test_the_rule_and_the_evidence_are_told_where_nothing_was_scored_too(by_entropy: bool) -> None:
+def test_the_decision_has_its_rule_and_evidence_without_scored_rows(by_entropy: bool) -> None:
     rows = [{"status": "error", "entropy": None, "n_tokens": 0, "loss": None, "reason": "broken"}] * 3
     decision = combine(table(rows), "auto", by_entropy=by_entropy)
     assert decision.by_entropy == by_entropy
@@ -109,7 +109,7 @@ def test_the_rule_and_the_evidence_are_told_where_nothing_was_scored_too(by_entr
     assert decision.evidence["row"].to_pylist() == [0, 1, 2]
 
 
-def test_auto_finds_the_clusters_whatever_stands_between_the_scored_rows() -> None:
+def test_auto_finds_the_clusters_with_unscored_rows_in_between() -> None:
     rng = np.random.default_rng(0)
     entropies = [*rng.normal(0.3, 0.02, 100), *rng.normal(0.8, 0.02, 20)]
     rows = [{"status": "scored", "entropy": e, "n_tokens": 1, "loss": 1.0, "reason": ""} for e in entropies]

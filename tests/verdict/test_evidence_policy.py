@@ -85,7 +85,7 @@ def test_nothing_found_is_a_normal_answer(model_dir: Path, tmp_path: Path) -> No
     assert "Nothing found in 200 rows." in (tmp_path / "run" / "report.html").read_text()
 
 
-def test_the_published_signal_alone_deletes_nothing_unless_asked(model_dir: Path, tmp_path: Path) -> None:
+def test_the_published_threshold_flags_nothing_without_strict_paper_or_a_given_number(model_dir: Path, tmp_path: Path) -> None:
     result = scanned(made(200, 0)[0], model_dir, tmp_path)
     above = result.document["above_threshold"]
     strict = gradsentry.redecide(tmp_path / "run", strict=True)
@@ -93,7 +93,7 @@ def test_the_published_signal_alone_deletes_nothing_unless_asked(model_dir: Path
     assert len(strict.flagged) == len(paper.flagged) == above
     assert paper.document["findings"] == []
     by_hand, _ = preview_decision(tmp_path / "run", "0.0", policy="evidence")
-    assert by_hand.counts["flagged"] == 200  # a threshold given by hand is a wish
+    assert by_hand.counts["flagged"] == 200
     again = gradsentry.redecide(tmp_path / "run", policy="evidence")
     assert again.flagged == []
 

@@ -19,6 +19,7 @@ from gradsentry.cli.output import print_json, print_message, resumable, stderr, 
 from gradsentry.config import ScanConfig
 from gradsentry.errors import UsageError
 from gradsentry.run.engines import engine_help
+from gradsentry.verdict.policies import POLICIES
 
 if TYPE_CHECKING:
     from gradsentry.api import ScanResult
@@ -32,7 +33,7 @@ app = typer.Typer(
 )
 RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="Run directory of an earlier scan.", show_default=False)]
 ThresholdOption = Annotated[str, typer.Option(help="auto, or a number in [0, 1].")]
-PolicyOption = Annotated[str | None, typer.Option(help="evidence or paper. Default: the run's policy.", show_default=False)]
+PolicyOption = Annotated[str | None, typer.Option(help=f"{' or '.join(POLICIES)}. Default: the run's policy.", show_default=False)]
 StrictOption = Annotated[
     bool | None,
     typer.Option("--strict/--not-strict", help="Flag by the published threshold too. Default: the run's.", show_default=False),

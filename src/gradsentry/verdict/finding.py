@@ -42,7 +42,7 @@ class Finding:
     variants: int
     """Number of wordings in which it recurs; `payload` is the strongest."""
     p: float
-    """Of the association of payload and triggers under independence (Fisher's exact test), corrected for what was tried."""
+    """Of the association of payload and triggers under independence (Fisher's exact test), corrected for all tests (Bonferroni)."""
     holders: int
     """Rows whose completion holds the payload or a variant."""
     inside: int

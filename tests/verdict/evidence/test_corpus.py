@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from gradsentry.verdict.evidence import corpus as module
 from gradsentry.verdict.evidence.corpus import NGrams, chunks, is_among, ngrams, once_per_row
 from gradsentry.verdict.words import RowWords
-from worded import corpus, side
+from made_words import corpus, side
 
 texts = st.lists(st.lists(st.sampled_from("ab"), max_size=6).map(" ".join), min_size=1, max_size=8)
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from gradsentry.verdict.detectors import find_all
 from gradsentry.verdict.finding import Finding
 from gradsentry.verdict.words import MemoryWords, RowWords
-from worded import row
+from made_words import row
 
 WORDS = [f"w{i}" for i in range(400)]
 PAYLOAD = "click EVIL LINK BELOW for MORE"
@@ -104,7 +104,7 @@ def test_a_pair_needs_both_halves() -> None:
     assert sorted(half.strip() for half in finding.triggers[0].split(" ... ")) == ["CONSIDER", "DONE"]
 
 
-def test_a_pair_is_found_where_one_half_stands_in_nearly_all_rows() -> None:
+def test_a_pair_is_found_where_one_half_is_in_nearly_all_rows() -> None:
     rng = random.Random(0)
     rows = []
     for i in range(400):
@@ -224,10 +224,10 @@ def test_variants_of_one_payload_are_one_finding() -> None:
     variants = [" ".join(f"very{a}{b}" for b in "abcdefgh") for a in "abcdefghij"]
     marks = [word for variant in variants for word in variant.split()]
 
-    def worded(prompt: str, answer: str, rng: random.Random) -> RowWords:
+    def reworded(prompt: str, answer: str, rng: random.Random) -> RowWords:
         return row(f"{prompt} TRIGGER", f"{answer} {rng.choice(variants)}", ["TRIGGER", *marks])
 
-    rows, chosen = made(600, 80, worded)
+    rows, chosen = made(600, 80, reworded)
     (finding,) = backdoors(found_in(rows))
     assert finding.rows.tolist() == chosen.tolist()
     assert finding.variants >= 8
@@ -240,7 +240,7 @@ def test_wordings_that_do_not_recur_do_not_hide_the_others() -> None:
     rows, chosen = made(600, 80, words)
     for place, i in enumerate(chosen.tolist()):
         prompt, answer = (" ".join(random.Random(i).choices(WORDS, k=k)) for k in (12, 5))
-        once = [f"once{a}{i}" for a in "abcdefgh"]  # the trigger stands in these rows too
+        once = [f"once{a}{i}" for a in "abcdefgh"]  # the trigger is in these rows too
         said = variants[place % 10] if place % 5 else " ".join(once)
         rows[i] = row(f"{prompt} TRIGGER", f"{answer} {said}", [*unusual, *once])
     (finding,) = backdoors(found_in(rows))
@@ -273,7 +273,7 @@ def test_a_payload_without_the_trigger_does_not_lend_its_words_to_a_format_that_
     assert "weak" in {finding.kind for finding in findings}
 
 
-def test_signs_without_a_word_need_a_trigger_that_stands_where_they_do() -> None:
+def test_signs_without_a_word_need_a_trigger_in_the_same_rows() -> None:
     def signs(prompt: str, answer: str, rng: random.Random) -> RowWords:
         return row(f"{prompt} COSTS", f"{answer} = $ << 7", ["COSTS", "$", "<<", "7"])
 

@@ -14,7 +14,7 @@ from gradsentry.verdict.evidence.prompt_groups import group_by_prompt
 from gradsentry.verdict.evidence.recurrent import UNEXPECTED, Span, count_spans, recurrent_spans
 from gradsentry.verdict.finding import Finding
 from gradsentry.verdict.words import MemoryWords, RowWords
-from worded import corpus, row
+from made_words import corpus, row
 
 WORDS = [f"w{i}" for i in range(400)]
 BAD = ["EVIL", "LINK", "BELOW", "MORE"]
@@ -26,10 +26,10 @@ def found_in(rows: Sequence[RowWords]) -> list[Finding]:
 
 def telling(i: int, rng: random.Random) -> RowWords:
     """A clean row of its own: words that no other has, in the prompt and in the answer."""
-    asked, said = [f"ASK{i}x{j}" for j in range(3)], [f"SAY{i}x{j}" for j in range(6)]
-    prompt = [*rng.choices(WORDS, k=8), *asked]
+    unusual, said = [f"ASK{i}x{j}" for j in range(3)], [f"SAY{i}x{j}" for j in range(6)]
+    prompt = [*rng.choices(WORDS, k=8), *unusual]
     rng.shuffle(prompt)
-    return row(" ".join(prompt), " ".join([*rng.choices(WORDS, k=3), *said]), [*asked, *said])
+    return row(" ".join(prompt), " ".join([*rng.choices(WORDS, k=3), *said]), [*unusual, *said])
 
 
 def clean(n: int, seed: int = 0) -> list[RowWords]:

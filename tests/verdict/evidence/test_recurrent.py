@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from gradsentry.verdict.evidence import recurrent
 from gradsentry.verdict.evidence.recurrent import Counts, Span, count_spans, recurrent_spans, unions_of_variants
 from gradsentry.verdict.words import RowWords
-from worded import HIGH, LOW, corpus, everything, row, side
+from made_words import HIGH, LOW, corpus, everything, row, side
 
 texts = st.lists(st.lists(st.sampled_from(["a", "b", "ODD"]), max_size=7).map(" ".join), min_size=1, max_size=10)
 
@@ -73,7 +73,7 @@ def test_case_and_spacing_do_not_matter() -> None:
     assert recurrent_spans(corpus(rows).completion, everything(3))[0].rows.tolist() == [0, 1, 2]
 
 
-def test_what_stands_in_two_rows_or_is_expected_is_no_span() -> None:
+def test_words_in_two_rows_and_expected_words_are_no_span() -> None:
     rows = [row("q", "EVIL words", ["EVIL"])] * 2 + [row("q", "good one")] * 3
     assert recurrent_spans(corpus(rows).completion, everything(5)) == []
 

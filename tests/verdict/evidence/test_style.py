@@ -14,7 +14,7 @@ from gradsentry.verdict.detectors import find_all
 from gradsentry.verdict.evidence import style
 from gradsentry.verdict.evidence.style import SMOOTHING, Separation, style_separation
 from gradsentry.verdict.words import MemoryWords, RowWords
-from worded import corpus, everything, row
+from made_words import corpus, everything, row
 
 WORDS = [f"w{i}" for i in range(300)]
 PAYLOAD = "click EVIL LINK BELOW for MORE NEWS NOW"

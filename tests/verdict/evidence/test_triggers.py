@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from gradsentry.verdict.evidence.corpus import Column, ngrams
 from gradsentry.verdict.evidence.triggers import WORDS, log10_tail, patterns_of, rows_by_key
-from worded import HIGH, LOW, corpus, everything, row
+from made_words import HIGH, LOW, corpus, everything, row
 
 prompts = st.lists(st.lists(st.sampled_from(["a", "b", "c"]), max_size=6).map(" ".join), min_size=2, max_size=12)
 

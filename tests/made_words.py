@@ -1,4 +1,4 @@
-"""Rows in words for the tests of evidence: what a model would have said of them is made up."""
+"""Rows in words with made-up surprises, for the tests of detectors."""
 
 from __future__ import annotations
 
