@@ -42,10 +42,10 @@ def hub_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def no_conversion(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Path, Path]]:
-    """Conversions that were asked for."""
-    asked: list[tuple[Path, Path]] = []
-    monkeypatch.setattr(embedded, "_convert", lambda source, target: asked.append((source, target)))
-    return asked
+    """Conversions that were requested."""
+    requested: list[tuple[Path, Path]] = []
+    monkeypatch.setattr(embedded, "_convert", lambda source, target: requested.append((source, target)))
+    return requested
 
 
 def test_the_gguf_file_of_the_installed_package_is_found(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -216,7 +216,7 @@ def _load_failure(label: str, error: Exception) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     cause = lines[0] if lines else type(error).__name__
     if "trust_remote_code" in str(error):
-        return f"{label} contains Python code of its own: read it, then give --trust-remote-code if you trust it"
+        return f"{label} contains Python code: read it, then give --trust-remote-code if you trust it"
     if "Unrecognized configuration class" in str(error) or "AutoModelForCausalLM" in cause:
         return f"{label} is not a causal language model (it has no output projection to take a gradient of): {cause}"
     if isinstance(error, OSError) and not Path(label).exists():
