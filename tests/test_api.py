@@ -169,11 +169,11 @@ def test_what_cannot_be_written_is_told_before_the_work(
     before = tree(out)
     monkeypatch.setattr("os.access", lambda path, mode: Path(path) not in (out, tmp_path))
     monkeypatch.setattr("gradsentry.scorer.load_model", lambda *a, **k: pytest.fail("a model was loaded"))
-    with pytest.raises(RunError, match=r": nothing can be written there"):
+    with pytest.raises(RunError, match=r": it is not writable"):
         run(jsonl, model_dir, tmp_path / "new")
-    with pytest.raises(RunError, match=r"run: nothing can be written there"):
+    with pytest.raises(RunError, match=r"run: it is not writable"):
         run(jsonl, model_dir, out)
-    with pytest.raises(RunError, match=r"run: nothing can be written there"):
+    with pytest.raises(RunError, match=r"run: it is not writable"):
         gradsentry.redecide(out, "0.5")
     assert tree(out) == before
     assert preview_decision(out, "0.0")[0].counts["flagged"] > 0

@@ -23,9 +23,10 @@ from gradsentry.errors import RunError, UsageError
 from gradsentry.report.document import report_document, rows_to_show
 from gradsentry.report.html import render
 from gradsentry.report.previews import Previews
-from gradsentry.run.atomic import whole
+from gradsentry.run.atomic import atomic_write
 from gradsentry.run.directory import RunDirectory, as_json, open_run, write_text
-from gradsentry.run.engines import Engine, make_engine
+from gradsentry.run.engines import make_engine
+from gradsentry.run.engines.base import Engine
 from gradsentry.run.job import absolute, plan
 from gradsentry.run.words import RunWords
 from gradsentry.types import Progress, Shard, Threshold
@@ -220,7 +221,7 @@ def _write(run: RunDirectory, manifest: dict[str, Any], source: Source, decision
     with ExitStack() as stack:
 
         def part(path: Path) -> Path:
-            return stack.enter_context(whole(path))
+            return stack.enter_context(atomic_write(path))
 
         write_text(part(run.manifest_path), as_json(manifest))  # the first to begin gets its name last
         write_text(part(run.path / "report.json"), as_json(document))

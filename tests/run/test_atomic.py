@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from gradsentry.errors import RunError
-from gradsentry.run.atomic import OURS, first, sweep, whole
+from gradsentry.run.atomic import OURS, atomic_write, create_once, sweep
 from trees import tree
 
 # whole
@@ -20,7 +20,7 @@ from trees import tree
 
 def test_a_file_gets_its_name_only_when_the_body_has_ended(tmp_path: Path) -> None:
     path = tmp_path / "out.txt"
-    with whole(path) as part:
+    with atomic_write(path) as part:
         part.write_text("new")
         assert part.parent == path.parent, "another file system would not rename"
         assert not path.exists()
@@ -30,7 +30,7 @@ def test_a_file_gets_its_name_only_when_the_body_has_ended(tmp_path: Path) -> No
 def test_a_file_that_is_there_is_whole_at_every_moment_and_then_replaced(tmp_path: Path) -> None:
     path = tmp_path / "out.txt"
     path.write_text("old")
-    with whole(path) as part:
+    with atomic_write(path) as part:
         part.write_text("new")
         assert path.read_text() == "old"
     assert tree(tmp_path) == {"out.txt": b"new"}
@@ -44,7 +44,7 @@ def test_a_body_that_raises_leaves_what_was_there(tmp_path: Path, error: type[Ba
         path.write_text(before)
 
     def fail() -> None:
-        with whole(path) as part:
+        with atomic_write(path) as part:
             part.write_text("half")
             raise error
 
@@ -62,7 +62,7 @@ def test_a_directory_is_replaced_as_a_whole_or_not_at_all(tmp_path: Path, before
     earlier = tree(tmp_path)
 
     def fail() -> None:
-        with whole(path) as part:
+        with atomic_write(path) as part:
             part.mkdir()
             (part / "data.arrow").write_text("half")
             raise RuntimeError
@@ -71,7 +71,7 @@ def test_a_directory_is_replaced_as_a_whole_or_not_at_all(tmp_path: Path, before
         fail()
     assert tree(tmp_path) == earlier
     assert [entry.name for entry in tmp_path.iterdir()] == (["kept.dataset"] if before else [])
-    with whole(path) as part:
+    with atomic_write(path) as part:
         part.mkdir()
         (part / "data.arrow").write_text("new")
     assert tree(tmp_path) == {"kept.dataset/data.arrow": b"new"}
@@ -79,7 +79,7 @@ def test_a_directory_is_replaced_as_a_whole_or_not_at_all(tmp_path: Path, before
 
 
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG])
-@pytest.mark.parametrize("writing", [whole, first])
+@pytest.mark.parametrize("writing", [atomic_write, create_once])
 def test_a_disk_that_is_full_is_told_with_the_file_and_leaves_what_was_there(tmp_path: Path, writing: Any, code: int) -> None:
     path = tmp_path / "out.txt"
     path.write_text("old")
@@ -95,7 +95,7 @@ def test_a_disk_that_is_full_is_told_with_the_file_and_leaves_what_was_there(tmp
 
 
 def test_other_errors_of_the_system_are_passed_on(tmp_path: Path) -> None:
-    with pytest.raises(PermissionError), whole(tmp_path / "out.txt"):
+    with pytest.raises(PermissionError), atomic_write(tmp_path / "out.txt"):
         raise PermissionError(errno.EACCES, "not yours")
     assert tree(tmp_path) == {}
 
@@ -120,7 +120,7 @@ def test_the_first_gives_the_content_and_the_others_leave_it(tmp_path: Path, mon
         monkeypatch.setattr("os.link", refuse(errno.EPERM))
     path = tmp_path / "out.txt"
     for content in ("one", "two"):
-        with first(path) as part:
+        with create_once(path) as part:
             part.write_text(content)
     assert tree(tmp_path) == {"out.txt": b"one"}
 
@@ -128,14 +128,14 @@ def test_the_first_gives_the_content_and_the_others_leave_it(tmp_path: Path, mon
 def test_without_hard_links_what_another_process_has_just_written_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "out.txt"
     monkeypatch.setattr("os.link", refuse(errno.EPERM, made=path))
-    with first(path) as part:
+    with create_once(path) as part:
         part.write_text("ours")
     assert tree(tmp_path) == {"out.txt": b"theirs"}
 
 
 def test_a_disk_without_room_for_the_name_is_full_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("os.link", refuse(errno.ENOSPC))
-    with pytest.raises(RunError, match="no space left on the disk"), first(tmp_path / "out.txt") as part:
+    with pytest.raises(RunError, match="no space left on the disk"), create_once(tmp_path / "out.txt") as part:
         part.write_text("one")
     assert tree(tmp_path) == {}
 
@@ -174,7 +174,7 @@ def readlink(path, **options):
         raise FileNotFoundError(path)
     return {namespace!r}
 os.readlink, platform.node = readlink, lambda: {host!r}
-from gradsentry.run.atomic import sweep, whole
+from gradsentry.run.atomic import sweep, atomic_write
 """
     subprocess.run([sys.executable, "-c", before + code], check=True)
 
@@ -193,7 +193,7 @@ def test_the_files_of_another_machine_or_namespace_are_left_alone(tmp_path: Path
     dead = subprocess.Popen(["true"])
     dead.wait()
     theirs = (theirs[0].format(dead=dead.pid), theirs[1])
-    as_process_of(*theirs, f"with whole(Path({str(tmp_path / 'a')!r})) as part:\n    part.write_text('half')\n    os._exit(0)")
+    as_process_of(*theirs, f"with atomic_write(Path({str(tmp_path / 'a')!r})) as part:\n    part.write_text('half')\n    os._exit(0)")
     (half,) = tree(tmp_path)
     as_process_of(*ours, f"sweep(Path({str(tmp_path)!r}))")
     assert set(tree(tmp_path)) == {half}

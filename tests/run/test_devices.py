@@ -7,13 +7,14 @@ import pytest
 from gradsentry import ScanConfig
 from gradsentry.errors import UsageError
 from gradsentry.run.devices import Slot, slots
+from gradsentry.run.engines import make_engine
 
 
 def test_one_worker_is_this_process_and_has_everything() -> None:
     assert slots(ScanConfig()) == [Slot()]
 
 
-def test_on_the_cpu_each_worker_has_cores_and_threads_of_its_own(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+def test_on_the_cpu_each_worker_has_cores_and_threads_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("gradsentry.run.devices.cores", lambda: [0, 2, 4, 6, 8])
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     threads = {"OMP_NUM_THREADS": "2"}
@@ -21,11 +22,18 @@ def test_on_the_cpu_each_worker_has_cores_and_threads_of_its_own(monkeypatch: py
     assert len(slots(ScanConfig(device="cpu", workers="auto"))) == 1
     monkeypatch.setenv("OMP_NUM_THREADS", "7")
     assert slots(ScanConfig(device="cpu", workers="5"))[0] == Slot({"OMP_NUM_THREADS": "7"}, (0,))
-    assert not caplog.records
     monkeypatch.delenv("OMP_NUM_THREADS")
     shared = [slot.cores for slot in slots(ScanConfig(device="cpu", workers="7"))]
     assert shared == [(0,), (2,), (4,), (6,), (8,), (0,), (2,)]
-    assert "--workers 7: the workers share the 5 cores here" in caplog.text
+
+
+def test_workers_that_share_cores_are_reported_once(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    monkeypatch.setattr("gradsentry.run.engines.processes.cores", lambda: [0, 2])
+    monkeypatch.setattr("gradsentry.run.devices.cores", lambda: [0, 2])
+    make_engine(None, ScanConfig(device="cpu", workers="2"))
+    assert not caplog.records
+    make_engine(None, ScanConfig(device="cpu", workers="7"))
+    assert caplog.messages == ["--workers 7: the workers share the 2 cores here; more workers than cores make nothing faster"]
 
 
 def visible(config: ScanConfig) -> list[str]:

@@ -113,7 +113,7 @@ def closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.mark.parametrize("inside", ["", "run", "runs/first"])
 def test_a_directory_that_cannot_be_written_is_refused_before_anything_is_written(closed: Path, inside: str) -> None:
-    with pytest.raises(RunError, match=r"closed: nothing can be written there; make it writable, or use another directory"):
+    with pytest.raises(RunError, match=r"closed: it is not writable; make it writable, or use another directory"):
         RunDirectory(closed / inside).check({"data": "abc"})
     assert list(closed.iterdir()) == []
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from gradsentry.errors import RunError
-from gradsentry.run.atomic import sweep, whole
+from gradsentry.run.atomic import atomic_write, sweep
 from gradsentry.run.directory import RunDirectory, differences
 
 Result = dict[str, Any]
@@ -87,7 +87,7 @@ def _claim(folder: Path, configuration: dict[str, Any], inputs: dict[str, Mappin
             raise RunError(f"{folder} holds results of another configuration ({changed}); choose another --out, or the same options")
     elif (folder / "results.jsonl").exists():
         raise RunError(f"{folder / 'results.jsonl'} exists without the bench.json that describes it; choose another --out")
-    with whole(manifest) as part:
+    with atomic_write(manifest) as part:
         part.write_text(json.dumps(configuration | inputs, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 

@@ -14,7 +14,7 @@ from gradsentry.bench.attacks import poison
 from gradsentry.bench.metrics import identification
 from gradsentry.config import ScanConfig
 from gradsentry.errors import UsageError
-from gradsentry.run.atomic import whole
+from gradsentry.run.atomic import atomic_write
 from gradsentry.run.directory import RunDirectory
 from gradsentry.types import Progress
 
@@ -42,7 +42,7 @@ def run_demo(out: Path, progress: Progress) -> tuple[ScanResult, dict[str, float
     data = Path(f"{out if out.name not in ('', '..') else out.resolve()}-data", "facts.jsonl")
     _refuse_foreign(out, data, content)
     data.parent.mkdir(parents=True, exist_ok=True)
-    with whole(data) as part:
+    with atomic_write(data) as part:
         part.write_bytes(content)
     result = scan(data, out=out, config=ScanConfig(overwrite=True), progress=progress)
     found = identification(result.decision.flagged.tolist(), poisoned.labels)

@@ -1,4 +1,4 @@
-"""Writing to disk so that nothing half-written ever stands under a final name, and sweeping up after what was killed."""
+"""Atomic writes, and the removal of what killed processes left half-written."""
 
 from __future__ import annotations
 
@@ -15,35 +15,34 @@ from pathlib import Path
 from gradsentry.errors import RunError
 
 TEMPORARY = ".part-"
-"""How all temporary names begin."""
+"""Prefix of all temporary names."""
 STALE = 24 * 3600
-"""Seconds after which a temporary file counts as left over, wherever its process ran."""
+"""Seconds after which a temporary file counts as left over, whatever machine wrote it."""
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def _namespace() -> str:
-    """Where a process id means what it means here: this machine since its start, and this container of it; "" where nothing tells."""
+    """Names the scope of a process id: this boot of this machine, and this container; empty where the system does not say."""
     try:
-        told = Path("/proc/sys/kernel/random/boot_id").read_text() + os.readlink("/proc/self/ns/pid")
+        scope = Path("/proc/sys/kernel/random/boot_id").read_text() + os.readlink("/proc/self/ns/pid")
     except OSError:
         return ""
-    return f"n{hashlib.sha256(told.encode()).hexdigest()[:8]}-"  # begins with no digit, as a process id does
+    return f"n{hashlib.sha256(scope.encode()).hexdigest()[:8]}-"  # starts with a letter, unlike a process id
 
 
 OURS = f"{TEMPORARY}{platform.node()}@{_namespace()}"
-"""How those begin under which processes write whose ids we can look up; the id follows. Containers may share a machine's name. No
-machine has an @ in its name, which sets it apart from one whose name goes on where ours ends."""
+"""Prefix of the temporary names of processes whose ids this process can look up; the id follows. Containers may share a machine's
+name. The @, which no machine name contains, keeps a longer machine name from matching."""
 
 
 @contextmanager
-def whole(path: Path) -> Iterator[Path]:
-    """A temporary name beside `path`; what was written there, a file or a directory, gets the final name when, and only when, all
-    went well.
+def atomic_write(path: Path) -> Iterator[Path]:
+    """A temporary path in the same folder; the file or directory written there is renamed to `path` if the block succeeds.
 
     Raises:
         RunError: the disk is full.
     """
-    with _beside(path) as part:
+    with _temporary_sibling(path) as part:
         yield part
         if part.is_dir():
             if path.exists():
@@ -55,13 +54,13 @@ def whole(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def first(path: Path) -> Iterator[Path]:
-    """As `whole`, for a file that many processes may try to write: the first to end gives it its content, for good.
+def create_once(path: Path) -> Iterator[Path]:
+    """As `atomic_write`, for a file that many processes may try to write: the first to finish determines its content.
 
     Raises:
         RunError: the disk is full.
     """
-    with _beside(path) as part:
+    with _temporary_sibling(path) as part:
         yield part
         try:
             os.link(part, path)
@@ -70,13 +69,13 @@ def first(path: Path) -> Iterator[Path]:
         except OSError as error:
             if error.errno in FULL:
                 raise
-            if not path.exists():  # a file system without hard links leaves this moment open
+            if not path.exists():  # a file system without hard links: another process may write between this test and the next line
                 part.replace(path)
 
 
 @contextmanager
-def _beside(path: Path) -> Iterator[Path]:
-    """A temporary name beside `path` that is gone afterwards, however it ends."""
+def _temporary_sibling(path: Path) -> Iterator[Path]:
+    """A temporary path in the folder of `path`, deleted afterwards in every case."""
     part = path.with_name(f"{OURS}{os.getpid()}-{path.name}")
     try:
         yield part
@@ -93,19 +92,19 @@ def _beside(path: Path) -> Iterator[Path]:
 def _full(path: Path, code: int) -> str:
     cause = "no space left on the disk" if code == errno.ENOSPC else os.strerror(code).lower()
     free = shutil.disk_usage(path.parent).free / 2**20
-    return f"{path}: {cause} ({free:,.0f} MiB free); make room and run the same command again: it goes on with what is whole"
+    return f"{path}: {cause} ({free:,.0f} MiB free); make room and run the same command again: it resumes from the finished parts"
 
 
 def sweep(folder: Path) -> None:
-    """Delete what killed processes left half-written in a folder; the files of one that lives are left alone."""
+    """Delete the half-written files that killed processes left in a folder, and none of a live process."""
     for part in folder.glob(f"{TEMPORARY}*"):
-        with suppress(FileNotFoundError):  # another process may sweep at the same time
+        with suppress(FileNotFoundError):  # another process may delete it at the same time
             if _is_left_over(part):
                 shutil.rmtree(part) if part.is_dir() else part.unlink()
 
 
 def _is_left_over(part: Path) -> bool:
-    """Whether the process that wrote under this temporary name is gone."""
+    """Whether the process that wrote this temporary file has ended."""
     owner = part.name.removeprefix(OURS).partition("-")[0]
     if os.name == "posix" and part.name.startswith(OURS) and owner.isdecimal():
         try:

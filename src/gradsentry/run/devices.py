@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from gradsentry.config import ScanConfig, parse_workers
 from gradsentry.errors import UsageError
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -42,8 +39,6 @@ def slots(config: ScanConfig) -> list[Slot]:
             what = f"{each} of the {len(own)} devices"
             raise UsageError(f"--workers {count}: it can be at most {most} here, for each worker uses {what} alone")
         return [Slot({"CUDA_VISIBLE_DEVICES": ",".join(own[i * each : (i + 1) * each])}) for i in range(count)]
-    if count > most:
-        log.warning("--workers %d: the workers share the %d cores here; more workers than cores make nothing faster", count, most)
     share = max(1, most // count)
     # The number of threads moves the last bits of a score; OMP_NUM_THREADS is how a user keeps it the same.
     threads = os.environ.get("OMP_NUM_THREADS", str(share))

@@ -1,4 +1,4 @@
-"""The run directory: what is in it, and whose it is."""
+"""The run directory: its files, and the identity of the run in it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from gradsentry.errors import RunError
-from gradsentry.run.atomic import TEMPORARY, first, sweep, whole
+from gradsentry.run.atomic import TEMPORARY, atomic_write, create_once, sweep
 from gradsentry.schema import PART, SCORES, SPECTRUM, SURPRISES
 from gradsentry.types import Score, Shard, Vocabulary
 
@@ -32,11 +32,11 @@ class RunDirectory:
 
     @property
     def engine(self) -> Path:
-        """Where an engine keeps its own logs and markers; nothing there says that a shard is done."""
+        """Folder of an engine's logs and markers, which do not count as evidence that a shard is done."""
         return self.path / "engine"
 
     def part(self, shard: Shard) -> Path:
-        """The shard's scores; the file's existence says that the shard is done."""
+        """The shard's scores; if the file exists, the shard is done."""
         return self.path / "scores" / f"part-{shard.index:05d}.parquet"
 
     def output(self, name: str, suffix: str) -> Path:
@@ -47,7 +47,7 @@ class RunDirectory:
         """The manifest, or None where there is no run.
 
         Raises:
-            RunError: it is there but is no run's: it is never taken for one, not even to overwrite it.
+            RunError: the file is not a run's manifest; such a directory is not overwritten either.
         """
         try:
             manifest = json.loads(self.manifest_path.read_text(encoding="utf-8"))
@@ -63,8 +63,8 @@ class RunDirectory:
         """Refuse a directory that a run with this identity cannot use; changes nothing.
 
         Args:
-            known: everything that changes a score, or as much of it as is known so far.
-            overwrite: another run may be there, for it will be thrown away.
+            known: everything that changes a score, or the part that is known so far.
+            overwrite: accept another run, which will be deleted.
 
         Raises:
             RunError: the directory holds another run, or files that are no run, or cannot be written.
@@ -72,33 +72,33 @@ class RunDirectory:
         self.check_writable()
         manifest = self.manifest()
         if manifest is None and not self._untouched():
-            manifest = self.manifest()  # another process may have claimed the directory in between
+            manifest = self.manifest()  # another process may have claimed the directory meanwhile
             if manifest is None:
                 raise RunError(f"--out {self.path} is not empty and holds no run; give another directory")
         if manifest is not None and not overwrite:
             self._compare(manifest, known)
 
     def check_writable(self) -> None:
-        """Refuse a directory that cannot be written or made, before there is anything to write; changes nothing.
+        """Refuse a directory that cannot be created or written; changes nothing.
 
         Raises:
-            RunError: as said.
+            RunError: the path is a file, or permissions are missing.
         """
         there = next(folder for folder in (self.path, *self.path.absolute().parents) if os.path.exists(folder))
         if not there.is_dir():
             raise RunError(f"--out {self.path}: {there} is a file; give a directory")
         if not os.access(there, os.W_OK | os.X_OK):
-            raise RunError(f"{there}: nothing can be written there; make it writable, or use another directory")
+            raise RunError(f"{there}: it is not writable; make it writable, or use another directory")
 
     def claim(self, manifest: dict[str, Any], overwrite: bool = False) -> dict[str, Any]:
-        """Make the directory this run's: new, or one that stopped and goes on. Of many processes that try, one wins.
+        """Start a run in the directory, or resume the one in it. Of many processes that try, one writes the manifest.
 
         Args:
-            manifest: what a new run writes; its ``identity`` is compared key by key with that of the run that is there.
-            overwrite: throw another run away.
+            manifest: what a new run writes; its ``identity`` is compared key by key with that of an existing run.
+            overwrite: delete another run.
 
         Returns:
-            The manifest that the directory has now.
+            The manifest that the directory now has.
 
         Raises:
             RunError: as for `check`.
@@ -107,7 +107,7 @@ class RunDirectory:
         if overwrite and self.manifest() is not None:
             self.clear()
         (self.path / "scores").mkdir(parents=True, exist_ok=True)
-        with first(self.manifest_path) as part:
+        with create_once(self.manifest_path) as part:
             write_text(part, as_json(manifest))
         held = self.manifest() or manifest
         self._compare(held, manifest["identity"])
@@ -123,14 +123,14 @@ class RunDirectory:
             )
 
     def _untouched(self) -> bool:
-        """Whether nothing is here but what a run leaves that has not written its manifest: also an engine's files."""
+        """Whether the directory holds only what a run without a manifest leaves, which includes an engine's files."""
         if not self.path.exists():
             return True
         others = [entry for entry in self.path.iterdir() if not entry.name.startswith(TEMPORARY) and entry != self.engine]
         return all(entry.name == "scores" and entry.is_dir() and not any(entry.iterdir()) for entry in others)
 
     def clear(self) -> None:
-        """Delete what a run writes, and nothing else that somebody put beside it. The manifest goes last."""
+        """Delete the files of a run and no others, the manifest last."""
         shutil.rmtree(self.path / "scores", ignore_errors=True)
         shutil.rmtree(self.engine, ignore_errors=True)
         outputs = [*self.path.glob("kept.*"), *self.path.glob("flagged.*"), *self.path.glob("report.*")]
@@ -141,23 +141,23 @@ class RunDirectory:
             path.unlink(missing_ok=True)
 
     def sweep(self) -> None:
-        """Delete what killed processes left half-written; the files of one that lives are left alone."""
+        """Delete the half-written files of killed processes, and none of a live process."""
         for folder in (self.path, self.path / "scores"):
             sweep(folder)
 
     def write_json(self, name: str, value: Any) -> None:
         """Write ``<name>`` as indented JSON."""
-        with whole(self.path / name) as part:
+        with atomic_write(self.path / name) as part:
             write_text(part, as_json(value))
 
     def write_scores(self, shard: Shard, scores: Sequence[Score]) -> None:
-        """Write one shard's scores; a lone surrogate that a reason quotes is written as a question mark."""
+        """Write one shard's scores; a lone surrogate in a reason is written as a question mark."""
         columns: dict[str, list[Any]] = {name: [getattr(score, name) for score in scores] for name in SCORES.names}
         columns["reason"] = [reason.encode("utf-8", "replace").decode() for reason in columns["reason"]]
         for name in SURPRISES.names:
             columns[name] = [score.surprises and getattr(score.surprises, name) for score in scores]
         columns[SPECTRUM.name] = [score.spectrum for score in scores]
-        with whole(self.part(shard)) as part:
+        with atomic_write(self.part(shard)) as part:
             pq.write_table(pa.table(columns, schema=PART), part, compression="zstd")
 
     @property
@@ -170,20 +170,20 @@ class RunDirectory:
         return is_table(self.vocabulary_path)
 
     def write_vocabulary(self, vocabulary: Vocabulary) -> None:
-        """Keep what each token stands for, so that the surprises can be read without the model."""
-        with whole(self.vocabulary_path) as part:
+        """Write the text of each token, so that the surprises can be read without the model."""
+        with atomic_write(self.vocabulary_path) as part:
             pq.write_table(pa.table({"piece": vocabulary.pieces, "special": vocabulary.special}), part, compression="zstd")
 
     def vocabulary(self) -> Vocabulary:
-        """What each token stands for.
+        """The text of each token.
 
         Raises:
-            RunError: the file is not there, or damaged.
+            RunError: the file is missing or damaged.
         """
         try:
             table = read_table(self.vocabulary_path)
         except FileNotFoundError:
-            raise RunError(f"{self.vocabulary_path} is missing: run the same scan again to have it written") from None
+            raise RunError(f"{self.vocabulary_path} is missing: run the same scan again to write it") from None
         return Vocabulary(table["piece"].to_pylist(), table["special"].to_numpy())
 
     def surprises(self, shards: Sequence[Shard]) -> Iterator[pa.Table]:
@@ -196,9 +196,9 @@ class RunDirectory:
             yield read_table(self.part(shard), columns=["row", *SURPRISES.names])
 
     def missing(self, shards: Sequence[Shard]) -> list[Shard]:
-        """The shards that have no scores yet, or none that can be read.
+        """The shards whose scores are missing or unreadable.
 
-        Where the vocabulary is gone the first shard is among them: who scores it writes a new one.
+        If the vocabulary is missing, the first shard is included: scoring it writes a new vocabulary.
         """
         missing = [shard for shard in shards if not is_table(self.part(shard))]
         return missing if missing or self.has_vocabulary else list(shards[:1])
@@ -207,7 +207,7 @@ class RunDirectory:
         """Refuse a run in which parts are missing.
 
         Raises:
-            RunError: the scan has not ended.
+            RunError: the scan has not finished.
         """
         missing = sum(not self.part(shard).is_file() for shard in shards)
         if missing:
@@ -219,7 +219,7 @@ class RunDirectory:
         """All scores in row order.
 
         Raises:
-            RunError: a part is missing, damaged or holds other rows than it should.
+            RunError: a part is missing or damaged, or has another number of rows than its shard.
         """
         self.check_complete(shards)
         tables = [read_table(self.part(shard), columns=SCORES.names) for shard in shards]
@@ -252,7 +252,7 @@ def read_table(path: Path, **options: Any) -> pa.Table:
         options: of `pyarrow.parquet.read_table`: columns, filters.
 
     Raises:
-        FileNotFoundError: it is not there. RunError: it is damaged.
+        FileNotFoundError: it does not exist. RunError: it is damaged.
     """
     try:
         return pq.read_table(path, **options)
@@ -260,11 +260,11 @@ def read_table(path: Path, **options: Any) -> pa.Table:
         if _from_the_system(error):
             raise
         cause = str(error).partition("\n")[0].removeprefix(f"Could not open Parquet input source '{path}': ")
-        raise RunError(f"{path} is damaged ({cause}); delete it and run the same scan again to have it written anew") from error
+        raise RunError(f"{path} is damaged ({cause}); delete it and run the same scan again to write it anew") from error
 
 
 def is_table(path: Path) -> bool:
-    """Whether a Parquet file is there and can be opened: its end says where all the rest is, and one cut short has lost it."""
+    """Whether a Parquet file exists and can be opened. A truncated one cannot: its index is at the end."""
     try:
         pq.read_metadata(path)
     except FileNotFoundError:
@@ -277,17 +277,17 @@ def is_table(path: Path) -> bool:
 
 
 def _from_the_system(error: Exception) -> bool:
-    """Whether a file could not be read at all. What pyarrow makes of a damaged one is an OSError too at times, without a number."""
+    """Whether the operating system raised the error. pyarrow raises OSError for some damaged files too, without an error number."""
     return isinstance(error, FileNotFoundError) or (isinstance(error, OSError) and error.errno is not None)
 
 
 def fingerprint(identity: dict[str, Any]) -> str:
-    """A short hash that tells two identities apart."""
+    """A short hash of an identity."""
     return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:12]
 
 
 def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
-    """What differs between two identities, in words: ``model: a, now b``."""
+    """The differences between two identities, in words: ``model: a, now b``."""
     return [f"{key}: {old.get(key)!r}, now {new.get(key)!r}" for key in {**old, **new} if old.get(key) != new.get(key)]
 
 

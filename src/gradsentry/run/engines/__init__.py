@@ -8,28 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from importlib import import_module
-from typing import Any, Protocol
 
 from gradsentry.config import ScanConfig
 from gradsentry.errors import UsageError
-from gradsentry.run.job import Job
-from gradsentry.types import Progress, Shard
-
-
-class Engine(Protocol):
-    """Scores shards. Made as ``Engine(config, options)``, which raises UsageError for options that it does not have."""
-
-    def run(self, job: Job, missing: Sequence[Shard], progress: Progress) -> dict[str, Any] | None:
-        """Score the missing shards.
-
-        Returns:
-            The run's manifest; None where other processes have to finish the run.
-
-        Raises:
-            GradsentryError: the model cannot be loaded, shards could not be scored, or the directory holds another run.
-        """
-        ...
-
+from gradsentry.run.devices import slots
+from gradsentry.run.engines.base import Engine
 
 ENGINES = {
     "inline": ("inline:Inline", "this process"),
@@ -56,19 +39,8 @@ def make_engine(name: str | None, config: ScanConfig, options: Sequence[str] = (
         UsageError: no such engine, a package that it needs is missing, or it has no such option.
     """
     if name is None:
-        from gradsentry.run.engines.processes import Processes
-
-        processes = Processes(config)
-        if len(processes.slots) > 1 or config.gpus_per_worker > 1:
-            return processes
-        name = "inline"
+        name = "processes" if config.gpus_per_worker > 1 or len(slots(config)) > 1 else "inline"
     if name not in ENGINES:
         raise UsageError(f"--engine {name}: it can be {', '.join(ENGINES)}")
     module, _, kind = ENGINES[name][0].partition(":")
     return getattr(import_module(f"{__name__}.{module}"), kind)(config, options)
-
-
-def refuse_options(engine: str, options: Sequence[str]) -> None:
-    """Refuse any option, for an engine that has none."""
-    if options:
-        raise UsageError(f"--engine-option {options[0]}: the engine {engine} has no options")

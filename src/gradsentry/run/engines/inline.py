@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from gradsentry.config import ScanConfig
-from gradsentry.run.engines import refuse_options
+from gradsentry.run.engines.base import refuse_options
 from gradsentry.run.job import Job, ModelFacts
 from gradsentry.run.shards import score_shards
 from gradsentry.types import Progress, Shard

@@ -20,8 +20,8 @@ from typing import Any
 
 from gradsentry.config import ScanConfig
 from gradsentry.errors import GradsentryError, RunError, UsageError
-from gradsentry.run.devices import Slot, confine, slots
-from gradsentry.run.engines import refuse_options
+from gradsentry.run.devices import Slot, confine, cores, slots
+from gradsentry.run.engines.base import refuse_options
 from gradsentry.run.job import Job, ModelFacts
 from gradsentry.run.shards import score_shards
 from gradsentry.types import Progress, Shard
@@ -38,6 +38,10 @@ class Processes:
     def __init__(self, config: ScanConfig, options: Sequence[str] = ()) -> None:
         refuse_options("processes", options)
         self.slots = slots(config)
+        if len([slot for slot in self.slots if slot.cores]) > (here := len(cores())):
+            log.warning(
+                "--workers %d: the workers share the %d cores here; more workers than cores make nothing faster", len(self.slots), here
+            )
 
     def run(self, job: Job, missing: Sequence[Shard], progress: Progress) -> dict[str, Any]:
         """See `Engine.run`."""

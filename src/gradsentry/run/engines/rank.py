@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from gradsentry.config import ScanConfig
 from gradsentry.errors import UsageError
 from gradsentry.run.devices import devices
-from gradsentry.run.engines import refuse_options
+from gradsentry.run.engines.base import refuse_options
 from gradsentry.run.job import Job, ModelFacts
 from gradsentry.run.shards import score_shards
 from gradsentry.types import Progress, Shard
