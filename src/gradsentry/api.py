@@ -1,4 +1,4 @@
-"""The one module that wires the others: source -> scores -> threshold -> verdicts -> run directory."""
+"""The module that connects the packages: data -> scores -> verdicts -> run directory and report."""
 
 from __future__ import annotations
 
@@ -32,6 +32,7 @@ from gradsentry.run.words import RunWords
 from gradsentry.types import Progress, Shard, Threshold
 from gradsentry.verdict.combine import Decision
 from gradsentry.verdict.decide import decide_table
+from gradsentry.verdict.policies import policy_named
 
 if TYPE_CHECKING:
     import datasets
@@ -54,7 +55,7 @@ class ScanResult:
     document: dict[str, Any]
     """The content of ``report.json``."""
     run: Path | None
-    """The run directory; None when none was asked for."""
+    """The run directory; None if the scan wrote none."""
 
     @property
     def threshold(self) -> Threshold | None:
@@ -63,12 +64,12 @@ class ScanResult:
 
     @property
     def counts(self) -> dict[str, int]:
-        """rows, scored, unscorable, error, flagged, kept."""
+        """Number of rows by what happened to them: rows, scored, unscorable, error, flagged, kept."""
         return self.decision.counts
 
     @property
     def flagged(self) -> list[int]:
-        """Positions of the rows to look at, in input order."""
+        """Positions of the flagged rows, in input order."""
         return np.flatnonzero(self.decision.flagged).tolist()
 
     @property
@@ -139,6 +140,7 @@ def _scan(
     data: Data, model: Any, out: str | os.PathLike[str] | None, tokenizer: Any, config: ScanConfig, progress: Progress, engine: Engine
 ) -> ScanResult | None:
     started = time.time()
+    policy_named(config.policy)  # an error before scoring, not after
     with _run_directory(out) as run:
         job = plan(data, run.path, config, model, tokenizer)
         run.check(job.known, config.overwrite)
@@ -155,17 +157,16 @@ def _scan(
 
 
 def redecide(run_path: str | os.PathLike[str], threshold: str = "auto", **options: Any) -> ScanResult:
-    """Decide once more from the scores of a run, with another threshold or policy: no model is loaded, no row scored again.
+    """Decide again from the scores of a run, with another threshold or policy. No model is loaded and no row is scored again.
 
-    Rewrites verdicts, kept, flagged, the reports and the options of the run; all of them, or none where it fails.
+    Rewrites verdicts, kept, flagged, the reports and the options of the run: all of them, or none if it fails.
 
     Args:
-        options: `policy` and `strict` of `ScanConfig`; as the run has them where they are not given, but `strict` ends with a
-            decision by `policy="paper"`.
+        options: `policy` and `strict` of `ScanConfig`. Default: the run's own; a decision by `policy="paper"` resets `strict`.
 
     Raises:
-        RunError: no run there, not complete, not writable, or its data cannot be read again. UsageError: an impossible threshold.
-        DataError: the data is gone or has changed since.
+        RunError: no complete run, it is not writable, or its data cannot be read again. UsageError: an impossible threshold.
+        DataError: the data is missing or has changed.
     """
     run, manifest, _ = open_run(run_path)
     run.check_writable()
@@ -176,16 +177,16 @@ def redecide(run_path: str | os.PathLike[str], threshold: str = "auto", **option
 
 
 def preview_decision(run_path: str | os.PathLike[str], threshold: str = "auto", **options: Any) -> tuple[Decision, ScanConfig]:
-    """What a threshold or policy would decide on the scores of a run; changes nothing, needs neither model nor data.
+    """What a threshold or policy would decide on the scores of a run. Changes nothing and needs neither model nor data.
 
     Args:
         options: as for `redecide`.
 
     Returns:
-        The decision, and the options by which it is made.
+        The decision, and its options.
 
     Raises:
-        RunError: no run there, or not complete. UsageError: an impossible threshold.
+        RunError: no complete run. UsageError: an impossible threshold.
     """
     run, manifest, shards = open_run(run_path)
     config = _config(manifest, threshold, options)
@@ -204,11 +205,11 @@ def _run_directory(out: str | os.PathLike[str] | None) -> Iterator[RunDirectory]
 def _conclude(
     run: RunDirectory, manifest: dict[str, Any], source: Source, shards: Sequence[Shard], config: ScanConfig, keep: bool
 ) -> ScanResult:
-    """From scores to everything that a person reads; `keep` is False when the directory is thrown away at once."""
+    """From scores to the result and, if `keep`, to the files of the run directory."""
     scores = run.read_scores(shards)
     decision = decide_table(scores, lambda: RunWords(run, shards), config)
-    _say_what_was_cut(scores)
-    _say_what_is_not_reliable(decision)
+    _warn_of_cut_rows(scores)
+    _warn_of_threshold(decision)
     manifest = manifest | {"config": config.as_dict()}
     document = report_document(decision, manifest, Previews(rows_to_show(decision), config).read(source, shards))
     if keep:
@@ -217,13 +218,13 @@ def _conclude(
 
 
 def _write(run: RunDirectory, manifest: dict[str, Any], source: Source, decision: Decision, document: dict[str, Any]) -> None:
-    """Write the decision, all of it under temporary names first: where that fails, the one before stands as it was."""
+    """Write the decision under temporary names first, so that a failure leaves the previous decision intact."""
     with ExitStack() as stack:
 
         def part(path: Path) -> Path:
             return stack.enter_context(atomic_write(path))
 
-        write_text(part(run.manifest_path), as_json(manifest))  # the first to begin gets its name last
+        write_text(part(run.manifest_path), as_json(manifest))  # entered first, so renamed last
         write_text(part(run.path / "report.json"), as_json(document))
         write_text(part(run.path / "report.html"), render(document, decision))
         pq.write_table(decision.verdicts, part(run.path / "verdicts.parquet"))
@@ -231,28 +232,32 @@ def _write(run: RunDirectory, manifest: dict[str, Any], source: Source, decision
         source.split(decision.flagged, part(run.output("kept", source.suffix)), part(run.output("flagged", source.suffix)))
 
 
-def _say_what_was_cut(scores: pa.Table) -> None:
-    """Truncation is counted aloud: a cut row may have lost what made it suspicious."""
+def _warn_of_cut_rows(scores: pa.Table) -> None:
+    """A cut row may have lost its trigger or payload, so the number of cut rows is reported."""
     cut = pc.sum(pc.greater(scores["n_cut"], 0)).as_py()
     if cut:
-        log.warning("%d %s longer than the context and cut; verdicts.parquet says which", cut, "row was" if cut == 1 else "rows were")
+        log.warning(
+            "%d %s longer than the context and cut; see n_cut in verdicts.parquet",
+            cut,
+            "row was" if cut == 1 else "rows were",
+        )
 
 
-def _say_what_is_not_reliable(decision: Decision) -> None:
-    """The published rule falls back on a fixed threshold where it finds none, and flags by it all the same: said aloud."""
+def _warn_of_threshold(decision: Decision) -> None:
+    """Without a reliable threshold the published rule flags by a fixed one; the user must know."""
     if decision.by_entropy and decision.threshold is not None and decision.threshold.method == "fallback":
         for problem in decision.threshold.problems:
             log.warning(
-                "warning: the threshold is NOT reliable: %s; it is the published fallback, look at the flagged rows before you drop any",
+                "warning: the threshold is NOT reliable: %s; it is the published fallback, check the flagged rows before you drop any",
                 problem,
             )
 
 
 def _config(manifest: dict[str, Any], threshold: str, options: dict[str, Any]) -> ScanConfig:
-    """The run's options, and what a new decision changes of them."""
+    """The run's options with the changes of a new decision."""
     held = dict(manifest["config"])
     if "paper" in (held.get("policy"), options.get("policy")):
-        held["strict"] = False  # it means nothing there, and would come back unseen with the evidence
+        held["strict"] = False  # it has no effect there, and must not return unseen with the next change of policy
     try:
         config = ScanConfig(**held)
     except TypeError as error:
@@ -261,7 +266,7 @@ def _config(manifest: dict[str, Any], threshold: str, options: dict[str, Any]) -
 
 
 def _reopened(manifest: dict[str, Any], config: ScanConfig) -> tuple[Source, list[Shard]]:
-    """The run's data, unchanged since it was scored."""
+    """The run's data, opened again; it must be unchanged."""
     where = manifest["data"]["reopen"]
     if where is None:
         raise UsageError("the run was made from rows in memory; call gradsentry.scan on them again")

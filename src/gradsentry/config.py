@@ -1,4 +1,4 @@
-"""Every option of a scan, once: the field's `help` is the command line's help and the documentation."""
+"""The options of a scan. A field's `help` is also the command line's, which replaces {formats} and {policies} by the registries' names."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from gradsentry.types import LossOn
 
 
 def option(default: Any, help: str, *, scores: bool = False) -> Any:
-    """A field with its help text; `scores` marks what changes a score and so belongs to the run's fingerprint."""
+    """A field with its help text; `scores` marks options that change a score and so belong to the run's identity."""
     return field(default=default, metadata={"help": help, "scores": scores})
 
 
@@ -53,11 +53,7 @@ class ScanConfig:
         "Base model that will be fine-tuned: a directory, a .gguf file or a Hub id. Default: the embedded SmolLM2-135M-Instruct.",
         scores=True,
     )
-    policy: Literal["evidence", "paper"] = option(
-        "evidence",
-        "Rule that flags rows. evidence: recurring payloads with a trigger in the prompt. "
-        "paper: entropy above the published threshold, fallback included.",
-    )
+    policy: str = option("evidence", "Rule that flags rows. {policies}.")
     threshold: str = option(
         "auto",
         "Entropy above which a row is flagged: auto (the published valley, for --policy paper or --strict), or a number in [0, 1].",
@@ -70,35 +66,38 @@ class ScanConfig:
         None, "Parameter whose gradient is scored: the output projection's weight, lm_head.weight in most models. Any other is refused."
     )
     format: str | None = option(None, "Format of the rows: {formats}. Default: detected.", scores=True)
-    """The command line fills in `formats`, from the registry of the formats."""
     map: str | None = option(
-        None, "Your columns under the names a format knows, for example prompt=question,completion=reply.", scores=True
+        None, "Columns of the format and your columns that hold them, for example prompt=question,completion=reply.", scores=True
     )
-    loss_on: LossOn | None = option(None, "Tokens that are supervised. Default: what the format says.", scores=True)
+    loss_on: LossOn | None = option(
+        None, "Supervised tokens: the last answer, every assistant turn, or all. Default: depends on the format.", scores=True
+    )
     split: str | None = option(None, "Split of a data set that has several.", scores=True)
     streaming: bool = option(False, "Read a Hub data set or a directory as a stream, without a copy of the whole on disk.")
     max_length: int | None = option(
-        None, "Longest row in tokens; longer ones are cut and say so. Default: the model's context.", scores=True
+        None, "Longest row in tokens; longer rows are cut, and the column n_cut has the number. Default: the model's context.", scores=True
     )
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = option(
-        "auto", "Precision of the model. auto: bfloat16 where the device is fast at it.", scores=True
+        "auto", "Precision of the model. auto: bfloat16 where the device has fast bfloat16, else float32.", scores=True
     )
     device: str = option("auto", "Device of the model: auto, cpu, cuda, cuda:1, mps.")
-    workers: str = option("1", "Processes that score side by side, each with its own model: a number, or auto for one a CUDA device.")
-    gpus_per_worker: int = option(1, "CUDA devices that one worker spreads its model over: for a model larger than one of them.")
+    workers: str = option("1", "Worker processes, each with its own model: a number, or auto for one per CUDA device.")
+    gpus_per_worker: int = option(1, "CUDA devices over which one worker spreads its model: for a model larger than one device.")
     compile: bool = option(
-        False, "Compile the model before scoring (needs a C++ compiler on a CPU): a minute at the start, less time a row.", scores=True
+        False, "Compile the model before scoring (needs a C++ compiler on a CPU): takes a minute, then less time per row.", scores=True
     )
     token_budget: int | None = option(
-        None, "Tokens in one batch, padding included: lower it when memory runs out. Default: by device; a run goes on with its own."
+        None, "Tokens in one batch, padding included: lower it if memory runs out. Default: by device; a resumed run keeps its number."
     )
-    shard_rows: int = option(512, "Rows a shard: what is written at once, and what a stopped run loses at most.", scores=True)
-    trust_remote_code: bool = option(False, "Run Python code that the model brings. Only for models that you trust.")
+    shard_rows: int = option(
+        512, "Rows in a shard. A stopped run loses at most one shard's work; larger shards make fewer files.", scores=True
+    )
+    trust_remote_code: bool = option(False, "Run Python code that comes with the model. Only for models that you trust.")
     allow_pickle: bool = option(False, "Load .bin weights, which are pickles and can run code. Only for models that you trust.")
     overwrite: bool = option(False, "Replace another run in the directory given by --out.")
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "threshold", str(self.threshold))  # in Python a number is one too
+        object.__setattr__(self, "threshold", str(self.threshold))  # Python callers may give a number
         parse_threshold(self.threshold)
         parse_workers(self.workers)
         for name, annotation in get_type_hints(ScanConfig).items():
@@ -107,7 +106,7 @@ class ScanConfig:
                 raise UsageError(f"--{name.replace('_', '-')} {getattr(self, name)}: it can be {', '.join(choices)}")
         if self.strict and self.policy == "paper":
             raise UsageError(
-                "--strict adds the published rule to the evidence, and --policy paper is that rule; say --policy evidence with it"
+                "--strict adds the published rule to the evidence, and --policy paper is that rule; use --strict with --policy evidence"
             )
         for name in ("token_budget", "shard_rows", "max_length", "gpus_per_worker"):
             value = getattr(self, name)
@@ -116,9 +115,9 @@ class ScanConfig:
                 raise UsageError(f"--{name.replace('_', '-')} {value}: it must be at least {least}")
 
     def as_dict(self) -> dict[str, Any]:
-        """All options, as the manifest keeps them."""
+        """All options, as in the manifest."""
         return asdict(self)
 
     def score_options(self) -> dict[str, Any]:
-        """The options that change a score: they make the run's fingerprint."""
+        """The options that change a score; they are part of the run's identity."""
         return {item.name: getattr(self, item.name) for item in fields(self) if item.metadata["scores"]}

@@ -1,4 +1,4 @@
-"""The errors a user can meet. Each message says what is wrong, where, and what to do about it."""
+"""The errors that a user can get. Each message says what is wrong, where, and what to do."""
 
 from __future__ import annotations
 
@@ -12,29 +12,29 @@ class GradsentryError(Exception):
 
 
 class UsageError(GradsentryError):
-    """The options contradict each other or the data: the user can mend the command."""
+    """The options contradict each other or the data; another command works."""
 
 
 class DataError(GradsentryError):
-    """The data set as a whole cannot be read. (A single bad row is never an error, it is a status.)"""
+    """The data set as a whole cannot be read. (One bad row never raises; it gets a status.)"""
 
 
 class ModelError(GradsentryError):
-    """The model cannot be found, read or scored with."""
+    """The model cannot be found, read or used for scoring."""
 
 
 class RunError(GradsentryError):
-    """The run directory cannot be used: it belongs to another run, is incomplete or is no run at all."""
+    """The run directory cannot be used: it holds another run, an incomplete run, or other files."""
 
 
 class NothingScorable(GradsentryError):
-    """No row of the data set has a supervised token: there is nothing to score (exit code 3)."""
+    """No row of the data set has a supervised token: exit code 3."""
 
     exit_code = 3
 
 
 class RowProblem(Exception):
-    """One row cannot be scored: it gets a status and a reason, and the scan goes on."""
+    """One row cannot be scored: it gets a status and a reason, and the scan continues."""
 
     def __init__(self, status: Literal["unscorable", "error"], reason: str) -> None:
         super().__init__(reason)

@@ -11,6 +11,10 @@ import typer
 
 from gradsentry.config import ScanConfig
 from gradsentry.data.formats import FORMATS
+from gradsentry.verdict.policies import POLICIES
+
+NAMES = {"formats": ", ".join(FORMATS), "policies": "; ".join(f"{name}: {policy.help}" for name, policy in POLICIES.items())}
+"""What the help texts of `ScanConfig` take from registries."""
 
 
 def scan_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -25,7 +29,7 @@ def scan_options(command: Callable[..., Any]) -> Callable[..., Any]:
                 hints[item.name],
                 typer.Option(
                     "--" + item.name.replace("_", "-"),
-                    help=item.metadata["help"].format(formats=", ".join(FORMATS)),
+                    help=item.metadata["help"].format(**NAMES),
                     show_default=item.default not in (None, False),
                 ),
             ],

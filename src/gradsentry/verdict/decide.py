@@ -13,12 +13,12 @@ from gradsentry.schema import SCORES
 from gradsentry.types import Score, Vocabulary
 from gradsentry.verdict.combine import Decision
 from gradsentry.verdict.detectors import find_all
-from gradsentry.verdict.policies import POLICIES
+from gradsentry.verdict.policies import policy_named
 from gradsentry.verdict.words import MemoryWords, WordSource
 
 
 def decide(
-    scores: Sequence[Score], vocabulary: Vocabulary, policy: Any = "evidence", threshold: str | float = "auto", strict: bool = False
+    scores: Sequence[Score], vocabulary: Vocabulary, policy: str = "evidence", threshold: str | float = "auto", strict: bool = False
 ) -> Decision:
     """Verdicts on scores in memory: the same as those of a scan of the same rows, without files.
 
@@ -36,7 +36,7 @@ def decide(
         >>> clean = [row for row, flagged in zip(rows, decision.flagged) if not flagged]  # doctest: +SKIP
     """
     config = ScanConfig(policy=policy, threshold=str(threshold), strict=strict)
-    if POLICIES[config.policy].uses_findings and any(score.status == "scored" and score.surprises is None for score in scores):
+    if policy_named(config.policy).uses_findings and any(score.status == "scored" and score.surprises is None for score in scores):
         raise UsageError(f"a scored row has no surprises, which policy {config.policy} needs; score it again, or use policy paper")
     columns: dict[str, list[Any]] = {name: [getattr(score, name) for score in scores] for name in SCORES.names}
     columns["row"] = list(range(len(scores)))
@@ -53,6 +53,6 @@ def decide_table(scores: pa.Table, words: Callable[[], WordSource], config: Scan
     Raises:
         RunError: the words cannot be read.
     """
-    policy = POLICIES[config.policy]
+    policy = policy_named(config.policy)
     findings = find_all(words()) if policy.uses_findings else []
     return policy.decide(scores, findings, config.threshold, config.strict)

@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol
 
+from gradsentry.errors import UsageError
+
 if TYPE_CHECKING:
     import pyarrow as pa
 
@@ -55,6 +57,17 @@ class PaperPolicy:
         from gradsentry.verdict.combine import combine
 
         return combine(scores, threshold, (), by_entropy=True)
+
+
+def policy_named(name: str) -> Policy:
+    """The policy with this name.
+
+    Raises:
+        UsageError: there is none.
+    """
+    if name not in POLICIES:
+        raise UsageError(f"--policy {name}: it can be {', '.join(POLICIES)}")
+    return POLICIES[name]
 
 
 POLICIES: dict[str, Policy] = {
