@@ -86,7 +86,7 @@ def work(scorer: Scorer, rows: list[Encoded]) -> tuple[int, float]:
     tree of rows, the head once for each supervised token and each other token of the tree. Attention and spectra are not counted."""
     model: Any = scorer.loaded.model
     weights = sum(p.numel() for p in model.parameters()) - model.get_input_embeddings().weight.numel()
-    batches = list(pack(rows, scorer.token_budget))
+    batches = list(pack(rows, scorer.memory.token_budget))
     unique = sum(len(batch.input_ids) for batch in batches)
     paths = [path for batch in batches for path in batch.paths]
     predicted = sum(row.n_tokens for row in rows) + sum(len(unsupervised_positions(rows[p.member], p.n_shared)) for p in paths)

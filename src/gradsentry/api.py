@@ -211,25 +211,35 @@ def _conclude(
     _warn_of_cut_rows(scores)
     _warn_of_threshold(decision)
     manifest = manifest | {"config": config.as_dict()}
-    document = report_document(decision, manifest, Previews(rows_to_show(decision), config).read(source, shards))
+    previews = Previews(rows_to_show(decision), config)
     if keep:
-        _write(run, manifest, source, decision, document)
+        document = _write(run, manifest, source, decision, previews)
+    else:
+        previews.read(source, shards)
+        document = report_document(decision, manifest, previews.rows)
     return ScanResult(decision, document, run.path if keep else None)
 
 
-def _write(run: RunDirectory, manifest: dict[str, Any], source: Source, decision: Decision, document: dict[str, Any]) -> None:
-    """Write the decision under temporary names first, so that a failure leaves the previous decision intact."""
+def _write(run: RunDirectory, manifest: dict[str, Any], source: Source, decision: Decision, previews: Previews) -> dict[str, Any]:
+    """Write the decision under temporary names first, so that a failure leaves the previous decision intact.
+
+    Returns:
+        The content of ``report.json``, whose previews are read while the rows are split.
+    """
+    outputs = [run.output(name, source.suffix) for name in ("kept", "flagged")]
+    reports = [run.path / name for name in ("report.json", "report.html", "verdicts.parquet", "evidence.parquet")]
     with ExitStack() as stack:
-
-        def part(path: Path) -> Path:
-            return stack.enter_context(atomic_write(path))
-
-        write_text(part(run.manifest_path), as_json(manifest))  # entered first, so renamed last
-        write_text(part(run.path / "report.json"), as_json(document))
-        write_text(part(run.path / "report.html"), render(document, decision))
-        pq.write_table(decision.verdicts, part(run.path / "verdicts.parquet"))
-        pq.write_table(decision.evidence, part(run.path / "evidence.parquet"))
-        source.split(decision.flagged, part(run.output("kept", source.suffix)), part(run.output("flagged", source.suffix)))
+        # The manifest is entered first, so it is renamed last.
+        paths = [stack.enter_context(atomic_write(path)) for path in (run.manifest_path, *reports, *outputs)]
+        manifest_path, json_path, html_path, verdicts_path, evidence_path, kept, flagged = paths
+        source.split(decision.flagged, kept, flagged, previews)
+        document = report_document(decision, manifest, previews.rows)
+        write_text(manifest_path, as_json(manifest))
+        write_text(json_path, as_json(document))
+        write_text(html_path, render(document, decision))
+        pq.write_table(decision.verdicts, verdicts_path)
+        pq.write_table(decision.evidence, evidence_path)
+    return document
 
 
 def _warn_of_cut_rows(scores: pa.Table) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -15,8 +16,7 @@ from torch import Tensor
 
 from gradsentry import spectrum
 from gradsentry.config import ScanConfig, parse_workers
-from gradsentry.data.formats import Format
-from gradsentry.data.formats.detect import parse_mapping, settle, to_sample
+from gradsentry.data.formats.detect import DETECTION_ROWS, parse_mapping, settle, to_sample
 from gradsentry.errors import ModelError, RowProblem, UsageError
 from gradsentry.model import memory
 from gradsentry.model.batches.attention import compile_body
@@ -68,14 +68,14 @@ class Scorer:
     ) -> None:
         self.config = replace(config or ScanConfig(), **options)
         self.mapping = parse_mapping(self.config.map)
-        self.format: Format | None = settle(self.config.format, self.mapping, []) if self.config.format else None
+        self.format = settle(self.config.format, self.mapping, []) if self.config.format else None
+        """Of the rows; None until the first rows settle it."""
         self.loaded = self._load(model, tokenizer)
         self.dtype = self.loaded.dtype  # read once: while a model scores, some of its parameters are float32
         self.head = Head(self.loaded.model, self.config.crop)
         self.target = pick_target(self.head, self.config.target)
         self.max_length = min(self.config.max_length or self.loaded.max_length, self.loaded.max_length)
         self.memory = memory.plan(self.loaded.model, self.config.token_budget, parse_workers(self.config.workers) or 1)
-        self.token_budget = self.memory.token_budget
         self.packed = can_pack(self.loaded.model)
         """Whether batches are packed: no padding, and common prefixes computed once. Otherwise they are padded."""
 
@@ -102,16 +102,6 @@ class Scorer:
         check_causal(type(model).__name__, model)
         return LoadedModel(model, tokenizer, type(model).__name__, "")
 
-    def detect(self, rows: Iterable[Row]) -> Format:
-        """Detect the format from some rows, unless an option or an earlier call has set it.
-
-        Raises:
-            DataError: no format fits. UsageError: none of the rows has a column that `map` names.
-        """
-        if self.format is None:
-            self.format = settle(self.config.format, self.mapping, list(rows))
-        return self.format
-
     def score(self, rows: Iterable[Row], progress: Progress | None = None) -> list[Score]:
         """Scores of rows in memory, in their order; `Score.row` counts from 0.
 
@@ -130,21 +120,31 @@ class Scorer:
         items = {item.row: item for item in self._encode(records)}
         return [items[record.row] for record in records]
 
-    def score_prepared(self, items: Sequence[Encoded | Score], progress: Progress | None = None) -> list[Score]:
-        """Scores of what `prepare` returned, in its order."""
+    def scoring(self) -> AbstractContextManager[None]:
+        """The model in scoring mode, for a caller that scores many times: entering the mode visits every parameter."""
+        return scoring(self.loaded.model)
+
+    def score_prepared(
+        self, items: Sequence[Encoded | Score], progress: Progress | None = None, token_budget: int | None = None
+    ) -> list[Score]:
+        """Scores of what `prepare` returned, in its order.
+
+        Args:
+            token_budget: tokens in a batch, padding included; None: as the options or the free memory have it.
+        """
         scores = {item.row: item for item in items if isinstance(item, Score)}
         progress = progress or Progress()
         progress.advance(len(scores), 0)
-        for score in self.score_encoded([item for item in items if isinstance(item, Encoded)], progress):
+        for score in self.score_encoded([item for item in items if isinstance(item, Encoded)], progress, token_budget):
             scores[score.row] = score
         return [scores[item.row] for item in items]
 
-    def score_encoded(self, rows: Sequence[Encoded], progress: Progress | None = None) -> list[Score]:
-        """Scores of tokenised rows, in the order in which they are computed."""
-        progress = progress or Progress()
+    def score_encoded(self, rows: Sequence[Encoded], progress: Progress | None = None, token_budget: int | None = None) -> list[Score]:
+        """Scores of tokenised rows, in the order in which they are computed; arguments as for `score_prepared`."""
+        progress, token_budget = progress or Progress(), token_budget or self.memory.token_budget
         scores: list[Score] = []
-        with scoring(self.loaded.model):
-            for (row, *_), score in in_fitting_batches(rows, self.token_budget, partial(self._score_batches, progress=progress)):
+        with self.scoring():
+            for (row, *_), score in in_fitting_batches(rows, token_budget, partial(self._score_batches, progress=progress)):
                 if score is None:
                     progress.advance(1, 0)
                     reason = f"its {len(row.input_ids)} tokens do not fit into memory; try --max-length"
@@ -163,7 +163,7 @@ class Scorer:
         Raises:
             ModelError: a row alone does not fit into the device's memory.
         """
-        for members, batch in in_fitting_batches(rows, self.token_budget, self._states):
+        for members, batch in in_fitting_batches(rows, self.memory.token_budget, self._states):
             if batch is None:
                 length = len(members[0].input_ids)
                 raise ModelError(f"out of memory for a row of {length} tokens alone; take shorter rows")
@@ -192,7 +192,9 @@ class Scorer:
 
     def _encode(self, records: Sequence[Record]) -> Iterable[Encoded | Score]:
         """The items of `prepare`, unreadable records first."""
-        format = self.format or self.detect([record.value for record in records[:100] if record.value is not None])
+        if self.format is None:  # a scan settles it from the data set before it loads the model
+            self.format = settle(None, self.mapping, [record.value for record in records[:DETECTION_ROWS] if record.value is not None])
+        format = self.format
         readable: list[tuple[int, Sample]] = []
         for record in records:
             if record.value is None:

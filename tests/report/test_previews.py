@@ -16,7 +16,9 @@ def test_only_wanted_rows_are_kept_and_only_their_shards_are_read() -> None:
     read = []
     original = source.read
     source.read = lambda shard: read.append(shard.index) or original(shard)
-    found = Previews([7, 1, 9], CONFIG).read(source, shards)
+    previews = Previews([7, 1, 9], CONFIG)
+    previews.read(source, shards)
+    found = previews.rows
     assert read == [0, 2, 3]
     assert found[1] == {"place": "row 1", "prompt": "Q1", "completion": "A1\\u202e"}
     assert found[9] == {"place": "row 9", "prompt": "", "completion": "q: 'no completion'"}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 import threading
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,10 @@ class Watched:
         self.prepared[records[0].row // 8].set()
         return records
 
-    def score_prepared(self, items: list[Any], progress: Any) -> list[Any]:
+    def scoring(self) -> Any:
+        return nullcontext()
+
+    def score_prepared(self, items: list[Any], progress: Any, token_budget: int) -> list[Any]:
         shard = items[0].row // 8
         if shard < 4:
             assert self.prepared[shard + 1].wait(PLENTY), "the next shard is not read meanwhile"
@@ -77,7 +81,7 @@ def test_a_shard_is_written_while_the_next_is_scored(tmp_path: Path) -> None:
     job, scorer, run = planned(tmp_path), Watched(), Parts()
     second = threading.Event()
     run.write_scores = lambda shard, scores: second.wait(PLENTY) and run.written.append(shard.index)
-    scorer.score_prepared = lambda items, progress: second.set() if items[0].row else None
+    scorer.score_prepared = lambda items, progress, token_budget: second.set() if items[0].row else None
     work(job, scorer, run, iter(job.shards))
     assert run.written == [0, 1, 2, 3, 4]
 
@@ -90,7 +94,7 @@ def test_what_a_thread_raises_comes_out_and_what_was_scored_is_kept(tmp_path: Pa
         raise DataError("the disk is gone")
 
     scorer, run = Watched(), Parts()
-    scorer.score_prepared = lambda items, progress: []
+    scorer.score_prepared = lambda items, progress, token_budget: []
     with pytest.raises(DataError, match="gone"):
         work(job, scorer, run, shards())
     assert run.written == [0, 1]
@@ -100,7 +104,7 @@ def test_what_a_thread_raises_comes_out_and_what_was_scored_is_kept(tmp_path: Pa
 
 def test_a_part_that_cannot_be_written_is_told_while_the_next_shard_is_waited_for(tmp_path: Path) -> None:
     job, scorer, told = planned(tmp_path), Watched(), threading.Event()
-    scorer.score_prepared = lambda items, progress: []
+    scorer.score_prepared = lambda items, progress, token_budget: []
     late: list[bool] = []
 
     def shards() -> Iterator[Shard]:

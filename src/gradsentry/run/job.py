@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from gradsentry._version import __version__
 from gradsentry.config import ScanConfig
 from gradsentry.data.formats import FORMATS, Format
-from gradsentry.data.formats.detect import parse_mapping, settle
+from gradsentry.data.formats.detect import DETECTION_ROWS, parse_mapping, settle
 from gradsentry.data.sources import Source, open_source
 from gradsentry.errors import NothingScorable, UsageError
 from gradsentry.run.directory import RunDirectory
@@ -29,9 +29,6 @@ log = logging.getLogger(__name__)
 
 MATHS_VERSION = 4
 """Raised when a change of the code changes scores: a run never mixes scores of two versions."""
-
-DETECTION_ROWS = 100
-"""Readable rows from which the format is detected."""
 
 MODEL_OPTIONS = ("model", "dtype", "max_length")
 """Options that change a score and whose effect is known only once the model is loaded."""

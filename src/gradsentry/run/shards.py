@@ -36,7 +36,6 @@ def score_shards(
     """
     if not run.has_vocabulary:
         run.write_vocabulary(scorer.vocabulary)
-    scorer.token_budget = token_budget
     upcoming = iter(shards)
 
     def prepare() -> tuple[Shard, list[Any]] | None:
@@ -51,14 +50,15 @@ def score_shards(
     writing: Future[None] = Future()
     writing.set_result(None)
     try:
-        preparing = pool.submit(prepare)
-        while (prepared := _first_of(preparing, writing)) is not None:
+        with scorer.scoring():
             preparing = pool.submit(prepare)
-            shard, items = prepared
-            scores = scorer.score_prepared(items, progress)
+            while (prepared := _first_of(preparing, writing)) is not None:
+                preparing = pool.submit(prepare)
+                shard, items = prepared
+                scores = scorer.score_prepared(items, progress, token_budget)
+                writing.result()
+                writing = pool.submit(write, shard, scores)
             writing.result()
-            writing = pool.submit(write, shard, scores)
-        writing.result()
     finally:
         wait([writing])  # keep what was scored
         pool.shutdown(wait=False, cancel_futures=True)  # the iterator may block for ever

@@ -12,6 +12,9 @@ from gradsentry.data.formats.base import Format
 from gradsentry.errors import DataError, RowProblem, UsageError
 from gradsentry.types import Row, Sample
 
+DETECTION_ROWS = 100
+"""Readable rows from which the format is detected."""
+
 PAIR_PROMPTS = ("prompt", "question", "instruction", "input")
 """Columns in which preference pairs keep their prompt."""
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from gradsentry.data.sources.shards import Visitor
 from gradsentry.errors import DataError, UsageError
 from gradsentry.types import Record, Shard
 
@@ -59,8 +60,8 @@ class Source(Protocol):
         """A text that identifies the content: the same data gives the same fingerprint."""
         ...
 
-    def split(self, flagged: Iterable[bool], kept: Path, flagged_path: Path) -> tuple[int, int]:
-        """Write each row to `kept` or `flagged_path` and return the number of rows in each.
+    def split(self, flagged: Iterable[bool], kept: Path, flagged_path: Path, visitor: Visitor | None = None) -> tuple[int, int]:
+        """Write each row to `kept` or `flagged_path` and return the number of rows in each; the visitor receives the rows that it wants.
 
         Raises:
             DataError: the source has more or fewer rows than `flagged` has values.

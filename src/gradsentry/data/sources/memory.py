@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from gradsentry.data.fields import Unreadable
-from gradsentry.data.sources.shards import cut_into_shards, with_flags
+from gradsentry.data.sources.shards import Visitor, cut_into_shards, visit_by_row, with_flags
 from gradsentry.types import Record, Shard
 
 
@@ -44,7 +44,7 @@ class MemorySource:
             digest.update(json_line(item, sort_keys=True))
         return digest.hexdigest()
 
-    def split(self, flagged: Iterable[bool], kept: Path, flagged_path: Path) -> tuple[int, int]:
+    def split(self, flagged: Iterable[bool], kept: Path, flagged_path: Path, visitor: Visitor | None = None) -> tuple[int, int]:
         """Write each row as a JSON line to one of the two files; what JSON cannot hold becomes text."""
         counts = [0, 0]
         with kept.open("wb") as kept_file, flagged_path.open("wb") as flagged_file:
@@ -52,6 +52,7 @@ class MemorySource:
             for item, flag in with_flags(self._rows, flagged, self.name):
                 outputs[flag].write(json_line(item))
                 counts[flag] += 1
+        visit_by_row(self.read, visitor)
         return counts[0], counts[1]
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gradsentry.data.sources.files import open_binary, sha256_of
-from gradsentry.data.sources.shards import cut_into_shards
+from gradsentry.data.sources.shards import Visitor, cut_into_shards
 from gradsentry.data.sources.tables import BATCH_ROWS, ForwardReader, first_line, records, split_tables
 from gradsentry.errors import DataError
 from gradsentry.types import Record, Shard
@@ -59,11 +59,15 @@ class ParquetSource:
     def read(self, shard: Shard) -> Iterator[Record]:
         """The shard's rows, from the row groups that hold them."""
         for start, table in self._reader.tables(shard.start, shard.stop):
+            yield from self._records(start, table)
 
-            def fetch(names: Sequence[str], low: int, high: int, table: pa.Table = table, start: int = start) -> dict[str, list[Any]]:
-                return table.select(list(names)).slice(low - start, high - low).to_pydict()
+    def _records(self, start: int, table: pa.Table) -> Iterator[Record]:
+        """The rows of a table whose first row is row `start`."""
 
-            yield from records(self._path.name, start, start + len(table), table.column_names, fetch)
+        def fetch(names: Sequence[str], low: int, high: int) -> dict[str, list[Any]]:
+            return table.select(list(names)).slice(low - start, high - low).to_pydict()
+
+        return records(self._path.name, start, start + len(table), table.column_names, fetch)
 
     def fingerprint(self) -> str:
         """SHA-256 of the file's bytes."""
@@ -71,9 +75,9 @@ class ParquetSource:
             self._sha256 = sha256_of(self._path)
         return self._sha256
 
-    def split(self, flagged: Iterable[bool], kept: Path, flagged_path: Path) -> tuple[int, int]:
+    def split(self, flagged: Iterable[bool], kept: Path, flagged_path: Path, visitor: Visitor | None = None) -> tuple[int, int]:
         """Write the rows to two Parquet files of the same schema."""
-        return split_tables(self._tables(0), self._file.schema_arrow, flagged, kept, flagged_path, self.name)
+        return split_tables(self._tables(0), self._file.schema_arrow, flagged, kept, flagged_path, self.name, self._records, visitor)
 
     def _tables(self, start: int) -> Iterator[pa.Table]:
         """Batches from `start` on, the first row of a row group."""

@@ -2,13 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from typing import TypeVar
+from collections.abc import Callable, Iterable, Iterator
+from typing import Protocol, TypeVar
 
 from gradsentry.errors import DataError
-from gradsentry.types import Shard
+from gradsentry.types import Record, Shard
 
 Item = TypeVar("Item")
+
+
+class Visitor(Protocol):
+    """Receives some rows while `Source.split` reads all of them."""
+
+    wanted: frozenset[int]
+    """Numbers of the rows that it receives."""
+
+    def add(self, record: Record) -> None:
+        """Called for each wanted row, in order."""
+        ...
+
+
+def visit_by_row(read: Callable[[Shard], Iterator[Record]], visitor: Visitor | None) -> None:
+    """Hand the wanted rows to the visitor, for a source that reads any row without a pass over the data."""
+    if visitor is not None:
+        for row in sorted(visitor.wanted):
+            visitor.add(next(read(Shard(0, row, row + 1))))
 
 
 def cut_into_shards(n_rows: int, shard_rows: int) -> list[Shard]:

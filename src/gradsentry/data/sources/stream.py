@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gradsentry.data.sources.dataset import library_errors, without_decoding
-from gradsentry.data.sources.shards import cut_into_shards, row_count_changed
+from gradsentry.data.sources.shards import Visitor, cut_into_shards, row_count_changed
 from gradsentry.data.sources.tables import BATCH_ROWS, ForwardReader, first_line, records, split_tables
 from gradsentry.errors import DataError
 from gradsentry.types import Record, Shard
@@ -76,21 +76,26 @@ class StreamSource:
         """
         row = shard.start
         for start, table in self._reader.tables(shard.start, shard.stop):
-            fetch = partial(_columns, table, self._rows_and_features[1], start)
-            yield from records(self._place, start, start + len(table), table.column_names, fetch)
+            yield from self._records(start, table)
             row = start + len(table)
         if row < shard.stop:
             raise self._wrong_count("fewer")
         if row == self._described_rows and any(self._reader.tables(row, row + 1)):
             raise self._wrong_count("more")
 
+    def _records(self, start: int, table: pa.Table) -> Iterator[Record]:
+        fetch = partial(_columns, table, self._rows_and_features[1], start)
+        return records(self._place, start, start + len(table), table.column_names, fetch)
+
     def fingerprint(self) -> str:
         """The Hub's commit, or a hash of the files."""
         return self._identity()
 
-    def split(self, flagged: Iterable[bool], kept: Path, flagged_path: Path) -> tuple[int, int]:
+    def split(self, flagged: Iterable[bool], kept: Path, flagged_path: Path, visitor: Visitor | None = None) -> tuple[int, int]:
         """Write the rows to two Parquet files."""
-        return split_tables(self._tables(0), self._rows_and_features[1].arrow_schema, flagged, kept, flagged_path, self.name)
+        return split_tables(
+            self._tables(0), self._rows_and_features[1].arrow_schema, flagged, kept, flagged_path, self.name, self._records, visitor
+        )
 
     @cached_property
     def _reader(self) -> ForwardReader:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gradsentry.data.fields import Unreadable
-from gradsentry.data.sources.shards import row_count_changed
+from gradsentry.data.sources.shards import Visitor, row_count_changed
 from gradsentry.types import Record
 
 if TYPE_CHECKING:
@@ -102,15 +102,30 @@ def first_line(error: Exception) -> str:
 
 
 def split_tables(
-    tables: Iterable[pa.Table], schema: pa.Schema, flagged: Iterable[bool], kept: Path, flagged_path: Path, name: str
+    tables: Iterable[pa.Table],
+    schema: pa.Schema,
+    flagged: Iterable[bool],
+    kept: Path,
+    flagged_path: Path,
+    name: str,
+    to_records: Callable[[int, pa.Table], Iterator[Record]],
+    visitor: Visitor | None,
 ) -> tuple[int, int]:
-    """Write each row to one of two Parquet files, as `Source.split` does."""
+    """Write each row to one of two Parquet files, as `Source.split` does.
+
+    Args:
+        to_records: from the number of a table's first row and the table to its rows.
+    """
     flags, counts = iter(flagged), [0, 0]
     with _GroupWriter(kept, schema) as kept_file, _GroupWriter(flagged_path, schema) as flagged_file:
         for table in tables:
             mask = np.fromiter(islice(flags, len(table)), dtype=bool)
             if len(mask) < len(table):
                 raise row_count_changed(name, "more")
+            if visitor is not None:
+                start = sum(counts)
+                for row in sorted(visitor.wanted.intersection(range(start, start + len(table)))):
+                    visitor.add(next(to_records(row, table.slice(row - start, 1))))
             kept_file.add(_where(table, ~mask))
             flagged_file.add(_where(table, mask))
             counts[1] += int(mask.sum())

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
 from gradsentry.data.sources.files import open_binary, sha256_of
-from gradsentry.data.sources.shards import cut_into_shards, with_flags
+from gradsentry.data.sources.shards import Visitor, cut_into_shards, with_flags
 from gradsentry.errors import DataError
 from gradsentry.types import Record, Row, Shard
 
@@ -115,12 +115,14 @@ class TextSource:
             self._sha256 = sha256_of(self._path)
         return self._sha256
 
-    def split(self, flagged: Iterable[bool], kept: Path, flagged_path: Path) -> tuple[int, int]:
+    def split(self, flagged: Iterable[bool], kept: Path, flagged_path: Path, visitor: Visitor | None = None) -> tuple[int, int]:
         """Copy the bytes of each record to one of the two files."""
         layout, counts = self._layout, [0, 0]
         with kept.open("wb") as kept_file, flagged_path.open("wb") as flagged_file:
             outputs = (kept_file, flagged_file)
-            for frame, flag in with_flags(self._frames(layout.offset, layout.line), flagged, self.name):
+            for row, (frame, flag) in enumerate(with_flags(self._frames(layout.offset, layout.line), flagged, self.name)):
+                if visitor and row in visitor.wanted:
+                    visitor.add(self._record(row, frame))
                 outputs[flag].write(layout.joiner if counts[flag] else layout.head)
                 outputs[flag].write(frame.data)
                 counts[flag] += 1
