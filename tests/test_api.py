@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from pathlib import Path
+from typing import Any
 
 import datasets
 import pyarrow.parquet as pq
@@ -13,6 +15,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 import gradsentry
 from answered import ROWS, THRESHOLD, run
+from gradsentry import scorer
 from gradsentry.api import preview_decision
 from gradsentry.errors import ModelError, NothingScorable, RunError, UsageError
 from trees import tree
@@ -232,3 +235,23 @@ def test_options_beside_a_config_win(model_dir: Path) -> None:
     assert result.threshold is not None
     assert result.threshold.value == 0.9
     assert result.document["run"]["crop"] == "none"
+
+
+def test_a_finished_run_loads_no_model_unless_its_files_changed(
+    jsonl: Path, model_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, out = tmp_path / "model", tmp_path / "run"
+    shutil.copytree(model_dir, model)
+    first = run(jsonl, model, out)
+    loads: list[Any] = []
+    load_model = scorer.load_model
+    monkeypatch.setattr(scorer, "load_model", lambda *a, **k: loads.append(a) or load_model(*a, **k))
+    again = run(jsonl, model, out)
+    assert not loads
+    assert again.decision.verdicts.equals(first.decision.verdicts)
+    os.utime(model / "config.json")
+    run(jsonl, model, out)
+    assert len(loads) == 1, "files that changed are looked at"
+    with pytest.raises(RunError, match="already holds another run"):
+        run(jsonl, model, out, dtype="bfloat16")
+    assert len(loads) == 2

@@ -55,7 +55,7 @@ def test_a_split_that_fails_leaves_the_decision_before_whole(
     run(jsonl, model_dir, out)
     before = tree(out)
 
-    def fill(source: Any, flagged: Any, kept: Path, flagged_path: Path) -> None:
+    def fill(source: Any, flagged: Any, kept: Path, *_: Any) -> None:
         kept.write_text("half")
         raise OSError(errno.ENOSPC, "no space left")
 
@@ -123,3 +123,9 @@ def test_a_bad_threshold_leaves_the_run_as_it_was(jsonl: Path, model_dir: Path, 
     with pytest.raises(UsageError, match="--threshold 7"):
         gradsentry.redecide(out, "7")
     assert (out / "manifest.json").read_bytes() == before
+
+
+def test_an_unknown_policy_is_refused_before_a_model_is_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gradsentry.scorer.load_model", lambda *a, **k: pytest.fail("a model was loaded"))
+    with pytest.raises(UsageError, match="--policy none: it can be evidence, paper"):
+        gradsentry.scan([{"prompt": "a", "completion": "b"}], out=tmp_path / "run", policy="none")

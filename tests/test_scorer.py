@@ -191,7 +191,7 @@ def test_mapped_columns(llama: PreTrainedModel, tokenizer: PreTrainedTokenizerFa
 
 def test_options_are_refused_before_a_model_is_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("gradsentry.scorer.load_model", lambda *a, **k: pytest.fail("a model was loaded"))
-    wrong = {"format": "yaml", "map": "reply", "threshold": "7", "crop": "half", "dtype": "int4", "loss_on": "prompt", "policy": "none"}
+    wrong = {"format": "yaml", "map": "reply", "threshold": "7", "crop": "half", "dtype": "int4", "loss_on": "prompt"}
     for name, value in wrong.items():
         with pytest.raises(UsageError, match=rf"--{name.replace('_', '-')} '?{value}"):
             Scorer(**{name: value})

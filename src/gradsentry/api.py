@@ -215,8 +215,7 @@ def _conclude(
     if keep:
         document = _write(run, manifest, source, decision, previews)
     else:
-        previews.read(source, shards)
-        document = report_document(decision, manifest, previews.rows)
+        document = report_document(decision, manifest, previews.read(source, shards))
     return ScanResult(decision, document, run.path if keep else None)
 
 

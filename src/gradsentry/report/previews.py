@@ -38,12 +38,13 @@ class Previews:
         texts = {"prompt": visible(prompt, PREVIEW), "completion": visible(completion, PREVIEW)}
         self.rows[record.row] = {"place": record.place} | texts
 
-    def read(self, source: Source, shards: Sequence[Shard]) -> None:
-        """Read the shards that hold wanted rows."""
+    def read(self, source: Source, shards: Sequence[Shard]) -> dict[int, dict[str, str]]:
+        """Read the shards that hold wanted rows, and return `rows`."""
         for shard in shards:
             if not self.wanted.isdisjoint(range(shard.start, shard.stop)):
                 for record in source.read(shard):
                     self.add(record)
+        return self.rows
 
 
 def _sides(sample: Sample) -> tuple[str, str]:

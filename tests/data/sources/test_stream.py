@@ -101,7 +101,8 @@ def copies() -> set[Path]:
     return set(Path(datasets.config.HF_DATASETS_CACHE).glob("gradsentry-*"))
 
 
-def test_the_copy_of_a_stream_is_deleted_with_its_source_and_where_it_fails():
+def test_the_copy_of_a_stream_is_deleted_with_its_source_and_where_it_fails(tmp_path, monkeypatch):
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path)  # other test processes use the same cache
     before = copies()
     source = open_source(stream_of("objects"))
     assert len(copies() - before) == 1
@@ -113,8 +114,9 @@ def test_the_copy_of_a_stream_is_deleted_with_its_source_and_where_it_fails():
 
 
 @pytest.mark.parametrize("kind", ["jsonl", "parquet"])
-def test_directories(kind, read_all, tmp_path):
-    cache = Path(datasets.config.HF_DATASETS_CACHE)
+def test_directories(kind, read_all, tmp_path, monkeypatch):
+    cache = tmp_path / "cache"
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", cache)
     before = set(cache.rglob("*.arrow"))
     source = open_source(directory(tmp_path / "data", kind), streaming=True)
     check(source, read_all, tmp_path)

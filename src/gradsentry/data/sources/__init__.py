@@ -139,7 +139,7 @@ def _open_lines(path: Path) -> Source:
     from gradsentry.data.sources.jsonl import json_lines
     from gradsentry.data.sources.text_file import TextSource
 
-    return TextSource(path, json_lines(path))
+    return TextSource(path, json_lines)
 
 
 def _open_json(path: Path) -> Source:
@@ -148,7 +148,7 @@ def _open_json(path: Path) -> Source:
     from gradsentry.data.sources.text_file import TextSource
 
     if starts_array(path):
-        return TextSource(path, json_array(path))
+        return TextSource(path, json_array)
     if is_one_object(path):
         raise DataError(f"{path}: it is one JSON object; write its rows as an array of objects or one object a line")
     return _open_lines(path)
@@ -158,7 +158,7 @@ def _open_csv(path: Path) -> Source:
     from gradsentry.data.sources.csv_file import csv_table
     from gradsentry.data.sources.text_file import TextSource
 
-    return TextSource(path, csv_table(path))
+    return TextSource(path, csv_table)
 
 
 def _open_parquet(path: Path) -> Source:

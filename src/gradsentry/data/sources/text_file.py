@@ -71,18 +71,19 @@ class Layout:
 class TextSource:
     """A text file in one of the layouts."""
 
-    def __init__(self, path: Path, layout: Layout) -> None:
+    def __init__(self, path: Path, layout_of: Callable[[Path], Layout]) -> None:
+        """`layout_of` finds the layout of the file; it is kept because a layout holds closures, which cannot be pickled."""
+        layout = layout_of(path)
         self.name = str(path)
         self.kind = layout.kind
         self.suffix = layout.suffix
         self._path = path
         self._layout = layout
+        self._layout_of = layout_of
         self._sha256: str | None = None
 
     def __reduce__(self) -> tuple[Any, ...]:
-        from gradsentry.data.sources import open_source
-
-        return open_source, (self._path,)  # a layout holds closures, which cannot be pickled
+        return TextSource, (self._path, self._layout_of)
 
     def plan(self, shard_rows: int) -> list[Shard]:
         """Cut the file into shards. One pass over the file finds the records and computes the fingerprint."""
