@@ -101,20 +101,23 @@ def test_an_unreliable_threshold_is_said_loudly_on_stderr(data: Path, model_dir:
     assert "NOT reliable" in clean(result)
 
 
-def test_threshold_looks_and_filter_acts_without_a_model(data: Path, model_dir: Path, tmp_path: Path) -> None:
+def test_a_dry_run_looks_and_filter_acts_without_a_model(data: Path, model_dir: Path, tmp_path: Path) -> None:
     gradsentry("scan", data, "--model", model_dir, "--out", "run", "--threshold", "1.0", cwd=tmp_path)
-    looked = gradsentry("threshold", "run", "--threshold", "0.0939", "--json", cwd=tmp_path)
+    looked = gradsentry("filter", "run", "--dry-run", "--threshold", "0.0939", "--json", cwd=tmp_path)
     assert looked.returncode == 1
     assert json.loads(looked.stdout)["counts"]["flagged"] == 20
     assert (tmp_path / "run" / "flagged.jsonl").read_bytes() == b""
     acted = gradsentry("filter", "run", "--threshold", "0.0939", cwd=tmp_path)
     assert acted.returncode == 1
     assert len((tmp_path / "run" / "flagged.jsonl").read_bytes().splitlines()) == 20
+    old = gradsentry("threshold", "run", "--threshold", "0.0939", "--json", cwd=tmp_path)
+    assert (old.returncode, old.stdout) == (1, looked.stdout)
+    assert old.stderr == "gradsentry threshold is deprecated: use gradsentry filter --dry-run\n"
 
 
-def test_the_threshold_says_by_which_rule_rows_are_flagged_and_how_many_lie_above(scanned: Path) -> None:
+def test_a_dry_run_says_by_which_rule_rows_are_flagged_and_how_many_lie_above(scanned: Path) -> None:
     def told(*options: str) -> str:
-        return gradsentry("threshold", "run", *options, cwd=scanned).stdout
+        return gradsentry("filter", "run", "--dry-run", *options, cwd=scanned).stdout
 
     middle = sorted(pq.read_table(scanned / "run" / "verdicts.parquet")["entropy"].to_pylist())[19]
     assert told().startswith("policy evidence flags 0 of 40 rows; 0 lie above the published threshold 0.7000 (fallback, not reliable: ")

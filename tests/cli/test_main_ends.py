@@ -15,7 +15,7 @@ from typed import COMMAND, clean, gradsentry, python
 
 
 def raising(what: str, *arguments: object, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    """The command line where what `threshold` and `scan` call raises this."""
+    """the command line where what `filter --dry-run` and `scan` call raises this."""
     code = f"import gradsentry.api as s\ndef fail(*a, **k): raise {what}\ns.preview_decision = s.scan = fail\n"
     return python(code + COMMAND[-1], *arguments, cwd=cwd, NO_COLOR="1", COLUMNS="200", **environment)
 
@@ -35,18 +35,18 @@ def test_ctrl_c_says_that_the_same_command_goes_on_where_it_does(tmp_path: Path)
     assert told() == "stopped; scored rows are kept; the same command resumes there\n"
     assert told("--overwrite") == "stopped\n"
     assert told("--out", "run") == "stopped\n"
-    assert raising("KeyboardInterrupt", "threshold", "run", cwd=tmp_path).stderr == "stopped\n"
+    assert raising("KeyboardInterrupt", "filter", "run", "--dry-run", cwd=tmp_path).stderr == "stopped\n"
 
 
 def test_a_fault_of_ours_is_one_message_and_never_says_that_rows_are_flagged(tmp_path: Path) -> None:
     fault = "KeyError('a\\x1b[31m')"
-    result = raising(fault, "threshold", "run", cwd=tmp_path)
+    result = raising(fault, "filter", "run", "--dry-run", cwd=tmp_path)
     assert result.returncode == 2
     said = clean(result)
     assert said.startswith("error: unexpected KeyError: ")
     assert len(said.splitlines()) == 1
     assert "GRADSENTRY_TRACEBACK=1" in said
-    shown = raising(fault, "threshold", "run", cwd=tmp_path, GRADSENTRY_TRACEBACK="1")
+    shown = raising(fault, "filter", "run", "--dry-run", cwd=tmp_path, GRADSENTRY_TRACEBACK="1")
     assert shown.returncode == 2
     assert "Traceback" in shown.stderr
     assert "\x1b" not in shown.stderr
@@ -57,8 +57,8 @@ def test_a_fault_of_ours_is_one_message_and_never_says_that_rows_are_flagged(tmp
     [
         (["filter", "run"], 0),
         (["filter", "run", "--threshold", "0.0939", "--json"], 1),
-        (["threshold", "run"], 0),
-        (["threshold", "run", "--json"], 0),
+        (["filter", "run", "--dry-run"], 0),
+        (["filter", "run", "--dry-run", "--json"], 0),
         (["explain", "run", "7"], 0),
         (["explain", "run", "7", "--json"], 0),
     ],

@@ -108,7 +108,7 @@ def filter_run(
     return _finish(redecide(run, threshold, **options), as_json)
 
 
-@app.command("threshold", hidden=True, deprecated=True)
+@app.command("threshold", hidden=True)
 @with_exit_code
 def threshold_of_run(
     run: RunArgument,
