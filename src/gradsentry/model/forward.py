@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -95,11 +94,6 @@ def scoring(model: Any) -> Iterator[None]:
             parameter.requires_grad_(True)
         for module, mode in modes:
             module.training = mode
-
-
-def takes_positions(model: Any) -> bool:
-    """Whether the model's forward pass takes explicit positions."""
-    return "position_ids" in inspect.signature(model.forward).parameters
 
 
 def states_before_head(model: Any, input_ids: Tensor, **forward: Any) -> Tensor:

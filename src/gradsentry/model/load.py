@@ -10,18 +10,16 @@ import os
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from gradsentry.errors import ModelError
 from gradsentry.model import embedded
 from gradsentry.model.checks import check_causal, check_complete, check_placed
 from gradsentry.model.forward import head_width, output_projection
 from gradsentry.model.memory import out_of_memory
-from gradsentry.model.quiet import no_progress_bars
-
-if TYPE_CHECKING:
-    import torch
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 DTYPES = ("float32", "bfloat16", "float16")
 
@@ -64,8 +62,6 @@ def pick_device(device: str) -> torch.device:
     Raises:
         ModelError: torch does not know the device, or the machine does not have it.
     """
-    import torch
-
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu")
     try:
@@ -80,8 +76,6 @@ def pick_dtype(dtype: str, device: torch.device) -> torch.dtype:
     Raises:
         ModelError: not one of auto, float32, bfloat16, float16.
     """
-    import torch
-
     if dtype == "auto":
         if device.type == "cuda":
             fast = torch.cuda.is_bf16_supported(including_emulation=False)
@@ -150,8 +144,7 @@ def load_model(
             f"{str(error).partition(chr(10))[0]}; use --dtype bfloat16 (half of float32), another --device, more --gpus-per-worker or a "
             "smaller model"
         ) from error
-    revision = str(getattr(model.config, "_commit_hash", None) or "")
-    return LoadedModel(model, tokenizer, label, revision)
+    return LoadedModel(model, tokenizer, label, str(getattr(model.config, "_commit_hash", None) or ""))
 
 
 def weights_stamp(model: PreTrainedModel) -> str:
@@ -194,7 +187,7 @@ def _from_pretrained(label: str, source: str, dtype: torch.dtype, options: dict[
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     try:
-        with no_progress_bars():
+        with embedded.no_progress_bars():
             tokenizer = AutoTokenizer.from_pretrained(source, **options)
             model, loading = AutoModelForCausalLM.from_pretrained(  # pyright: ignore[reportGeneralTypeIssues]
                 source,

@@ -10,13 +10,12 @@ The output projection is the only target so far (`targets/head.py`). Another one
 from __future__ import annotations
 
 from gradsentry.errors import ModelError
-from gradsentry.model.targets.factors import RowGradient, Target
-from gradsentry.model.targets.head import Head
+from gradsentry.model.targets.head import Head, RowGradient
 
-__all__ = ["Head", "RowGradient", "Target", "pick_target"]
+__all__ = ["Head", "RowGradient", "pick_target"]
 
 
-def pick_target(head: Head, name: str | None) -> Target:
+def pick_target(head: Head, name: str | None) -> Head:
     """The target that a parameter's name selects.
 
     Args:

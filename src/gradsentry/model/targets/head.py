@@ -13,6 +13,7 @@ from __future__ import annotations
 import copy
 import logging
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -21,7 +22,6 @@ from torch import Tensor, nn
 
 from gradsentry import spectrum
 from gradsentry.model.forward import head_width, output_projection, scoring
-from gradsentry.model.targets.factors import RowGradient
 
 log = logging.getLogger(__name__)
 
@@ -33,8 +33,20 @@ SOFTMAX_SLICE_TOKENS = 32
 """Tokens whose logits are converted to float32 and put through the softmax at a time, so that they stay in a CPU's cache."""
 
 
+@dataclass(frozen=True)
+class RowGradient:
+    """One row's gradient, reduced to what its spectrum and its loss need."""
+
+    gram_pair: spectrum.GramPair
+    """[n, n] with n = min(T, columns of `hidden` that the crop keeps), of the gradient of the SUMMED loss."""
+    losses: Tensor
+    """[T] float32, negative log-likelihood of each supervised token in nats."""
+
+
 class Head:
     """A model's output projection, evaluated block by block.
+
+    Its methods take `states` [N, d], what enters the head before each token, and `labels` [N], those tokens.
 
     Args:
         model: a causal language model. crop: see `spectrum.crop_widths`. block_bytes: size of a float32 block of logits.
@@ -54,11 +66,7 @@ class Head:
         """Tokens whose whole logits fit into a block."""
 
     def gradients(self, states: Sequence[Tensor], labels: Sequence[Tensor]) -> list[RowGradient]:
-        """The gradient of each row, in order.
-
-        Args:
-            states: [T, d] for each row, what enters the head before each supervised token. labels: [T] those tokens.
-        """
+        """The gradient of each row, in order, from its [T, d] states and its [T] supervised tokens."""
         found: list[RowGradient] = []
         states, labels = ([part.to(self.device) for part in parts] for parts in (states, labels))
         with scoring(self.model):
@@ -72,30 +80,20 @@ class Head:
         return found
 
     def losses(self, states: Tensor, labels: Tensor) -> Tensor:
-        """[N] float32 negative log-likelihoods in nats, for tokens whose gradient is not needed.
-
-        Args:
-            states: [N, d], what enters the head before each token. labels: [N] those tokens.
-        """
+        """[N] float32 negative log-likelihoods in nats, for tokens whose gradient is not needed."""
         states, labels = states.to(self.device), labels.to(self.device)
         found = [states.new_empty(0, dtype=torch.float32)]
         if len(states) == 0:  # a wrapped or quantised head may fail on an empty input
             return found[0]
         with scoring(self.model):
-            step = self._softmax_tokens
-            for hidden, block_labels in zip(states.split(self.block_tokens), labels.split(self.block_tokens), strict=True):
-                for output, wanted in zip(self._output(hidden).split(step), block_labels.split(step), strict=True):
-                    logits = self._logits(output)[0].detach()
-                    found.append(nn.functional.cross_entropy(logits, wanted, reduction="none").float())
+            for logits, _, wanted in self._softmax_slices(states, labels):
+                found.append(nn.functional.cross_entropy(logits.detach(), wanted, reduction="none").float())
         return torch.cat(found)
 
     def deltas(self, states: Tensor, labels: Tensor) -> Iterator[Tensor]:
         """[n, V] gradients of the token losses at the head's output without any crop, a block of n consecutive tokens at a time.
 
         Together with the states they are the factors of ``delta^T hidden``, for callers that need more than its spectrum.
-
-        Args:
-            states: [N, d], what enters the head before each token. labels: [N] those tokens.
         """
         states, labels = states.to(self.device), labels.to(self.device)
         for hidden, wanted in zip(states.split(self.block_tokens), labels.split(self.block_tokens), strict=True):
@@ -109,17 +107,14 @@ class Head:
         lengths = [len(part) for part in labels]
         hidden, all_labels = torch.cat(list(states)), torch.cat(list(labels))
         whole = 4 * len(all_labels) * self.rows <= self.block_bytes
-        step = self._softmax_tokens
         deltas, losses, norms = [], [], []
-        for part, block_labels in zip(hidden.split(self.block_tokens), all_labels.split(self.block_tokens), strict=True):
-            for output, wanted in zip(self._output(part).split(step), block_labels.split(step), strict=True):
-                logits, leaf = self._logits(output)
-                log_p = torch.log_softmax(logits.detach(), dim=-1)
-                losses.append(-log_p.gather(-1, wanted[:, None]).squeeze(-1))
-                norms.append(logits.detach()[:, 0] - log_p[:, 0])
-                if whole:
-                    softmax = log_p[:, : self.rows].exp()
-                    deltas.append(self._delta(softmax, wanted, 0, logits[:, : self.rows], leaf)[:, : self.rows])
+        for logits, leaf, wanted in self._softmax_slices(hidden, all_labels):
+            log_p = torch.log_softmax(logits.detach(), dim=-1)
+            losses.append(-log_p.gather(-1, wanted[:, None]).squeeze(-1))
+            norms.append(logits.detach()[:, 0] - log_p[:, 0])
+            if whole:
+                softmax = log_p[:, : self.rows].exp()
+                deltas.append(self._delta(softmax, wanted, 0, logits[:, : self.rows], leaf)[:, : self.rows])
         row_losses = torch.cat(losses).split(lengths)
         if whole:
             cropped = hidden[:, : self.columns].split(lengths)
@@ -128,6 +123,13 @@ class Head:
         else:
             pieces = self._delta_columns(hidden, all_labels, torch.cat(norms))
             yield RowGradient(spectrum.gram_pair(pieces, hidden[:, : self.columns]), row_losses[0])
+
+    def _softmax_slices(self, states: Tensor, labels: Tensor) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        """Logits, the leaf of their graph, and labels, of as many tokens as go through the softmax at a time."""
+        step = SOFTMAX_SLICE_TOKENS if self.plain else self.block_tokens
+        for hidden, block_labels in zip(states.split(self.block_tokens), labels.split(self.block_tokens), strict=True):
+            for output, wanted in zip(self._output(hidden).split(step), block_labels.split(step), strict=True):
+                yield *self._logits(output), wanted
 
     def _delta_columns(self, hidden: Tensor, labels: Tensor, norms: Tensor) -> Iterator[Tensor]:
         """[T, c] columns of one row's delta from left to right, as many at a time as a block holds.
@@ -170,11 +172,6 @@ class Head:
         if logits.grad_fn is None:
             return softmax
         return torch.autograd.grad(logits, leaf, softmax)[0]
-
-    @property
-    def _softmax_tokens(self) -> int:
-        """Tokens that go through the softmax at a time."""
-        return SOFTMAX_SLICE_TOKENS if self.plain else self.block_tokens
 
     @cached_property
     def plain(self) -> bool:
