@@ -25,7 +25,7 @@ TESTS = {
     "bench": "tests/bench/test_identify.py tests/bench/test_training.py tests/bench/test_plots.py tests/bench/defences",
     "ray": "tests/run/engines/test_datatrove.py",
 }
-TEST_TOOLS = ("pytest", "pytest-timeout", "hypothesis")
+TEST_TOOLS = ("pytest", "pytest-timeout", "hypothesis", "peft", "pillow")
 
 
 def floors(requirements: list[str]) -> dict[str, str]:
