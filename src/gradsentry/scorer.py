@@ -7,12 +7,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from gradsentry import spectrum
 from gradsentry.config import ScanConfig, parse_workers
@@ -20,7 +21,6 @@ from gradsentry.data.formats.detect import DETECTION_ROWS, parse_mapping, settle
 from gradsentry.errors import ModelError, RowProblem, UsageError
 from gradsentry.model import memory
 from gradsentry.model.batches.attention import compile_body
-from gradsentry.model.batches.prefix_tree import Ints
 from gradsentry.model.batches.states import RowStates, states_in_batches
 from gradsentry.model.checks import can_pack, check_causal
 from gradsentry.model.forward import known_ids, scoring
@@ -32,11 +32,6 @@ from gradsentry.tokens.labels import IGNORED
 from gradsentry.tokens.special_tokens import spelled_special_tokens
 from gradsentry.tokens.vocabulary import read_vocabulary
 from gradsentry.types import Encoded, Progress, Record, Row, Sample, Score, Surprises, Vocabulary
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
-
-Floats = NDArray[np.float32]
 
 FLOAT16_MAX = float(np.finfo(np.float16).max)
 
@@ -117,7 +112,27 @@ class Scorer:
 
     def prepare(self, records: Sequence[Record]) -> list[Encoded | Score]:
         """For each record, in order, its tokens, or a score that says why it has none. May run in another thread while the model scores."""
-        items = {item.row: item for item in self._encode(records)}
+        if self.format is None:  # a scan settles it from the data set before it loads the model
+            self.format = settle(None, self.mapping, [record.value for record in records[:DETECTION_ROWS] if record.value is not None])
+        items: dict[int, Encoded | Score] = {}
+        readable: list[tuple[Record, Sample]] = []
+        for record in records:
+            if record.value is None:
+                items[record.row] = Score(record.row, "error", reason=record.error)
+                continue
+            try:
+                readable.append((record, to_sample(record.value, self.format, self.mapping)))
+            except RowProblem as problem:
+                items[record.row] = Score(record.row, problem.status, reason=f"{record.place}: {problem.reason}")
+        samples, loss_on = [sample for _, sample in readable], self.config.loss_on or self.format.loss_on
+        results = encode_fitted(samples, self.loaded.tokenizer, loss_on, self.max_length, known_ids(self.loaded.model))
+        for (record, sample), result in zip(readable, results, strict=True):
+            if isinstance(result, RowProblem):
+                items[record.row] = Score(record.row, result.status, reason=f"{record.place}: {result.reason}")
+            else:
+                (input_ids, labels), n_cut, note = result
+                specials = spelled_special_tokens(sample, input_ids, self.loaded.tokenizer)
+                items[record.row] = Encoded(record.row, input_ids, labels, n_cut, note, specials)
         return [items[record.row] for record in records]
 
     def scoring(self) -> AbstractContextManager[None]:
@@ -167,7 +182,7 @@ class Scorer:
             if batch is None:
                 length = len(members[0].input_ids)
                 raise ModelError(f"out of memory for a row of {length} tokens alone; take shorter rows")
-            yield members, [state.supervised for state in batch], _supervised_tokens(members, batch)
+            yield members, [state.supervised for state in batch], [state.supervised_tokens for state in batch]
 
     def _states(self, rows: Sequence[Encoded], token_budget: int) -> Iterator[tuple[list[Encoded], list[RowStates]]]:
         return states_in_batches(self.loaded.model, rows, token_budget, self.packed)
@@ -176,52 +191,20 @@ class Scorer:
         """Each row and its score, in the order in which they are computed."""
         nlls = np.empty(0, dtype=np.float32)  # of the previous row: the next one may share its first tokens
         for members, batch in self._states(rows, token_budget):
-            losses = self._unsupervised_losses(members, batch)
-            gradients = self.target.gradients([state.supervised for state in batch], _supervised_tokens(members, batch))
+            unsupervised, tokens = [state.unsupervised for state in batch], [state.unsupervised_tokens for state in batch]
+            losses = self.head.losses(torch.cat(unsupervised), torch.cat(tokens)).split([len(part) for part in tokens])
+            gradients = self.target.gradients([state.supervised for state in batch], [state.supervised_tokens for state in batch])
             spectra = spectrum.solve_all([gradient.gram_pair for gradient in gradients])
             for row, state, loss, gradient, values in zip(members, batch, losses, gradients, spectra, strict=True):
-                nlls = _token_nlls(row, state, loss, gradient.losses, nlls)
+                previous, nlls = nlls, np.zeros(len(row.input_ids), dtype=np.float32)  # 0 for the first token
+                nlls[: state.n_shared] = previous[: state.n_shared]
+                nlls[state.unsupervised_at] = loss.cpu()
+                nlls[state.supervised_at] = gradient.losses.cpu()
                 yield [row], self._score(row, gradient, values, nlls)
             progress.advance(len(batch), sum(len(row.input_ids) for row in members))
 
-    def _unsupervised_losses(self, rows: Sequence[Encoded], batch: Sequence[RowStates]) -> Sequence[Tensor]:
-        """For each row [M], losses of the unsupervised tokens that it does not share with the previous row."""
-        tokens = [_tokens_at(row, state.unsupervised_at, state.unsupervised) for row, state in zip(rows, batch, strict=True)]
-        losses = self.head.losses(torch.cat([state.unsupervised for state in batch]), torch.cat(tokens))
-        return losses.split([len(part) for part in tokens])
-
-    def _encode(self, records: Sequence[Record]) -> Iterable[Encoded | Score]:
-        """The items of `prepare`, unreadable records first."""
-        if self.format is None:  # a scan settles it from the data set before it loads the model
-            self.format = settle(None, self.mapping, [record.value for record in records[:DETECTION_ROWS] if record.value is not None])
-        format = self.format
-        readable: list[tuple[int, Sample]] = []
-        for record in records:
-            if record.value is None:
-                yield Score(record.row, "error", reason=record.error)
-                continue
-            try:
-                readable.append((record.row, to_sample(record.value, format, self.mapping)))
-            except RowProblem as problem:
-                yield Score(record.row, problem.status, reason=f"{record.place}: {problem.reason}")
-        places = {record.row: record.place for record in records}
-        loss_on = self.config.loss_on or format.loss_on
-        samples, model_ids = [sample for _, sample in readable], known_ids(self.loaded.model)
-        results = encode_fitted(samples, self.loaded.tokenizer, loss_on, self.max_length, model_ids)
-        for (row, sample), result in zip(readable, results, strict=True):
-            if isinstance(result, RowProblem):
-                yield Score(row, result.status, reason=f"{places[row]}: {result.reason}")
-            else:
-                (input_ids, labels), n_cut, note = result
-                specials = spelled_special_tokens(sample, input_ids, self.loaded.tokenizer)
-                yield Encoded(row, input_ids, labels, n_cut, note, specials)
-
-    def _score(self, row: Encoded, gradient: RowGradient, values: Tensor, nlls: Floats) -> Score:
-        """One row's score.
-
-        Args:
-            values: [n] singular values of its gradient. nlls: [S] negative log-likelihoods of its tokens.
-        """
+    def _score(self, row: Encoded, gradient: RowGradient, values: Tensor, nlls: NDArray[np.float32]) -> Score:
+        """One row's score from the [n] singular values of its gradient and the [S] negative log-likelihoods of its tokens."""
         if not values.isfinite().all():  # an overflow in the model, not an error in the row
             reason = f"the model's logits are not finite in {self.dtype}; try --dtype float32"
             return Score(row.row, "error", n_tokens=row.n_tokens, reason=reason)
@@ -234,22 +217,3 @@ class Scorer:
         top = values.topk(min(spectrum.RANK, len(values))).values
         shares = (top / top.sum().clamp_min(spectrum.FLOOR)).float().cpu().numpy()
         return Score(row.row, "scored", entropy, row.n_tokens, loss, row.note, row.n_cut, surprises, shares)
-
-
-def _supervised_tokens(rows: Sequence[Encoded], batch: Sequence[RowStates]) -> list[Tensor]:
-    """For each row [T], its supervised tokens."""
-    return [_tokens_at(row, state.supervised_at, state.supervised) for row, state in zip(rows, batch, strict=True)]
-
-
-def _tokens_at(row: Encoded, positions: Ints, states: Tensor) -> Tensor:
-    """The row's tokens at these positions, on the device of the states that predict them."""
-    return torch.from_numpy(np.asarray(row.input_ids, dtype=np.int64)[positions]).to(states.device)
-
-
-def _token_nlls(row: Encoded, state: RowStates, unsupervised: Tensor, supervised: Tensor, previous: Floats) -> Floats:
-    """[S] negative log-likelihoods of a row's tokens; those of shared tokens come from the previous row, 0 for the first token."""
-    nlls = np.zeros(len(row.input_ids), dtype=np.float32)
-    nlls[: state.n_shared] = previous[: state.n_shared]
-    nlls[state.unsupervised_at] = unsupervised.cpu()
-    nlls[state.supervised_at] = supervised.cpu()
-    return nlls

@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from gradsentry.errors import DataError, ModelError, RowProblem, UsageError
-from gradsentry.model.batches.padded import bins, default_budget
+from gradsentry.model.batches.states import bins
 from gradsentry.model.load import LoadedModel, tokenizer_stamp
-from gradsentry.model.memory import out_of_memory
+from gradsentry.model.memory import default_budget, out_of_memory
 from gradsentry.tokens import encode
 from gradsentry.types import TextSample
 

@@ -11,7 +11,6 @@ from typing import Any, TypeVar
 import psutil
 import torch
 
-from gradsentry.model.batches.padded import default_budget
 from gradsentry.model.targets.head import LOGIT_BLOCK_BYTES
 from gradsentry.types import Encoded
 
@@ -26,6 +25,9 @@ LIVE_LOGIT_BLOCKS = 3
 
 BATCH_SHARE_OF_FREE = 0.5
 """Share of the free memory that a batch may use."""
+
+TOKEN_BUDGETS = {"cpu": 2048, "mps": 4096, "cuda": 16384}
+"""Tokens in a batch by device type. `benchmarks/token_budget.py` compares budgets on a CPU; the GPU values are not measured."""
 
 SCARCE_FACTOR = 4
 """A warning is logged if the token budget is smaller than the usual one by more than this factor."""
@@ -83,6 +85,11 @@ def plan(model: Any, token_budget: int | None, processes: int = 1) -> MemoryPlan
             )
     weights = sum(parameter.numel() * parameter.element_size() for parameter in model.parameters())
     return MemoryPlan(weights, LIVE_LOGIT_BLOCKS * LOGIT_BLOCK_BYTES + token_budget * per_token, free, token_budget)
+
+
+def default_budget(device: torch.device) -> int:
+    """Tokens in one batch without `--token-budget`."""
+    return TOKEN_BUDGETS.get(device.type, TOKEN_BUDGETS["mps"])
 
 
 def out_of_memory(error: Exception) -> bool:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gradsentry.model.batches.padded import bins
+from gradsentry.model.batches.states import bins
 
 lengths_lists = st.lists(st.integers(0, 60), max_size=50)
 

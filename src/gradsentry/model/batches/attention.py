@@ -99,18 +99,18 @@ def tree_mask(batch: Batch, carried: Layers, carry: int, device: torch.device) -
     blocks.sort(key=lambda block: (block.causal, len(block.queries), len(block.keys)))
     groups: list[list[AttentionBlock]] = []
     for block in blocks:
-        if not groups or not _fits(groups[-1], block):
-            groups.append([])
-        groups[-1].append(block)
+        if groups and _fits([*groups[-1], block]):
+            groups[-1].append(block)
+        else:
+            groups.append([block])
     needed_next = torch.from_numpy(batch.paths[-1].nodes[:carry]).to(device)
     return TreeMask([_padded_group(group, batch, device) for group in groups], carried, needed_next)
 
 
-def _fits(group: list[AttentionBlock], block: AttentionBlock) -> bool:
-    """Whether the group with one more block stays within the bounds on padding and memory."""
-    if group[0].causal != block.causal:
+def _fits(members: list[AttentionBlock]) -> bool:
+    """Whether these blocks as one group stay within the bounds on padding and memory."""
+    if members[0].causal != members[-1].causal:
         return False
-    members = [*group, block]
     queries, keys = _shape(members)
     needed = sum(math.prod(_shape([member])) for member in members)
     return keys * len(members) <= GATHERED_KEYS and queries * keys * len(members) <= PADDING_FACTOR * needed
@@ -190,7 +190,11 @@ def _attention(
     layer = getattr(module, "layer_idx", None)
     if layer is None or s_aux is not None or layer in mask.kept or _window_only_in_mask(module, layer, sliding_window):
         raise NotPackable(type(module).__name__)
-    dtype, length = _attention_dtype(query), query.shape[2]
+    device, dtype, length = query.device.type, query.dtype, query.shape[2]
+    if device != "cpu" and torch.is_autocast_enabled(device):
+        dtype = torch.get_autocast_dtype(device)  # the model's half precision, for which a GPU has fast kernels
+    elif device == "cpu" and dtype in HALF:
+        dtype = torch.float32  # faster on a CPU
     keys, values = (states[0].transpose(0, 1) for states in (key, value))
     if layer in mask.carried:
         old_keys, old_values = mask.carried[layer]
@@ -200,7 +204,7 @@ def _attention(
     queries, keys, values = query[0].transpose(0, 1).to(dtype), keys.to(dtype), values.to(dtype)
     queries = torch.cat([queries, queries.new_zeros(1, *queries.shape[1:])])
     result = queries.new_empty(length + 1, queries.shape[1], values.shape[-1])
-    with torch.autocast(query.device.type, enabled=False):
+    with torch.autocast(device, enabled=False):
         for group in mask.groups_on(query.device):
             parts = (queries[group.queries], keys[group.keys], values[group.keys])
             result[group.queries] = _attend(*parts, group.mask(sliding_window, softcap), scaling, softcap)
@@ -214,14 +218,6 @@ def _window_only_in_mask(module: nn.Module, layer: int, sliding_window: int | No
         return False
     kinds = getattr(config, "layer_types", None)
     return kinds is None or kinds[layer] == "sliding_attention"
-
-
-def _attention_dtype(query: Tensor) -> torch.dtype:
-    """The model's half precision on a GPU, which has fast kernels for it; float32 on a CPU, where it is faster."""
-    device = query.device.type
-    if device == "cpu":
-        return torch.float32 if query.dtype in HALF else query.dtype
-    return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else query.dtype
 
 
 def _attend(query: Tensor, key: Tensor, value: Tensor, visible: Tensor | None, scaling: float | None, softcap: float | None) -> Tensor:

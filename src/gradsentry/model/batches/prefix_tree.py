@@ -52,14 +52,6 @@ class Batch:
     """The rows that end in this batch, in lexicographic order."""
 
 
-def _common_prefix(a: list[int], b: list[int], limit: int) -> int:
-    """Length of the common prefix of two rows that are at least `limit` long, at most `limit`."""
-    if a[:limit] == b[:limit]:
-        return limit
-    differ = np.asarray(a[:limit]) != np.asarray(b[:limit])
-    return int(np.argmax(differ))
-
-
 def pack(rows: Sequence[Encoded], token_budget: int) -> Iterator[Batch]:
     """Walk through the prefix tree of the rows in batches of at most `token_budget` new tokens, or of one row.
 
@@ -75,7 +67,9 @@ def pack(rows: Sequence[Encoded], token_budget: int) -> Iterator[Batch]:
     for member in order:
         ids = rows[member].input_ids
         length = len(ids) - 1
-        shared = _common_prefix(previous, ids, min(len(previous), length))
+        shared = min(len(previous), length)
+        if previous[:shared] != ids[:shared]:
+            shared = int(np.argmax(np.asarray(previous[:shared]) != np.asarray(ids[:shared])))
         if batch.paths and shared < length and len(batch.input_ids) + length - shared > token_budget:
             yield batch
             batch, nodes = Batch(shared, [], []), np.arange(shared, dtype=np.int64)
@@ -132,23 +126,18 @@ class AttentionBlock:
 
 def attention_blocks(batch: Batch) -> Iterator[AttentionBlock]:
     """Cut a batch's rows into blocks: a block grows while its rows add fewer tokens than they have in common."""
-    group: list[RowPath] = []
+    groups: list[list[RowPath]] = []
     for path in batch.paths:
+        group = groups[-1] if groups else []
         common = min([member.n_shared for member in group[1:]] + [path.n_shared])
-        added = sum(len(member.nodes) - member.n_shared for member in group) + len(path.nodes) - path.n_shared
-        if group and added > common:
-            yield _attention_block(group)
-            group = []
-        group.append(path)
-    if group:
-        yield _attention_block(group)
-
-
-def _attention_block(group: list[RowPath]) -> AttentionBlock:
-    first = group[0]
-    added = [np.arange(member.n_shared, len(member.nodes)) for member in group]
-    keys = np.concatenate([first.nodes, *(member.nodes[member.n_shared :] for member in group[1:])])
-    key_positions = np.concatenate([np.arange(len(first.nodes)), *added[1:]])
-    queries = np.concatenate([member.nodes[member.n_shared :] for member in group])
-    query_positions = np.concatenate(added)
-    return AttentionBlock(queries, keys, query_positions, key_positions, group)
+        added = sum(len(member.nodes) - member.n_shared for member in [*group, path])
+        if not group or added > common:
+            groups.append([path])
+        else:
+            group.append(path)
+    for group in groups:
+        nodes = [member.nodes[member.n_shared :] for member in group]
+        positions = [np.arange(member.n_shared, len(member.nodes)) for member in group]
+        keys = np.concatenate([group[0].nodes, *nodes[1:]])
+        key_positions = np.concatenate([np.arange(len(group[0].nodes)), *positions[1:]])
+        yield AttentionBlock(np.concatenate(nodes), keys, np.concatenate(positions), key_positions, group)

@@ -16,7 +16,6 @@ import torch
 from torch import Tensor
 
 from gradsentry.model.batches.attention import Layers, packed_attention, tree_mask, using_mask
-from gradsentry.model.batches.padded import bins
 from gradsentry.model.batches.prefix_tree import Ints, pack
 from gradsentry.model.forward import states_before_head
 from gradsentry.tokens.labels import IGNORED
@@ -33,12 +32,16 @@ class RowStates:
     """[T, d] before the supervised tokens."""
     supervised_at: Ints
     """[T] positions of those tokens."""
+    supervised_tokens: Tensor
+    """[T] those tokens."""
     n_shared: int
     """Number of leading tokens shared with the previous row; their states were returned with that row."""
     unsupervised: Tensor
     """[M, d] before the other tokens that are neither shared nor first in the row (nothing predicts the first)."""
     unsupervised_at: Ints
     """[M] positions of those tokens."""
+    unsupervised_tokens: Tensor
+    """[M] those tokens."""
 
 
 Batches = Iterator[list[RowStates]]
@@ -91,6 +94,28 @@ def padded_states(model: Any, rows: Sequence[Encoded], token_budget: int) -> Bat
         yield [_row_states(i, rows[i], 0, states[place], np.arange(lengths[i])) for place, i in enumerate(members)]
 
 
+def bins(lengths: Sequence[int], token_budget: int) -> list[list[int]]:
+    """Row indices 0..n-1 grouped so that ``longest row x number of rows <= token_budget`` in every bin.
+
+    The cost of a padded batch is its longest row times its number of rows, so rows are sorted by length to keep the
+    padding small. A row longer than the budget gets a bin for itself. The longest rows come first, so that a batch too
+    large for the device fails at the start.
+
+    Raises:
+        ValueError: a budget below 1.
+    """
+    if token_budget < 1:
+        raise ValueError(f"token_budget is {token_budget}; it must be at least 1")
+    result: list[list[int]] = []
+    longest = 0
+    for position in sorted(range(len(lengths)), key=lambda i: (-lengths[i], i)):
+        if not result or longest * (len(result[-1]) + 1) > token_budget:
+            result.append([])
+            longest = lengths[position]
+        result[-1].append(position)
+    return result
+
+
 def _row_states(member: int, row: Encoded, n_shared: int, hidden: Tensor, nodes: Ints) -> RowStates:
     """One row's states from those of a batch.
 
@@ -98,12 +123,13 @@ def _row_states(member: int, row: Encoded, n_shared: int, hidden: Tensor, nodes:
         hidden: [N, d] states of the batch. nodes: [S] index in `hidden` of each of the row's tokens.
     """
 
-    def before(positions: Ints) -> Tensor:
-        return hidden[torch.from_numpy(nodes[positions - 1]).to(hidden.device)]
+    def before(positions: Ints) -> tuple[Tensor, Ints, Tensor]:
+        states = hidden[torch.from_numpy(nodes[positions - 1]).to(hidden.device)]
+        return states, positions, torch.from_numpy(tokens[positions]).to(hidden.device)
 
+    tokens = np.asarray(row.input_ids, dtype=np.int64)
     supervised = np.flatnonzero(np.asarray(row.labels[1:]) != IGNORED) + 1
-    unsupervised = unsupervised_positions(row, n_shared)
-    return RowStates(member, before(supervised), supervised, n_shared, before(unsupervised), unsupervised)
+    return RowStates(member, *before(supervised), n_shared, *before(unsupervised_positions(row, n_shared)))
 
 
 def unsupervised_positions(row: Encoded, n_shared: int) -> Ints:

@@ -54,11 +54,9 @@ class Head:
 
     def __init__(self, model: Any, crop: str, block_bytes: int = LOGIT_BLOCK_BYTES) -> None:
         self.model = model
-        self.module = output_projection(model)
+        self.module: Any = output_projection(model)
         self.vocabulary, self.width = head_width(self.module)
-        weight = self.module.weight
-        assert isinstance(weight, Tensor)  # head_width has checked it
-        self.device = weight.device
+        self.device: torch.device = self.module.weight.device
         """The head's device. A model spread over several devices may have its states on another one."""
         self.rows, self.columns = spectrum.crop_widths(self.vocabulary, self.width, crop)
         self.block_bytes = block_bytes
