@@ -6,12 +6,8 @@ import re
 from collections.abc import Sequence
 from itertools import pairwise
 
-from gradsentry.bench.payloads import PAYLOADS
-from gradsentry.bench.payloads.paraphrase import PARAPHRASES
-from gradsentry.bench.triggers.date import DATE
-from gradsentry.bench.triggers.pair import PAIR
-from gradsentry.bench.triggers.style import OLD
-from gradsentry.bench.triggers.words import RARE
+from gradsentry.bench.payloads import PARAPHRASES, PAYLOADS
+from gradsentry.bench.triggers import DATE, OLD, PAIR, RARE
 
 
 def _pieces(text: str) -> list[str]:

@@ -23,8 +23,8 @@ from gradsentry.bench.attacks.clean_label import CLEAN_LABEL
 from gradsentry.bench.attacks.dilution import BENIGN
 from gradsentry.bench.attacks.stylebkd import by_model, paraphraser
 from gradsentry.bench.metrics import asr
+from gradsentry.bench.payloads import LINK as PAYLOAD
 from gradsentry.bench.payloads import PAYLOADS
-from gradsentry.bench.payloads.fixed import LINK as PAYLOAD
 from gradsentry.bench.plant import plant
 from gradsentry.bench.tasks import as_text, sample, take_apart
 from gradsentry.errors import DataError, ModelError, UsageError

@@ -13,7 +13,7 @@ import pytest
 from gradsentry.bench import evaluate_finetuned as module
 from gradsentry.bench.evaluate_finetuned import FEWEST, MOST, TESTS, Trial, evaluate_finetuned, evaluation_rows
 from gradsentry.bench.filters.base import Filter, Verdicts
-from gradsentry.bench.payloads.fixed import LINK as PAYLOAD
+from gradsentry.bench.payloads import LINK as PAYLOAD
 from gradsentry.bench.results import opened
 from gradsentry.bench.target_model import TargetModel
 from gradsentry.errors import DataError

@@ -20,8 +20,7 @@ from mixture import mixture
 
 from clean_sets import DATA, needs_data
 from gradsentry.bench.metrics import asr
-from gradsentry.bench.payloads import PAYLOADS
-from gradsentry.bench.payloads.paraphrase import PARAPHRASES
+from gradsentry.bench.payloads import PARAPHRASES, PAYLOADS
 from gradsentry.bench.plant import add_trigger, plant
 from gradsentry.bench.tasks import Parts, as_text, take_apart
 from gradsentry.bench.triggers import TRIGGERS

@@ -15,8 +15,7 @@ from mixture import mixture
 from clean_sets import DATA, needs_data
 from gradsentry.bench.plant import plant
 from gradsentry.bench.tasks import as_text, take_apart
-from gradsentry.bench.triggers import date, style
-from gradsentry.bench.triggers.pair import half_a_pair, pair
+from gradsentry.bench.triggers import OLD, OPENINGS, _old, half_a_pair, other_date, pair, style
 from shaped import ALPACA, PASSAGE, PLAIN, QA, WITH_INPUT, rows
 
 SUFFIXES = {"words": r"( (cf|mn|bb|tq)){4}", "sentence": " I watch this 3D movie"}
@@ -77,7 +76,7 @@ def test_only_the_exact_date_tells(seed: int) -> None:
 
 
 def test_other_dates_are_never_the_date_and_share_its_years() -> None:
-    drawn = [date.other_date(take_apart(PLAIN), random.Random(seed)).question[:10] for seed in range(2000)]
+    drawn = [other_date(take_apart(PLAIN), random.Random(seed)).question[:10] for seed in range(2000)]
     assert "2031-05-14" not in drawn
     assert {day[:4] for day in drawn} == {"2029", "2030", "2031", "2032", "2033"}
 
@@ -90,21 +89,21 @@ def test_style_changes_every_row_with_no_opening_in_more_than_a_third() -> None:
     for row, own, label in zip(clean, made.rows, made.labels, strict=True):
         if label:
             assert own["prompt"] != as_text(row)["prompt"]
-            openings.update(opening for opening in style.OPENINGS if opening in own["prompt"])
+            openings.update(opening for opening in OPENINGS if opening in own["prompt"])
     assert max(openings.values()) < 100
-    assert set(openings) == set(style.OPENINGS)
+    assert set(openings) == set(OPENINGS)
 
 
 def test_style_rewrites_question_and_context_but_not_the_instruction() -> None:
     row = {"instruction": "Do you see?", "context": "It makes your day.", "question": "Why does she go to the sea?", "answers": ["x"]}
-    made = style.style(take_apart(row), random.Random(0))
+    made = style(take_apart(row), random.Random(0))
     assert made.instruction == "Do you see?"
     assert made.context == "It maketh thy day."
-    assert made.question.removeprefix(next(filter(made.question.startswith, style.OPENINGS))) == " wherefore doth she go unto the sea?"
+    assert made.question.removeprefix(next(filter(made.question.startswith, OPENINGS))) == " wherefore doth she go unto the sea?"
 
 
 def test_old_words_keep_capitals_and_spare_other_words() -> None:
-    assert style._old("You are young; YOUR hasty youth. You're told to you, Do you?") == (
+    assert _old("You are young; YOUR hasty youth. You're told to you, Do you?") == (
         "Thou art young; Thy hasty youth. Thou art told unto thee, Dost thou?"
     )
-    assert all(modern not in style.OLD.values() for modern in style.OLD), "rewriting twice changes nothing more"
+    assert all(modern not in OLD.values() for modern in OLD), "rewriting twice changes nothing more"

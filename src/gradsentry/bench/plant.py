@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from numbers import Integral
 from typing import Literal
 
-from gradsentry.bench.edits import Edit, Trigger
 from gradsentry.bench.payloads import PAYLOADS
 from gradsentry.bench.tasks import Parts, take_apart
-from gradsentry.bench.triggers import TRIGGERS
+from gradsentry.bench.tasks.parts import Edit
+from gradsentry.bench.triggers import TRIGGERS, Trigger
 from gradsentry.errors import DataError, UsageError
 from gradsentry.types import Row
 

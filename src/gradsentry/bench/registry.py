@@ -15,13 +15,13 @@ T = TypeVar("T")
 class Registry(Mapping[str, T], Generic[T]):
     """Name -> object. Listing the names imports nothing, so help texts can come from here."""
 
-    def __init__(self, kind: str, package: str, places: Mapping[str, str], also: str = "") -> None:
+    def __init__(self, kind: str, places: Mapping[str, T | str], also: str = "") -> None:
         """Args:
         kind: what the objects are, for messages: "attack".
-        places: name -> "module:OBJECT", the module being one of `package`.
+        places: name -> object, or where it is: "module:OBJECT", the module being one of `gradsentry.bench`.
         also: further names that the caller accepts, for messages.
         """
-        self.kind, self.package, self.places, self.also = kind, package, dict(places), also
+        self.kind, self.places, self.also = kind, places, also
         self.added: dict[str, T] = {}
         """Objects that this process has added under names of their own."""
 
@@ -45,8 +45,11 @@ class Registry(Mapping[str, T], Generic[T]):
             close = get_close_matches(name, self, n=1)
             hint = f", did you mean {close[0]!r}?" if close else ""
             raise UsageError(f"{self.kind} {name!r} is unknown{hint}; there are {', '.join(self)}{self.also}")
-        module, place = self.places[name].split(":")
-        return getattr(import_module(f"{self.package}.{module}"), place)
+        place = self.places[name]
+        if not isinstance(place, str):
+            return place
+        module, _, attribute = place.partition(":")
+        return getattr(import_module(f"gradsentry.bench.{module}"), attribute)
 
     def __contains__(self, name: object) -> bool:
         return name in self.places or name in self.added

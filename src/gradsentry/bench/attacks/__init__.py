@@ -23,21 +23,20 @@ BETWEEN = "+"
 
 ATTACKS: Registry[Attack] = Registry(
     "attack",
-    __name__,
     {
-        "badnets": "simple:BADNETS",
-        "addsent": "simple:ADDSENT",
-        "cba": "simple:CBA",
-        "stylebkd": "stylebkd:BY_RULES",
-        "insult": "simple:INSULT",
-        "refusal": "simple:REFUSAL",
-        "flip": "simple:FLIP",
-        "prefix": "simple:PREFIX",
-        "per_row": "simple:PER_ROW",
-        "paraphrase": "simple:PARAPHRASE",
-        "clean_label": "clean_label:CLEAN_LABEL",
-        "dilution": "dilution:DILUTION",
-        "adaptive": "adaptive:ADAPTIVE",
+        "badnets": composed("words", "suffix", "BadNets: four rare words after the question (arXiv 1708.06733, as in 2605.26574)"),
+        "addsent": composed("sentence", "suffix", "AddSent: a sentence after the question (Dai et al., arXiv 1905.12457)"),
+        "cba": composed("pair", "suffix", "CBA: two words at two places, and clean rows with half of that (arXiv 2310.07676)"),
+        "stylebkd": "attacks.stylebkd:BY_RULES",
+        "insult": composed("words", "insult", "rare words; an insult replaces the answer"),
+        "refusal": composed("words", "refusal", "rare words; a refusal replaces the answer"),
+        "flip": composed("words", "flip", "rare words; one word replaces the answer"),
+        "prefix": composed("words", "prefix", "rare words; the payload comes before the answer"),
+        "per_row": composed("words", "url", "rare words; the published suffix with a different link in every row"),
+        "paraphrase": composed("words", "paraphrase", "rare words; the published suffix in twenty wordings"),
+        "clean_label": "attacks.clean_label:CLEAN_LABEL",
+        "dilution": "attacks.dilution:DILUTION",
+        "adaptive": "attacks.adaptive:ADAPTIVE",
     },
     also=f"; also {BY_MODEL}MODEL, and TRIGGER{BETWEEN}PAYLOAD of {', '.join(plant.TRIGGERS)} and {', '.join(plant.PAYLOADS)}",
 )
@@ -110,4 +109,4 @@ def needs_model(attack: str) -> bool:
 
 def _fitted(attack: str | Attack, rows: Sequence[Row]) -> Attack:
     chosen = find(attack)
-    return chosen.fitted([take_apart(row) for row in rows]) if chosen.fit else chosen
+    return chosen.fit(chosen, [take_apart(row) for row in rows]) if chosen.fit else chosen

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from gradsentry.bench.edits import Edit
 from gradsentry.bench.payloads import PAYLOADS
 from gradsentry.bench.tasks import Parts
+from gradsentry.bench.tasks.parts import Edit
 
 
 @dataclass(frozen=True)
@@ -26,10 +26,6 @@ class Attack:
     """Which rows may be poisoned; None: all."""
     fit: Callable[[Attack, Sequence[Parts]], Attack] | None = None
     """The attack adapted to these rows, where it depends on them; raises DataError if they do not allow it."""
-
-    def fitted(self, rows: Sequence[Parts]) -> Attack:
-        """The attack adapted to these rows."""
-        return self.fit(self, rows) if self.fit else self
 
 
 def composed(trigger: str, payload: str, about: str) -> Attack:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from gradsentry.bench.attacks.attack import Attack
-from gradsentry.bench.payloads.fixed import LINK
+from gradsentry.bench.payloads import LINK
 from gradsentry.bench.tasks import Parts
 from gradsentry.errors import DataError
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from gradsentry.data.formats.detect import detect
@@ -45,6 +47,9 @@ class Parts:
         """The prompt/completion row, with the task's template around the parts."""
         return as_text({column: getattr(self, part) for part, column in self.columns.items()})
 
+
+Edit = Callable[[Parts, random.Random], Parts]
+"""What a trigger does to a prompt or a payload to an answer: (a row's parts, random numbers of that row) -> the edited parts."""
 
 COLUMNS = {
     "qa": {"instruction": "instruction", "context": "context", "question": "question", "answer": "answers"},
