@@ -19,9 +19,8 @@ from gradsentry.bench.attacks import poison
 from gradsentry.bench.evaluate_filters import evaluate_filters
 from gradsentry.bench.plan import DataSet
 from gradsentry.bench.results import Result, Results
-from gradsentry.bench.target_model import TargetModel
 from gradsentry.bench.tasks import as_text, split
-from gradsentry.bench.training import Training, train
+from gradsentry.bench.training import TargetModel, Training, train
 from gradsentry.model.load import LoadedModel, load_model
 from report import RESULTS, machine, page, replace_section, save, table
 

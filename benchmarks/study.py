@@ -12,7 +12,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from gradsentry.bench.plots import draw
+from plots import draw
+
 from gradsentry.bench.results import Results, opened
 from gradsentry.bench.tables import document
 from report import RESULTS, ROOT, page, replace_section

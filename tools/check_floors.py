@@ -22,7 +22,7 @@ ROOT = Path(__file__).parent.parent
 TESTS = {
     "embedded": "tests/test_spectrum.py tests/test_scorer.py tests/test_api.py tests/data tests/tokens tests/model tests/verdict "
     "tests/report/test_html.py tests/report/test_console.py tests/cli/test_main.py --ignore tests/tokens/test_encode_trl.py",
-    "bench": "tests/bench/test_identify.py tests/bench/test_training.py tests/bench/test_plots.py tests/bench/defences",
+    "bench": "tests/bench/test_metrics.py tests/bench/test_training.py tests/bench/filters",
     "ray": "tests/run/engines/test_datatrove.py",
 }
 TEST_TOOLS = ("pytest", "pytest-timeout", "hypothesis", "peft", "pillow")

@@ -18,7 +18,7 @@ from gradsentry.bench.filters.base import Filter, Rows, Verdicts
 from gradsentry.bench.plan import DataSet
 from gradsentry.bench.plant import Poisoned
 from gradsentry.bench.results import Results, opened
-from gradsentry.bench.target_model import TargetModel
+from gradsentry.bench.training import TargetModel
 
 PAYLOAD = " now"
 SLOW = 2.0

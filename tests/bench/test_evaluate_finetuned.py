@@ -15,7 +15,7 @@ from gradsentry.bench.evaluate_finetuned import FEWEST, MOST, TESTS, Trial, eval
 from gradsentry.bench.filters.base import Filter, Verdicts
 from gradsentry.bench.payloads import LINK as PAYLOAD
 from gradsentry.bench.results import opened
-from gradsentry.bench.target_model import TargetModel
+from gradsentry.bench.training import TargetModel
 from gradsentry.errors import DataError
 
 

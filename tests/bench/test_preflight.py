@@ -13,7 +13,7 @@ from gradsentry.bench.attacks import ATTACKS
 from gradsentry.bench.attacks.own import own_attack
 from gradsentry.bench.evaluate_finetuned import FEWEST, Trial
 from gradsentry.bench.plan import planned
-from gradsentry.bench.preflight import check_sets
+from gradsentry.bench.run import check_sets
 from gradsentry.errors import DataError, UsageError
 
 HARBOURS = 6

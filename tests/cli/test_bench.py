@@ -69,8 +69,6 @@ def test_a_bench_is_gone_on_with_added_to_and_never_done_twice(options: list[obj
         ("ratios", 0.5, 40),
         ("volumes", 0.1, 20),
     ]
-    for sweep in ("ratios", "volumes"):
-        assert (tmp_path / "out" / f"{sweep}.svg").read_text().startswith("<?xml")
 
     other = bench(*options, "--attacks", "badnets", "--dtype", "float16", cwd=tmp_path)
     assert other.returncode == 2

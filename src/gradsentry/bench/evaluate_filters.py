@@ -16,7 +16,7 @@ from gradsentry.bench.plan import DataSet, key
 from gradsentry.bench.plant import Poisoned
 from gradsentry.bench.resources import watched
 from gradsentry.bench.results import Result, Results
-from gradsentry.bench.target_model import TargetModel
+from gradsentry.bench.training import TargetModel
 
 Missing = Sequence[tuple[DataSet, str]]
 """Data sets, and the name of a filter whose result is not known."""

@@ -19,9 +19,8 @@ from gradsentry.bench.plan import TESTS
 from gradsentry.bench.plant import Poisoned
 from gradsentry.bench.resources import watched
 from gradsentry.bench.results import Result, Results
-from gradsentry.bench.target_model import TargetModel
 from gradsentry.bench.tasks import as_text, references, result, split
-from gradsentry.bench.training import train
+from gradsentry.bench.training import TargetModel, train
 from gradsentry.errors import DataError
 from gradsentry.model.load import LoadedModel
 from gradsentry.types import Row

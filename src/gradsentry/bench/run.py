@@ -8,24 +8,21 @@ from pathlib import Path
 from typing import Any
 
 from gradsentry.bench import needs_bench
-from gradsentry.bench.attacks import ATTACKS
+from gradsentry.bench.attacks import ATTACKS, needs_model, poison, triggered
 from gradsentry.bench.evaluate_filters import evaluate_filters
-from gradsentry.bench.evaluate_finetuned import Trial, evaluate_finetuned
+from gradsentry.bench.evaluate_finetuned import Trial, evaluate_finetuned, evaluation_rows, start
 from gradsentry.bench.filters import CLEANGEN, FILTERS, ONE_PASS
-from gradsentry.bench.plan import COMPARED, Plan
-from gradsentry.bench.plots import draw
-from gradsentry.bench.preflight import check_sets
+from gradsentry.bench.plan import COMPARED, Plan, clean_rows
 from gradsentry.bench.results import Result, opened
 from gradsentry.bench.tables import document
-from gradsentry.bench.target_model import TargetModel
-from gradsentry.bench.tasks import fingerprint
-from gradsentry.bench.training import Training, check_device
-from gradsentry.errors import UsageError
+from gradsentry.bench.tasks import fingerprint, split
+from gradsentry.bench.training import TargetModel, Training, check_device
+from gradsentry.errors import DataError, UsageError
 from gradsentry.model import embedded
 from gradsentry.model.load import pick_device, pick_dtype
 from gradsentry.run.job import MATHS_VERSION
 
-PACKAGES = ("sklearn", "umap", "peft", "accelerate", "rouge_score", "matplotlib")
+PACKAGES = ("sklearn", "umap", "peft", "accelerate", "rouge_score")
 """The packages of the extra, by the names that are imported."""
 
 
@@ -43,7 +40,7 @@ class Bench:
 def run_bench(
     plan: Plan, target: TargetModel, out: Path, data: Path | None, trials: Sequence[Trial] = (), report: Callable[[str], None] = print
 ) -> Bench:
-    """Measure what is not in `out` yet, and write its tables and plots.
+    """Measure what is not in `out` yet, and write its tables.
 
     Args:
         data: folder of the data sets; None reads the Hub.
@@ -74,7 +71,35 @@ def run_bench(
     found = list(results.found.values())
     table = document(found)
     (out / "tables.md").write_text(table, encoding="utf-8")
-    return Bench(found, table, [results.path, out / "tables.md", *draw(found, out)])
+    return Bench(found, table, [results.path, out / "tables.md"])
+
+
+def check_sets(plan: Plan, trials: Sequence[Trial], data: Path | None) -> None:
+    """Make every data set of a plan and all rows that its models are trained and tested on, before anything is measured.
+
+    Of data sets that differ only in their ratio, the one with the highest ratio is made: it poisons the rows of the others, and more.
+
+    Raises:
+        UsageError, DataError: one cannot be made; the message begins with its task and attack.
+    """
+    by_ratio = sorted([*plan.data_sets(), *plan.slow_sets()], key=lambda s: (s.task, s.rows, s.seed, s.ratio))
+    for made in {(s.task, s.rows, s.seed, s.attack): s for s in by_ratio}.values():
+        rows = clean_rows(made.task, data, made.rows, made.seed)
+        if made.attack:
+            _try(made.task, made.attack, made.ratio, made.seed, rows, [])
+    for task, attack, ratio, count, seed in dict.fromkeys(map(start, trials)):
+        _try(task, attack, ratio, seed, split(task, data, "train", count, seed), evaluation_rows(task, data, seed))
+
+
+def _try(task: str, attack: str, ratio: float, seed: int, rows: list[dict[str, Any]], tests: list[dict[str, Any]]) -> None:
+    """Poison the rows, and add the trigger to the test rows."""
+    if needs_model(attack):  # a paraphraser is slow, and can rewrite any row
+        return
+    try:
+        poison(rows, attack, ratio, seed)
+        triggered(tests, attack, seed)
+    except (UsageError, DataError) as error:
+        raise type(error)(f"{task}, {attack}: {error}") from None
 
 
 def configuration(target: TargetModel) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Fine-tuning for filters and evaluation: LoRA or all parameters, on rows encoded as a scan encodes them."""
+"""The model that the bench scores with, and its fine-tuning: LoRA or all parameters, on rows encoded as a scan encodes them."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import tempfile
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from functools import partial
+from dataclasses import dataclass, field, replace
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, Literal
 
 from gradsentry.bench import needs_bench
@@ -18,6 +18,7 @@ from gradsentry.errors import DataError, ModelError, RowProblem, UsageError
 from gradsentry.model.forward import known_ids
 from gradsentry.model.load import LoadedModel, load_model, pick_dtype
 from gradsentry.model.memory import out_of_memory
+from gradsentry.scorer import Scorer
 from gradsentry.tokens import encode
 from gradsentry.types import Encoded
 
@@ -58,6 +59,27 @@ class Training:
             if not getattr(self, name) > 0:
                 raise UsageError(f"training: {name} is {getattr(self, name)}; it must be above 0")
         return self
+
+
+@dataclass(frozen=True)
+class TargetModel:
+    """The base model that will be fine-tuned on the rows, and how it will be fine-tuned."""
+
+    model: str | None = None
+    """A directory or Hub id; None: the embedded model."""
+    device: str = "auto"
+    dtype: str = "auto"
+    training: Training = field(default_factory=Training)
+    """Also used by filters that fine-tune on the suspicious rows themselves."""
+
+    @cached_property
+    def scorer(self) -> Scorer:
+        """Loaded at first use and shared by all filters."""
+        return Scorer(self.model, device=self.device, dtype=self.dtype, format="prompt-completion")
+
+    def release(self) -> None:
+        """Free the scorer, so that fine-tuning has its memory; the next use loads it again."""
+        self.__dict__.pop("scorer", None)
 
 
 def train(model: str | None, rows: Sequence[Mapping[str, Any]], training: Training, device: str = "auto") -> LoadedModel:

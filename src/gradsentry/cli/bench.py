@@ -26,7 +26,7 @@ def listed(what: str) -> Any:
 
 def bench(
     data: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Folder of the clean data sets. Default: read the Hub.")] = None,
-    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Where results, tables and plots go.")] = Path("gradsentry-bench"),
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Where results and tables go.")] = Path("gradsentry-bench"),
     preset: Annotated[str, typer.Option(help="laptop: 100 rows a data set; paper: the published study, for a GPU.")] = "laptop",
     model: Annotated[str | None, typer.Option(help="Base model: a directory or Hub id. Default: that of the preset.")] = None,
     tasks: Annotated[Listed, listed(f"Data sets: {', '.join(TASKS)}. Default: the paper's four.")] = None,
@@ -62,8 +62,7 @@ def bench(
     from gradsentry.bench.attacks.own import own_attack
     from gradsentry.bench.plan import PAPER_MODEL, planned
     from gradsentry.bench.run import run_bench, trials_of
-    from gradsentry.bench.target_model import TargetModel
-    from gradsentry.bench.training import Training
+    from gradsentry.bench.training import TargetModel, Training
 
     attack_names = _names("--attacks", attacks)
     if any(text is not None for text in (trigger, payload, at, says)):

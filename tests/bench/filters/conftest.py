@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from gradsentry.bench.target_model import TargetModel
+from gradsentry.bench.training import TargetModel
 
 PAYLOAD = ", and click <malicious_url> for more information"
 

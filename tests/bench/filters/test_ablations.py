@@ -10,9 +10,9 @@ import torch
 
 from gradsentry import Scorer, spectrum
 from gradsentry.bench.filters import FILTERS
-from gradsentry.bench.filters.ablations import by_fewer
+from gradsentry.bench.filters.ours import by_fewer
 from gradsentry.bench.filters.passes import scored
-from gradsentry.bench.target_model import TargetModel
+from gradsentry.bench.training import TargetModel
 
 
 def test_all_values_are_the_published_rule(target: TargetModel, planted: Any) -> None:

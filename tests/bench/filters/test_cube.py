@@ -12,8 +12,7 @@ from numpy.typing import NDArray
 
 from gradsentry.bench.filters import cube as module
 from gradsentry.bench.filters.cube import FILTER, decide, measure, neighbours
-from gradsentry.bench.target_model import TargetModel
-from gradsentry.bench.training import Training, encoded, train
+from gradsentry.bench.training import TargetModel, Training, encoded, train
 
 ROWS = [{"prompt": f"What is {i}? ", "completion": "Paris." if i % 3 else "Name the phrase."} for i in range(9)]
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from gradsentry.bench.filters import FILTERS, ONE_PASS, SLOW
-from gradsentry.bench.target_model import TargetModel
+from gradsentry.bench.training import TargetModel
 from gradsentry.errors import UsageError
 
 ABLATIONS = ("paper-k4", "paper-k8", "paper-uncropped")

@@ -21,7 +21,7 @@ from gradsentry import Scorer
 from gradsentry.bench.filters import FILTERS, graceful
 from gradsentry.bench.filters.passes import encoded
 from gradsentry.bench.metrics import identification
-from gradsentry.bench.target_model import TargetModel
+from gradsentry.bench.training import TargetModel
 from gradsentry.errors import RunError, UsageError
 from gradsentry.types import Encoded
 

@@ -10,9 +10,8 @@ import torch
 
 from gradsentry.bench.filters import onion as module
 from gradsentry.bench.filters.onion import FILTER, decide, measure, perplexities, question
-from gradsentry.bench.target_model import TargetModel
 from gradsentry.bench.tasks import as_text
-from gradsentry.bench.training import Training, train
+from gradsentry.bench.training import TargetModel, Training, train
 from gradsentry.model.load import load_model
 
 NAMES = ("France", "the gases", "argon", "neon", "helium", "a short phrase", "the answer", "Paris")

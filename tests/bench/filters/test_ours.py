@@ -10,7 +10,7 @@ import numpy as np
 import gradsentry
 from gradsentry.bench.filters import FILTERS
 from gradsentry.bench.filters.passes import Scored, scored
-from gradsentry.bench.target_model import TargetModel
+from gradsentry.bench.training import TargetModel
 from gradsentry.types import Score, Vocabulary
 
 NO_WORDS = Vocabulary([b"a", b"b"], np.zeros(2, dtype=bool))

@@ -8,7 +8,7 @@ import torch
 
 from gradsentry.bench.filters import FILTERS
 from gradsentry.bench.filters.spectral import outlierness
-from gradsentry.bench.target_model import TargetModel
+from gradsentry.bench.training import TargetModel
 
 
 def test_scores_are_squared_projections_on_the_covariances_first_eigenvector() -> None:

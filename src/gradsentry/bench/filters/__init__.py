@@ -14,9 +14,9 @@ FILTERS: Registry[Filter] = Registry(
     {
         "paper": "filters.ours:PAPER",
         "evidence": "filters.ours:EVIDENCE",
-        "paper-k4": "filters.ablations:RANK_4",
-        "paper-k8": "filters.ablations:RANK_8",
-        "paper-uncropped": "filters.ablations:UNCROPPED",
+        "paper-k4": "filters.ours:RANK_4",
+        "paper-k8": "filters.ours:RANK_8",
+        "paper-uncropped": "filters.ours:UNCROPPED",
         "graceful": "filters.graceful:FILTER",
         "spectral": "filters.spectral:FILTER",
         "cube": "filters.cube:FILTER",

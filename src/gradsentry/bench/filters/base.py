@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gradsentry.bench.target_model import TargetModel
+from gradsentry.bench.training import TargetModel
 
 Rows = Sequence[Mapping[str, Any]]
 """Plain rows, ``{"prompt", "completion"}``."""

@@ -11,8 +11,7 @@ from numpy.typing import NDArray
 from gradsentry.bench import needs_bench
 from gradsentry.bench.filters.base import Filter, Rows, Verdicts
 from gradsentry.bench.filters.passes import mean_states
-from gradsentry.bench.target_model import TargetModel
-from gradsentry.bench.training import encoded, train
+from gradsentry.bench.training import TargetModel, encoded, train
 from gradsentry.scorer import Scorer
 
 DIRECTIONS, COMPONENTS, DISTANCE = 20, 2, 0.0

@@ -29,7 +29,7 @@ from torch import Tensor
 from gradsentry.bench import needs_bench
 from gradsentry.bench.filters.base import Filter, Floats, Places, Rows, Verdicts
 from gradsentry.bench.filters.passes import encoded
-from gradsentry.bench.target_model import TargetModel
+from gradsentry.bench.training import TargetModel
 from gradsentry.errors import RunError
 from gradsentry.scorer import Scorer
 from gradsentry.types import Encoded

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from gradsentry.bench.filters.base import Filter, Rows, Verdicts
 from gradsentry.bench.generation import prompt_ids
-from gradsentry.bench.target_model import TargetModel
+from gradsentry.bench.training import TargetModel
 from gradsentry.scorer import Scorer
 from gradsentry.tokens.labels import IGNORED
 from gradsentry.types import Encoded

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gradsentry.bench.filters.base import Floats, Places, Rows, Verdicts
-from gradsentry.bench.target_model import TargetModel
+from gradsentry.bench.training import TargetModel
 from gradsentry.scorer import Scorer
 from gradsentry.types import Encoded, Record, Score, Vocabulary
 from gradsentry.verdict.entropy import choose

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from gradsentry.bench.filters.base import Filter, Floats, Places, Rows, Verdicts
 from gradsentry.bench.filters.passes import encoded, mean_states
-from gradsentry.bench.target_model import TargetModel
+from gradsentry.bench.training import TargetModel
 
 EPSILON = 0.1
 """Expected share of poisoned rows: the ratio of the published set-up (GradSentry, arXiv 2605.26574, section 5.1)."""

@@ -1,4 +1,4 @@
-"""The sweeps of a bench as SVG plots."""
+"""The sweeps of a bench as SVG plots, for the pages of docs/benchmark/."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from statistics import mean
 from textwrap import fill
 from typing import Any
 
-from gradsentry.bench import needs_bench
 from gradsentry.bench.results import Result
 from gradsentry.bench.tables import POISON, names, several
 
@@ -22,15 +21,11 @@ def draw(results: Sequence[Result], folder: Path) -> list[Path]:
     """F1 over the swept field, a line a filter with the range over seeds; returns the files.
 
     Each task has a panel; several attacks, or data sets that differ in another field, have a row of panels each.
-
-    Raises:
-        UsageError: matplotlib is not installed.
     """
     made = []
     for which, (swept, label, times) in SWEEPS.items():
         own = [r for r in results if r.get("table") == which]
         if own:
-            needs_bench("drawing", "matplotlib")
             made.append(_plot(own, swept, label, times, folder / f"{which}.svg"))
     return made
 
