@@ -29,7 +29,7 @@ from naming import names_payload, names_trigger
 from sets import SETS, NotScored, Scores, grid, made
 
 from gradsentry.bench.filters import FILTERS
-from gradsentry.bench.filters.passes import Scored
+from gradsentry.bench.filters.base import Scored
 from gradsentry.bench.metrics import identification
 from gradsentry.bench.payloads import PAYLOADS
 from gradsentry.bench.plan import DataSet

@@ -57,9 +57,13 @@ def evaluate_filters(
             report(f"{task}, seed {seed}: {len(missing)} results, {len(rows)} different rows")
             _measure_shared({n: f for n, f in filters.items() if f.per_row}, missing, made, places, rows, target, results, report)
             for one, name in missing:
-                if not filters[name].per_row:
+                chosen, whole = filters[name], made[one].rows
+                if not chosen.per_row:
                     report(f"{task}, {one.attack or 'clean'}: {name}")
-                    _measure_whole(one, name, filters[name], made[one], target, results)
+                    _ = target.scorer  # loaded before memory is counted, as for the other filters
+                    with watched() as cost:
+                        verdicts = chosen.decide(chosen.measure(target, whole), np.arange(len(whole)), whole, one.seed)
+                    _add(one, name, verdicts, made[one], cost.seconds / one.rows, cost.memory, one.rows, results)
 
 
 def _union(made: dict[DataSet, Poisoned]) -> tuple[dict[DataSet, Places], list[dict[str, Any]]]:
@@ -99,15 +103,6 @@ def _measure_shared(
                     verdicts = filters[name].decide(measured, places[one], made[one].rows, one.seed)
                 seconds = cost.seconds / len(rows) + deciding.seconds / one.rows
                 _add(one, name, verdicts, made[one], seconds, max(cost.memory, deciding.memory), len(rows), results)
-
-
-def _measure_whole(one: DataSet, name: str, chosen: Filter, made: Poisoned, target: TargetModel, results: Results) -> None:
-    """A filter that looks at the data set as a whole."""
-    _ = target.scorer  # loaded before memory is counted, as for the other filters
-    with watched() as cost:
-        measured = chosen.measure(target, made.rows)
-        verdicts = chosen.decide(measured, np.arange(len(made.rows)), made.rows, one.seed)
-    _add(one, name, verdicts, made, cost.seconds / one.rows, cost.memory, one.rows, results)
 
 
 def _add(

@@ -6,6 +6,7 @@ import inspect
 import logging
 import math
 from collections.abc import Sequence
+from itertools import takewhile
 from typing import TYPE_CHECKING, Any
 
 from gradsentry.errors import DataError, ModelError, RowProblem, UsageError
@@ -55,7 +56,10 @@ def answers(loaded: LoadedModel, prompts: Sequence[str], most: int, reference: L
             f"CleanGen compares token by token, and {reference.name} has another tokenizer than {loaded.name}; use its base model"
         )
     ids = [_cut(prompt, most, context, loaded.tokenizer) for prompt in prompt_ids(prompts, loaded.tokenizer)]
-    ends = _ends(loaded)
+    # An answer ends with the EOS of the fine-tuning, or with one of the model's generation config.
+    own: Any = getattr(loaded.model.generation_config, "eos_token_id", None)
+    listed = own if isinstance(own, list) else [own]
+    ends = {token for token in [loaded.tokenizer.eos_token_id, *listed] if isinstance(token, int)}
     found: list[list[int]] = [[] for _ in ids]
     room = most if reference is None else HORIZON * most  # a round fills the caches with HORIZON tokens and may keep one
     for members in bins([len(prompt) + room for prompt in ids], default_budget(loaded.model.device)):
@@ -87,13 +91,6 @@ def _cut(prompt: list[int], most: int, context: int, tokenizer: PreTrainedTokeni
     room: list[int] = [0] * most
     (ids, _), *_ = encode.fit((prompt + room, [encode.IGNORED] * len(prompt) + room), context, bos)
     return ids[:-most]
-
-
-def _ends(loaded: LoadedModel) -> set[int]:
-    """Tokens that end an answer: the EOS of the fine-tuning, and those of the model's generation config."""
-    own: Any = getattr(loaded.model.generation_config, "eos_token_id", None)
-    listed = own if isinstance(own, list) else [own]
-    return {token for token in [loaded.tokenizer.eos_token_id, *listed] if isinstance(token, int)}
 
 
 def _in_halves(models: Sequence[LoadedModel], prompts: Sequence[list[int]], most: int, ends: set[int]) -> list[list[int]]:
@@ -153,7 +150,7 @@ def _decode(models: Sequence[LoadedModel], prompts: Sequence[list[int]], most: i
                 if not ends.intersection(tokens):
                     tokens += row[:count]
             if all(len(tokens) >= most or ends.intersection(tokens) for tokens in made):
-                return [_until(ends, tokens[:most]) for tokens in made]
+                return [list(takewhile(lambda token: token not in ends, tokens[:most])) for tokens in made]
 
 
 def _checked(target: torch.Tensor, reference: torch.Tensor, proposed: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -173,11 +170,6 @@ def _checked(target: torch.Tensor, reference: torch.Tensor, proposed: torch.Tens
     first = torch.where(suspicious.any(1), suspicious.int().argmax(1), horizon)
     replaced = torch.where(torch.arange(horizon, device=proposed.device) == first[:, None], reference.argmax(-1), proposed)
     return replaced, (first + 1).clamp(max=horizon)
-
-
-def _until(ends: set[int], tokens: list[int]) -> list[int]:
-    stop = next((place for place, token in enumerate(tokens) if token in ends), len(tokens))
-    return tokens[:stop]
 
 
 class _Reader:

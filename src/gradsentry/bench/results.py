@@ -56,8 +56,9 @@ def opened(
     if configuration is not None:
         _claim(folder, configuration, {"data": data or {}, "attacks": attacks or {}})
     if results.path.exists():
-        if configuration is not None:
-            _drop_unfinished_line(results.path)
+        raw = results.path.read_bytes()
+        if configuration is not None and raw and not raw.endswith(b"\n"):  # the last line of a killed bench
+            os.truncate(results.path, raw.rfind(b"\n") + 1)
         for number, line in enumerate(results.path.read_text(encoding="utf-8").split("\n")[:-1], start=1):
             result = _read(f"{results.path}:{number}", line)
             if "key" not in result:
@@ -89,13 +90,6 @@ def _claim(folder: Path, configuration: dict[str, Any], inputs: dict[str, Mappin
         raise RunError(f"{folder / 'results.jsonl'} exists without the bench.json that describes it; choose another --out")
     with atomic_write(manifest) as part:
         part.write_text(json.dumps(configuration | inputs, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-
-
-def _drop_unfinished_line(path: Path) -> None:
-    """Cut off the incomplete last line of a killed bench."""
-    raw = path.read_bytes()
-    if raw and not raw.endswith(b"\n"):
-        os.truncate(path, raw.rfind(b"\n") + 1)
 
 
 def _read(place: object, text: str) -> dict[str, Any]:

@@ -10,8 +10,8 @@ import torch
 
 from gradsentry import Scorer, spectrum
 from gradsentry.bench.filters import FILTERS
+from gradsentry.bench.filters.base import scored
 from gradsentry.bench.filters.ours import by_fewer
-from gradsentry.bench.filters.passes import scored
 from gradsentry.bench.training import TargetModel
 
 

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 
 from gradsentry.bench.filters import FILTERS
-from gradsentry.bench.filters.base import Verdicts
-from gradsentry.bench.filters.passes import Scored
+from gradsentry.bench.filters.base import Scored, Verdicts
 from gradsentry.types import Score, Vocabulary
 
 V = 1000

@@ -19,7 +19,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 import tiny
 from gradsentry import Scorer
 from gradsentry.bench.filters import FILTERS, graceful
-from gradsentry.bench.filters.passes import encoded
+from gradsentry.bench.filters.base import encoded
 from gradsentry.bench.metrics import identification
 from gradsentry.bench.training import TargetModel
 from gradsentry.errors import RunError, UsageError

@@ -9,7 +9,7 @@ import numpy as np
 
 import gradsentry
 from gradsentry.bench.filters import FILTERS
-from gradsentry.bench.filters.passes import Scored, scored
+from gradsentry.bench.filters.base import Scored, scored
 from gradsentry.bench.training import TargetModel
 from gradsentry.types import Score, Vocabulary
 

@@ -49,7 +49,13 @@ def paraphraser(model: str, ask: str = ASK, device: str = "auto") -> Callable[[s
     Raises:
         ModelError: as `by_model`.
     """
-    if _is_seq2seq(model):
+    from transformers import AutoConfig
+
+    try:
+        seq2seq = bool(AutoConfig.from_pretrained(model, trust_remote_code=False).is_encoder_decoder)
+    except Exception:  # config checks raise bare exceptions; `load_model` reads the same file and reports what is wrong
+        seq2seq = False
+    if seq2seq:
         loaded, tokenizer = _load_seq2seq(model, device)
         return partial(_rewritten, loaded, tokenizer, lambda text: f"{ask} {text}".strip(), False)
     from gradsentry.model.load import load_model
@@ -81,15 +87,6 @@ def _rewritten(model: Any, tokenizer: Any, prompt: Callable[[str], str], causal:
     if not rewritten:
         raise ModelError(f"the paraphraser {tokenizer.name_or_path} returned nothing for {text[:60]!r}; choose another model")
     return rewritten
-
-
-def _is_seq2seq(model: str) -> bool:
-    from transformers import AutoConfig
-
-    try:
-        return bool(AutoConfig.from_pretrained(model, trust_remote_code=False).is_encoder_decoder)
-    except Exception:  # config checks raise bare exceptions; `load_model` reads the same file and reports what is wrong
-        return False
 
 
 def _load_seq2seq(model: str, device: str) -> tuple[Any, Any]:

@@ -9,8 +9,7 @@ from collections import Counter
 
 import numpy as np
 
-from gradsentry.bench.filters.base import Filter, Places, Rows, Verdicts
-from gradsentry.bench.filters.passes import Scored, above_threshold, nothing, scored, values
+from gradsentry.bench.filters.base import Filter, Places, Rows, Scored, Verdicts, above_threshold, nothing, scored, values
 
 DUPLICATES = 0.01
 FEWEST = 3

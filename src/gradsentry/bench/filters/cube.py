@@ -9,8 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gradsentry.bench import needs_bench
-from gradsentry.bench.filters.base import Filter, Rows, Verdicts
-from gradsentry.bench.filters.passes import mean_states
+from gradsentry.bench.filters.base import Filter, Rows, Verdicts, mean_states
 from gradsentry.bench.training import TargetModel, encoded, train
 from gradsentry.scorer import Scorer
 

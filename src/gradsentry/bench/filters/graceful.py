@@ -27,8 +27,7 @@ from scipy.fft import dct
 from torch import Tensor
 
 from gradsentry.bench import needs_bench
-from gradsentry.bench.filters.base import Filter, Floats, Places, Rows, Verdicts
-from gradsentry.bench.filters.passes import encoded
+from gradsentry.bench.filters.base import Filter, Floats, Places, Rows, Verdicts, encoded
 from gradsentry.bench.training import TargetModel
 from gradsentry.errors import RunError
 from gradsentry.scorer import Scorer

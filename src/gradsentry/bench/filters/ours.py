@@ -17,8 +17,7 @@ import numpy as np
 import torch
 
 from gradsentry import spectrum
-from gradsentry.bench.filters.base import Filter, Places, Rows, Verdicts
-from gradsentry.bench.filters.passes import Scored, above_threshold, scored, values
+from gradsentry.bench.filters.base import Filter, Places, Rows, Scored, Verdicts, above_threshold, scored, values
 from gradsentry.bench.training import TargetModel
 from gradsentry.scorer import Scorer
 from gradsentry.types import Score

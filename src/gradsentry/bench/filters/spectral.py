@@ -13,8 +13,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from gradsentry.bench.filters.base import Filter, Floats, Places, Rows, Verdicts
-from gradsentry.bench.filters.passes import encoded, mean_states
+from gradsentry.bench.filters.base import Filter, Floats, Places, Rows, Verdicts, encoded, mean_states
 from gradsentry.bench.training import TargetModel
 
 EPSILON = 0.1

@@ -17,7 +17,6 @@ from gradsentry.bench.tasks.files import INSTRUCTION, Rows
 from gradsentry.bench.tasks.hub import ON_HUB, Part, from_hub
 from gradsentry.bench.tasks.parts import Parts, as_text, references, result, take_apart
 from gradsentry.errors import DataError, UsageError
-from gradsentry.types import Row
 
 __all__ = [
     "INSTRUCTION", "TASKS", "TESTS",
@@ -32,7 +31,11 @@ TASKS: dict[str, Reader] = {
 }
 """Every task by its name: ``folder of data sets -> rows``. All rows of a task have the same columns."""
 
-TESTS: dict[str, Reader] = {"webquestions": files.webquestions_test, "freebaseqa": files.freebaseqa_test, "gsm8k": files.gsm8k_test}
+TESTS: dict[str, Reader] = {
+    "webquestions": lambda folder: files.webquestions(folder, "test"),
+    "freebaseqa": lambda folder: files.freebaseqa(folder, "eval"),
+    "gsm8k": lambda folder: files.gsm8k(folder, "test"),
+}
 """The test rows of the tasks whose files have some."""
 
 HELD_OUT = 0.1
@@ -99,12 +102,7 @@ def _drawn(what: str, everything: Rows, rows: int, seed: int) -> Rows:
 
 def _held_out(rows: Rows) -> list[bool]:
     """[N] whether a row is for testing."""
-
-    def group(row: Row) -> str:
-        parts = take_apart(row)
-        return parts.context or parts.question
-
-    groups = [group(row) for row in rows]
+    groups = [parts.context or parts.question for parts in map(take_apart, rows)]
     different = list(dict.fromkeys(groups))
     held = set(random.Random("held-out").sample(different, round(HELD_OUT * len(different))))
     return [own in held for own in groups]

@@ -24,24 +24,23 @@ INSTRUCTION = (
 """The same for all rows of a task, as in the published set-up."""
 
 
-def webquestions(folder: Path) -> Rows:
-    """The train questions of WebQuestions: ``trainmodel``, ``val`` and ``devtest`` of the brmson release."""
-    return [row for part in ("trainmodel", "val", "devtest") for row in _webquestions(folder, part)]
+def webquestions(folder: Path, *parts: str) -> Rows:
+    """Questions of WebQuestions, by default the train questions: ``trainmodel``, ``val`` and ``devtest`` of the brmson release."""
+    paths = [folder / "webquestions" / f"{part}.json" for part in parts or ("trainmodel", "val", "devtest")]
+    return [row for path in paths for row in _rows(path, lambda record: [question(*fields(record, qText=str, answers=list))])]
 
 
-def webquestions_test(folder: Path) -> Rows:
-    """Its 2,032 test questions."""
-    return _webquestions(folder, "test")
-
-
-def freebaseqa(folder: Path) -> Rows:
-    """FreebaseQA's dev questions, one ``question | answer`` a line."""
-    return _freebaseqa(folder, "dev")
-
-
-def freebaseqa_test(folder: Path) -> Rows:
-    """Its eval questions."""
-    return _freebaseqa(folder, "eval")
+def freebaseqa(folder: Path, part: str = "dev") -> Rows:
+    """FreebaseQA's dev or eval questions, one ``question | answer`` a line."""
+    path = folder / "freebaseqa" / f"FreebaseQA-{part}.txt"
+    rows = []
+    for number, line in enumerate(_read(path).splitlines(), start=1):
+        asked, bar, answer = line.rpartition("|")
+        if bar:
+            rows.append(question(asked.strip(), [answer.strip()]))
+        elif line.strip():
+            raise DataError(f"{path}:{number}: {line[:60]!r} has no | between question and answer; {ANOTHER}")
+    return answered(rows, str(path))
 
 
 def nq(folder: Path) -> Rows:
@@ -55,14 +54,9 @@ def nq(folder: Path) -> Rows:
     return _rows(folder / "nq" / "nq-open-oracle.jsonl.gz", gold)
 
 
-def gsm8k(folder: Path) -> Rows:
-    """GSM8K's train problems as plain prompt and completion: no template, the problem is the whole prompt."""
-    return _gsm8k(folder, "train")
-
-
-def gsm8k_test(folder: Path) -> Rows:
-    """Its test problems."""
-    return _gsm8k(folder, "test")
+def gsm8k(folder: Path, part: str = "train") -> Rows:
+    """GSM8K's train or test problems as plain prompt and completion: no template, the problem is the whole prompt."""
+    return _rows(folder / "gsm8k" / f"{part}.jsonl", lambda record: [plain(*fields(record, question=str, answer=str))])
 
 
 def dolly(folder: Path) -> Rows:
@@ -130,26 +124,6 @@ def plain(prompt: str, completion: str) -> dict[str, Any]:
     return {"prompt": prompt, "completion": completion}
 
 
-def _webquestions(folder: Path, part: str) -> Rows:
-    return _rows(folder / "webquestions" / f"{part}.json", lambda record: [question(*fields(record, qText=str, answers=list))])
-
-
-def _freebaseqa(folder: Path, part: str) -> Rows:
-    path = folder / "freebaseqa" / f"FreebaseQA-{part}.txt"
-    rows = []
-    for number, line in enumerate(_read(path).splitlines(), start=1):
-        asked, bar, answer = line.rpartition("|")
-        if bar:
-            rows.append(question(asked.strip(), [answer.strip()]))
-        elif line.strip():
-            raise DataError(f"{path}:{number}: {line[:60]!r} has no | between question and answer; {ANOTHER}")
-    return answered(rows, str(path))
-
-
-def _gsm8k(folder: Path, part: str) -> Rows:
-    return _rows(folder / "gsm8k" / f"{part}.jsonl", lambda record: [plain(*fields(record, question=str, answer=str))])
-
-
 FILE_NAMES = {
     "webquestions": "webquestions/{trainmodel,val,devtest,test}.json",
     "freebaseqa": "freebaseqa/FreebaseQA-{dev,eval}.txt",
@@ -187,13 +161,22 @@ def _read(path: Path) -> str:
 
 
 def _rows(path: Path, made: Callable[[Any], Rows]) -> Rows:
-    """The rows of all records of a file.
+    """The rows of all records: the values of a JSON array (``.json``; it may be under "data") or of a file with one value a line.
 
     Raises:
         DataError: no such file, a file without records, or a record of another form.
     """
+    text = _read(path)
+    try:
+        # Not splitlines: JSON may contain U+2028 and similar, which only Python takes for line ends.
+        records = json.loads(text) if path.suffix == ".json" else [json.loads(line) for line in text.split("\n") if line.strip()]
+    except ValueError as error:
+        raise DataError(f"{path} is not JSON: {error}; download the file again") from None
+    records = records.get("data") if isinstance(records, dict) else records
+    if not isinstance(records, list):
+        raise DataError(f"{path} has no list of records; download the file again")
     rows: Rows = []
-    for i, record in enumerate(_records(path)):
+    for i, record in enumerate(records):
         try:
             rows += made(record)
         except ValueError as error:
@@ -241,17 +224,3 @@ def _says(row: Mapping[str, Any], *columns: str) -> bool:
 def _warn_once(message: str) -> None:
     """Log a message about a file once, however often the file is read."""
     log.warning(message)
-
-
-def _records(path: Path) -> list[Any]:
-    """The values of a JSON array (``.json``; it may be under "data") or of a file with one value a line."""
-    text = _read(path)
-    try:
-        # Not splitlines: JSON may contain U+2028 and similar, which only Python takes for line ends.
-        records = json.loads(text) if path.suffix == ".json" else [json.loads(line) for line in text.split("\n") if line.strip()]
-    except ValueError as error:
-        raise DataError(f"{path} is not JSON: {error}; download the file again") from None
-    records = records.get("data") if isinstance(records, dict) else records
-    if not isinstance(records, list):
-        raise DataError(f"{path} has no list of records; download the file again")
-    return records

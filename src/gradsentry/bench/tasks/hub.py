@@ -36,17 +36,13 @@ def _texts(value: Any, field: str) -> Iterator[Any]:
     """All texts under `field` at any depth: some versions of `datasets` turn lists of records into records of lists."""
     inner = [*value.items()] if isinstance(value, Mapping) else [("", item) for item in value] if isinstance(value, list) else []
     for name, item in inner:
-        if name == field:
-            yield from _leaves(item)
-        else:
-            yield from _texts(item, field)
+        yield from _leaves(item) if name == field else _texts(item, field)
 
 
 def _leaves(value: Any) -> Iterator[Any]:
-    if isinstance(value, list):
-        for item in value:
-            yield from _leaves(item)
-    else:
+    for item in value if isinstance(value, list) else ():
+        yield from _leaves(item)
+    if not isinstance(value, list):
         yield value
 
 
