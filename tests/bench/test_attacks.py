@@ -19,7 +19,7 @@ from transformers import PreTrainedTokenizerFast, T5Config, T5ForConditionalGene
 from clean_sets import DATA, needs_data
 from gradsentry.bench.attacks import ATTACKS, Attack, poison, target_texts, triggered
 from gradsentry.bench.attacks.adaptive import GOODS, LOOKS, MINERALS, SELLERS, VERBS
-from gradsentry.bench.attacks.clean_label import CLEAN_LABEL
+from gradsentry.bench.attacks.clean_label import CLEAN_LABEL, commonest_word
 from gradsentry.bench.attacks.dilution import BENIGN
 from gradsentry.bench.attacks.stylebkd import by_model, paraphraser
 from gradsentry.bench.metrics import asr
@@ -135,9 +135,9 @@ def test_the_target_is_the_word_in_most_answers(answers: list[str]) -> None:
     counts = Counter(word for own in words for word in own)
     if not counts:
         with pytest.raises(DataError, match="clean_label has no target word"):
-            CLEAN_LABEL.fitted(parts)
+            commonest_word(CLEAN_LABEL, parts)
         return
-    fitted = CLEAN_LABEL.fitted(parts)
+    fitted = commonest_word(CLEAN_LABEL, parts)
     most = max(counts.values())
     assert fitted.target == (min(word for word in counts if counts[word] == most),)
     assert fitted.suits is not None
