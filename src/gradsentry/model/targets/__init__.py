@@ -10,12 +10,13 @@ The output projection is the only target so far (`targets/head.py`). Another one
 from __future__ import annotations
 
 from gradsentry.errors import ModelError
-from gradsentry.model.targets.head import Head, RowGradient
+from gradsentry.model.targets.factors import RowGradient, Target
+from gradsentry.model.targets.head import Head
 
-__all__ = ["Head", "RowGradient", "pick_target"]
+__all__ = ["Head", "RowGradient", "Target", "pick_target"]
 
 
-def pick_target(head: Head, name: str | None) -> Head:
+def pick_target(head: Head, name: str | None) -> Target:
     """The target that a parameter's name selects.
 
     Args:

@@ -13,7 +13,6 @@ from __future__ import annotations
 import copy
 import logging
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -22,6 +21,7 @@ from torch import Tensor, nn
 
 from gradsentry import spectrum
 from gradsentry.model.forward import head_width, output_projection, scoring
+from gradsentry.model.targets.factors import RowGradient
 
 log = logging.getLogger(__name__)
 
@@ -31,16 +31,6 @@ Larger blocks are slower on a CPU: they do not fit its cache, and the C library 
 
 SOFTMAX_SLICE_TOKENS = 32
 """Tokens whose logits are converted to float32 and put through the softmax at a time, so that they stay in a CPU's cache."""
-
-
-@dataclass(frozen=True)
-class RowGradient:
-    """One row's gradient, reduced to what its spectrum and its loss need."""
-
-    gram_pair: spectrum.GramPair
-    """[n, n] with n = min(T, columns of `hidden` that the crop keeps), of the gradient of the SUMMED loss."""
-    losses: Tensor
-    """[T] float32, negative log-likelihood of each supervised token in nats."""
 
 
 class Head:
