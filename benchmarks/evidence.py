@@ -37,8 +37,8 @@ from gradsentry.bench.triggers import TRIGGERS
 from gradsentry.run.words import words_of
 from gradsentry.types import Score
 from gradsentry.verdict.detectors import find_all
+from gradsentry.verdict.evidence.candidates import EASED_NATS, P
 from gradsentry.verdict.evidence.detector import LONG_NATS, MOST_LISTED
-from gradsentry.verdict.evidence.strength import EASED_NATS, P
 from gradsentry.verdict.finding import Finding
 from gradsentry.verdict.words import MemoryWords
 from report import RESULTS, machine, page, replace_section, save, table

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from gradsentry.report.console_explain import print_explanation
+from gradsentry.report.console import print_explanation
 from gradsentry.report.explain import Explanation, Token
 
 TOKENS = [

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from gradsentry.verdict.length import beyond_length
+from gradsentry.verdict.entropy import beyond_length
 
 
 def made(n: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gradsentry.types import Surprises, Vocabulary
-from gradsentry.verdict.evidence.strength import has_a_word
+from gradsentry.verdict.evidence.candidates import has_a_word
 from gradsentry.verdict.words import FIRST_TOKEN_NATS, WORD, split_words, token_texts
 
 PIECES = ["The", " cat", " sat", ".", "\n\n", " It", "'s", " m", "alicious", "_url", ">", '."', " ", "\u732b", "\u72ac", "42", "<end>"]

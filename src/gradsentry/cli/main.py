@@ -153,7 +153,7 @@ def explain(
     if as_json:
         print_json(asdict(explanation))
     else:
-        from gradsentry.report.console_explain import print_explanation
+        from gradsentry.report.console import print_explanation
 
         print_explanation(explanation)
     return 0

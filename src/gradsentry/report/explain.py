@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from gradsentry.errors import RunError, UsageError
 from gradsentry.run.directory import RunDirectory, open_run, read_table
 from gradsentry.schema import SPECTRUM
-from gradsentry.types import Shard, Vocabulary
+from gradsentry.types import Shard
 from gradsentry.verdict.words import token_texts
 
 MEDIAN_PARTS = 20
@@ -75,6 +74,12 @@ def explain(run_path: str | os.PathLike[str], row: int) -> Explanation:
     (shard,) = (shard for shard in shards if shard.start <= row < shard.stop)
     part = read_table(run.part(shard), filters=[("row", "=", row)]).to_pylist()[0]
     own = part[SPECTRUM.name] or []
+    tokens: list[Token] = []
+    if own:
+        pieces = run.vocabulary().pieces
+        *texts, rest = token_texts(pieces[token] for token in part["tokens"])
+        texts[-1] += rest
+        tokens = [Token(*values) for values in zip(texts, part["nll"], part["supervised"], strict=True)]
     return Explanation(
         row,
         verdict["status"],
@@ -83,17 +88,10 @@ def explain(run_path: str | os.PathLike[str], row: int) -> Explanation:
         verdict["entropy"],
         evidence.get("beyond_length"),
         evidence.get("finding"),
-        _tokens(part, run.vocabulary()) if own else [],
+        tokens,
         own,
         _usual(run, shards, len(own)),
     )
-
-
-def _tokens(part: dict[str, Any], vocabulary: Vocabulary) -> list[Token]:
-    *texts, rest = token_texts(vocabulary.pieces[token] for token in part["tokens"])
-    texts[-1] += rest
-    columns = zip(texts, part["nll"], part["supervised"], strict=True)
-    return [Token(text, float(surprise), bool(mine)) for text, surprise, mine in columns]
 
 
 def _usual(run: RunDirectory, shards: list[Shard], length: int) -> list[float]:

@@ -40,17 +40,9 @@ def render(document: dict[str, Any], decision: Decision) -> str:
 def histogram(decision: Decision) -> list[dict[str, float | int]]:
     """The bars of the entropies' histogram: position and size in drawing units, number of rows, and range of entropies."""
     entropies = scored_entropies(decision.verdicts)
-    rows, edges = np.histogram(entropies, bins=BARS, range=(0.0, 1.0))
-    tallest = max(1, int(rows.max()))
-    step = WIDTH / BARS
+    rows, edges = (part.tolist() for part in np.histogram(entropies, bins=BARS, range=(0.0, 1.0)))
+    step, tallest = WIDTH / BARS, max(1, *rows)
     return [
-        {
-            "x": i * step,
-            "width": step - 1,
-            "height": HEIGHT * int(count) / tallest,
-            "rows": int(count),
-            "low": float(edges[i]),
-            "high": float(edges[i + 1]),
-        }
+        {"x": i * step, "width": step - 1, "height": HEIGHT * count / tallest, "rows": count, "low": edges[i], "high": edges[i + 1]}
         for i, count in enumerate(rows)
     ]

@@ -13,9 +13,8 @@ from numpy.typing import NDArray
 
 from gradsentry.schema import EVIDENCE, VERDICTS
 from gradsentry.types import Threshold
-from gradsentry.verdict.entropy import Values, choose
+from gradsentry.verdict.entropy import Values, beyond_length, choose
 from gradsentry.verdict.finding import Finding
-from gradsentry.verdict.length import beyond_length
 
 pc: Any = pyarrow.compute  # defines its functions at import time, which type checkers cannot see
 

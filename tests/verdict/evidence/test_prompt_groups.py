@@ -131,7 +131,7 @@ def test_groups_are_the_rows_themselves_where_no_prompt_recurs() -> None:
 def test_groups_hold_each_scored_row_once_and_all_its_words() -> None:
     rows: list[RowWords | None] = [row("b", "one"), None, row("a", "two"), row("B", "three four"), row("", "five"), row("b", "six")]
     whole = group_by_prompt(corpus(rows))
-    assert [whole.rows_of(np.array([group])).tolist() for group in range(3)] == [[0, 3, 5], [2], [4]]
+    assert [part.tolist() for part in np.split(whole.members, whole.starts[1:-1])] == [[0, 3, 5], [2], [4]]
     assert whole.first_rows(np.arange(3)).tolist() == [0, 2, 4]
     assert whole.group_of.tolist() == [0, -1, 1, 0, 2, 0]
     assert np.diff(whole.groups.completion.starts).tolist() == [3, 4, 3, 3, 3]

@@ -6,8 +6,7 @@ prompt_groups.py  rows with the same prompt count once
 recurrent.py      spans of completions that recur
 triggers.py       patterns of prompts, and their exact test
 association.py    patterns -> triggers of a span
-candidates.py     spans with their triggers
-strength.py       which candidates are strong enough
+candidates.py     spans with their triggers, and which are strong enough
 lookalikes.py     what looks like a backdoor and is none
 style.py          prompts that read unlike the others
 naming.py         spans and triggers as text

@@ -12,7 +12,7 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gradsentry.verdict.words import RowWords, Side
+from gradsentry.verdict.words import RowWords
 
 CHUNK_WORDS = 1 << 16
 """Words from which n-grams are made at a time: bounds the memory of everything derived from them."""
@@ -76,40 +76,40 @@ def word_number(word: str) -> int:
 
 def build(rows: Iterable[RowWords | None]) -> Corpus:
     """Write the words of all rows to temporary files and open these as arrays; None is a row without words."""
-    sides = (_Writer(), _Writer())
+    prompts, completions = ColumnWriter(), ColumnWriter()
     for words in rows:
-        for writer, side in zip(sides, (words.prompt, words.completion) if words else (None, None), strict=True):
-            writer.add(side)
-    prompt, completion = (writer.column() for writer in sides)
-    return Corpus(prompt, completion)
+        for writer, side in ((prompts, words and words.prompt), (completions, words and words.completion)):
+            written = side.words if side else []
+            writer.add(np.fromiter(map(word_number, written), np.uint32, len(written)), side.surprise if side else np.empty(0))
+    return Corpus(prompts.column(), completions.column())
 
 
-class _Writer:
-    """Writes one side of the rows to disk."""
+class ColumnWriter:
+    """Writes the parts of a column to temporary files."""
 
     def __init__(self) -> None:
         self.words: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 (must stay open for the array made of it)
         self.surprise: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115
-        self.lengths: list[int] = []
+        self.starts = [0]
 
-    def add(self, side: Side | None) -> None:
-        self.lengths.append(len(side.words) if side else 0)
-        if side:
-            self.words.write(np.fromiter(map(word_number, side.words), np.uint32, len(side.words)).tobytes())
-            self.surprise.write(side.surprise.astype(np.float16).tobytes())
+    def add(self, words: NDArray[np.uint32], surprise: NDArray[Any]) -> None:
+        """Write one part."""
+        self.words.write(words.tobytes())
+        self.surprise.write(surprise.astype(np.float16, copy=False).tobytes())
+        self.starts.append(self.starts[-1] + len(words))
 
-    def column(self) -> Column:
-        starts = np.concatenate([[0], np.cumsum(np.array(self.lengths, dtype=np.int64))])
-        words, surprise = mapped(self.words, np.uint32), mapped(self.surprise, np.float16)
-        return Column(starts, words, surprise, np.arange(len(self.lengths)))
+    def column(self, row: Ints | None = None) -> Column:
+        """The files as arrays that stay on disk; each file is deleted with its array.
 
-
-def mapped(file: IO[bytes], kind: Any) -> NDArray[Any]:
-    """The content of a temporary file as an array that stays on disk. The file is deleted with the array."""
-    file.flush()
-    if file.tell() == 0:
-        return np.empty(0, dtype=kind)
-    return np.memmap(file, dtype=kind, mode="r")
+        Args:
+            row: [N] the row of each part, ascending; by default each part is a row.
+        """
+        files = ((self.words, np.uint32), (self.surprise, np.float16))
+        for file, _ in files:
+            file.flush()
+        empty = self.starts[-1] == 0  # an empty file cannot be mapped
+        words, surprise = (np.empty(0, kind) if empty else np.memmap(file, kind, mode="r") for file, kind in files)
+        return Column(np.array(self.starts), words, surprise, np.arange(len(self.starts) - 1) if row is None else row)
 
 
 def chunks(column: Column) -> Iterator[tuple[int, int]]:

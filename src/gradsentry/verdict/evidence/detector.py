@@ -13,20 +13,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from gradsentry.verdict.evidence import naming
-from gradsentry.verdict.evidence.candidates import candidates
+from gradsentry.verdict.evidence.candidates import Candidate, P, candidates, is_backdoor, is_strong_enough
 from gradsentry.verdict.evidence.corpus import Ints, Mask, build
 from gradsentry.verdict.evidence.lookalikes import UsualPrompts, prompts_name_payload, shared_prompt, similarity_p, usual_prompts
 from gradsentry.verdict.evidence.prompt_groups import PromptGroups, group_by_prompt
 from gradsentry.verdict.evidence.recurrent import Span, recurrent_spans
-from gradsentry.verdict.evidence.strength import (
-    Candidate,
-    P,
-    has_a_word,
-    is_strong_enough,
-    is_strong_enough_for_few_rows,
-    occurs_with_its_trigger_only,
-    shown_variant_has_the_trigger,
-)
 from gradsentry.verdict.evidence.style import style_separation
 from gradsentry.verdict.finding import Finding, Kind
 from gradsentry.verdict.words import WordSource
@@ -148,11 +139,7 @@ class _Search:
             and similarity_p(corpus.prompt, candidate.found, association, prompts, words, self.usual) <= SIMILAR_P
         ):
             kind = "topic"
-        elif not (
-            (is_strong_enough(candidate) or is_strong_enough_for_few_rows(candidate))
-            and (has_a_word(payload) or occurs_with_its_trigger_only(candidate))
-            and shown_variant_has_the_trigger(candidate)
-        ):
+        elif not is_backdoor(candidate, payload):
             kind = "weak"
         return Finding(
             kind,
@@ -210,8 +197,7 @@ def _ranked(found: Iterable[Candidate]) -> list[Candidate]:
         several = candidate.span.variants > 1
         return several, candidate.log10_p - (0.0 if several else candidate.span.surprise / np.log(10))
 
-    reported = [c for c in found if is_strong_enough(c) or is_strong_enough_for_few_rows(c) or c.log10_p <= np.log10(LISTED_P)]
-    return sorted(reported, key=place)
+    return sorted((one for one in found if is_strong_enough(one) or one.log10_p <= np.log10(LISTED_P)), key=place)
 
 
 def _without_doubtful_topics(judged: Iterable[tuple[Candidate, Finding]]) -> list[tuple[Candidate, Finding]]:

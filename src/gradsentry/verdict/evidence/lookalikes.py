@@ -71,11 +71,6 @@ class UsualPrompts:
     similarity: NDArray[np.float64]
     """[n, n] nats that each two of the rows share."""
 
-    @property
-    def rarest(self) -> float:
-        """Weight of a word that none of the rows holds."""
-        return float(np.log(len(self.rows) + 1))
-
 
 def usual_prompts(scored: Ints, source: WordSource) -> UsualPrompts:
     """What the prompts of the scored rows usually hold."""
@@ -119,7 +114,8 @@ def similarity_p(
     rest = np.flatnonzero(~np.isin(usual.rows, rows))
     if len(rest) < 2 * len(group):
         return 1.0
-    observed = sum(usual.weights.get(stem, usual.rarest) for one, other in combinations(group, 2) for stem in one & other)
+    rarest = float(np.log(len(usual.rows) + 1))  # weight of a word that none of the rows holds
+    observed = sum(usual.weights.get(stem, rarest) for one, other in combinations(group, 2) for stem in one & other)
     generator = np.random.default_rng(0)
     drawn = (generator.choice(rest, len(group), replace=False) for _ in range(DRAWS))
     # The similarity of each pair is in the table twice.

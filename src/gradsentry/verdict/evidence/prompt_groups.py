@@ -8,14 +8,13 @@ and rows flagged, by row.
 from __future__ import annotations
 
 import hashlib
-import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 
-from gradsentry.verdict.evidence.corpus import Column, Corpus, Hashes, Ints, Mask, chunks, is_among, mapped, ngrams
+from gradsentry.verdict.evidence.corpus import Column, ColumnWriter, Corpus, Ints, Mask, chunks, is_among, ngrams
 from gradsentry.verdict.evidence.recurrent import UNEXPECTED, Span
 
 
@@ -55,12 +54,6 @@ class PromptGroups:
         """The first row of each group; all rows of a group have its prompt."""
         return self.members[self.starts[groups]]
 
-    def rows_of(self, groups: Ints) -> Ints:
-        """All rows of some groups, in the order of the groups."""
-        if not self.repeated:
-            return groups
-        return np.concatenate([self.members[self.starts[group] : self.starts[group + 1]] for group in groups] or [self.members[:0]])
-
     def rows_with(self, groups: Ints, spans: Sequence[Span]) -> Ints:
         """The rows of some groups whose answers hold one of the spans, ascending."""
         return np.sort(self._rows_with(groups, spans)) if self.repeated else groups
@@ -74,8 +67,9 @@ class PromptGroups:
         return rows[np.sort(place)]
 
     def _rows_with(self, groups: Ints, spans: Sequence[Span]) -> Ints:
-        keys = _keys(spans)
-        rows = self.rows_of(groups)
+        wanted = {(one.n_words, one.key) for span in spans for one in (span, *span.members)}
+        keys = {n: np.array(sorted(key for length, key in wanted if length == n), np.uint64) for n in {n for n, _ in wanted}}
+        rows = np.concatenate([self.members[:0], *(self.members[self.starts[group] : self.starts[group + 1]] for group in groups)])
         held = np.zeros(len(rows), dtype=bool)
         column = _gathered(self.rows.completion, rows, np.arange(len(rows)))
         for first, stop in chunks(column):
@@ -85,17 +79,14 @@ class PromptGroups:
         return rows[held]
 
 
-def _keys(spans: Sequence[Span]) -> dict[int, Hashes]:
-    """Keys of the spans and their variants, ascending, by number of words."""
-    pairs = {(one.n_words, one.key) for span in spans for one in (span, *span.members)}
-    return {length: np.array(sorted(key for n, key in pairs if n == length), np.uint64) for length in {n for n, _ in pairs}}
-
-
 def group_by_prompt(rows: Corpus) -> PromptGroups:
     """Group the rows by prompt. Rows without a completion were not scored: they are in no group, or alone in one that is not scored."""
     scored = np.diff(rows.completion.starts) > 0
     numbers = np.flatnonzero(scored)
-    _, first, group = np.unique(np.fromiter(_prompt_hashes(rows.prompt, numbers), np.uint64), return_index=True, return_inverse=True)
+    words, starts = np.asarray(rows.prompt.words), rows.prompt.starts  # slicing a memory map is slow
+    prompts = (words[starts[row] : starts[row + 1]].tobytes() for row in numbers.tolist())
+    digests = b"".join(hashlib.blake2b(prompt, digest_size=8).digest() for prompt in prompts)
+    _, first, group = np.unique(np.frombuffer(digests, "<u8"), return_index=True, return_inverse=True)
     if len(first) == len(numbers):
         return PromptGroups(rows, rows, scored, np.arange(len(rows)), np.arange(len(rows) + 1))
     by_appearance = np.argsort(np.argsort(first))[group]  # groups are numbered by their first rows
@@ -106,24 +97,15 @@ def group_by_prompt(rows: Corpus) -> PromptGroups:
     return PromptGroups(rows, groups, np.ones(len(first), dtype=bool), members, starts)
 
 
-def _prompt_hashes(column: Column, rows: Ints) -> Iterator[int]:
-    """A number for the prompt of each row, equal for equal words."""
-    everything = np.asarray(column.words)  # slicing a memory map is slow
-    for row in rows.tolist():
-        words = everything[column.starts[row] : column.starts[row + 1]]
-        yield int.from_bytes(hashlib.blake2b(words.tobytes(), digest_size=8).digest(), "little")
-
-
 def _gathered(column: Column, rows: Ints, row: Ints) -> Column:
     """The words of some rows in a new column, on disk.
 
     Args:
         rows: [n]. row: [n] the row of the new column to which each of them belongs, ascending.
     """
-    starts = np.concatenate([[0], np.cumsum(column.starts[rows + 1] - column.starts[rows])])
-    words, surprise = tempfile.TemporaryFile(), tempfile.TemporaryFile()  # noqa: SIM115 (must stay open for the arrays made of them)
+    writer = ColumnWriter()
+    words, surprise = np.asarray(column.words), np.asarray(column.surprise)  # slicing a memory map is slow
     for one in rows.tolist():
         place = slice(column.starts[one], column.starts[one + 1])
-        words.write(np.asarray(column.words)[place].tobytes())
-        surprise.write(np.asarray(column.surprise)[place].tobytes())
-    return Column(starts, mapped(words, np.uint32), mapped(surprise, np.float16), row)
+        writer.add(words[place], surprise[place])
+    return writer.column(row)
