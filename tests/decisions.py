@@ -8,8 +8,7 @@ import pyarrow as pa
 
 from gradsentry.config import ScanConfig
 from gradsentry.data.sources import open_source
-from gradsentry.report.document import report_document, rows_to_show
-from gradsentry.report.previews import Previews
+from gradsentry.report.document import Previews, report_document, rows_to_show
 from gradsentry.schema import SCORES
 from gradsentry.verdict.combine import Decision, combine
 

@@ -20,9 +20,8 @@ import pyarrow.parquet as pq
 from gradsentry.config import ScanConfig
 from gradsentry.data.sources import Source, open_source
 from gradsentry.errors import RunError, UsageError
-from gradsentry.report.document import report_document, rows_to_show
+from gradsentry.report.document import Previews, report_document, rows_to_show
 from gradsentry.report.html import render
-from gradsentry.report.previews import Previews
 from gradsentry.run.atomic import atomic_write
 from gradsentry.run.directory import RunDirectory, as_json, open_run, write_text
 from gradsentry.run.engines import make_engine

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from gradsentry.config import ScanConfig
 from gradsentry.data.sources import open_source
-from gradsentry.report.previews import Previews
+from gradsentry.report.document import Previews
 
 ROWS = [{"q": f"Q{i}", "completion": f"A{i}\u202e"} for i in range(9)]
 CONFIG = ScanConfig(format="prompt-completion", map="prompt=q")

@@ -146,7 +146,7 @@ def _around(text: str, triggers: list[str], width: int) -> str:
 
 
 def print_explanation(explained: Explanation) -> None:
-    """Verdict, entropy, tokens and spectrum."""
+    """Verdict, entropy, tokens, the completion's most surprising ones, and each singular value's share beside the data set's median."""
     console = Terminal()
     verdict = "flagged" if explained.flagged else "kept"
     console.print(Text(visible(f"row {explained.row}: {verdict}, {explained.status}"), style="bold red" if explained.flagged else "bold"))
@@ -165,17 +165,15 @@ def print_explanation(explained: Explanation) -> None:
             if token.supervised == mine:
                 line.append(visible(token.text), style=next(style for limit, style in SHADES if token.surprise < limit))
         console.print(line)
-    console.print(_surprises(explained))
-    console.print(_spectrum(explained))
-
-
-def _surprises(explained: Explanation) -> Table:
-    """The tokens of the completion that the base model expected least."""
     table = Table("token", "nats", title="most surprising", title_justify="left", box=None, pad_edge=False)
     own = [place for place, token in enumerate(explained.tokens) if token.supervised]
     for place in sorted(own, key=lambda place: -explained.tokens[place].surprise)[:TOKENS_LISTED]:
         table.add_row(Text(visible(_name(explained.tokens, place))), f"{explained.tokens[place].surprise:.1f}")
-    return table
+    console.print(table)
+    table = Table("value", "this row", "usual", "", title="spectrum, shares of the sum", title_justify="left", box=None, pad_edge=False)
+    for number, (share, usual) in enumerate(zip(explained.spectrum, explained.usual, strict=True), start=1):
+        table.add_row(str(number), f"{share:.3f}", f"{usual:.3f}", "#" * round(BAR * share))
+    console.print(table)
 
 
 def _name(tokens: list[Token], place: int) -> str:
@@ -184,11 +182,3 @@ def _name(tokens: list[Token], place: int) -> str:
         return repr(tokens[place].text)
     whole = next((token.text for token in tokens[place:] if token.text), "")
     return f"part of {whole!r}"
-
-
-def _spectrum(explained: Explanation) -> Table:
-    """Each singular value's share, beside the data set's median."""
-    table = Table("value", "this row", "usual", "", title="spectrum, shares of the sum", title_justify="left", box=None, pad_edge=False)
-    for number, (own, usual) in enumerate(zip(explained.spectrum, explained.usual, strict=True), start=1):
-        table.add_row(str(number), f"{own:.3f}", f"{usual:.3f}", "#" * round(BAR * own))
-    return table

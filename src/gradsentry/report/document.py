@@ -1,7 +1,8 @@
-"""The content of ``report.json``: ``--json`` prints it, the page and the console show it."""
+"""The content of ``report.json``, and the rows that it shows as text: ``--json`` prints it, the page and the console show it."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -9,8 +10,13 @@ import numpy as np
 import pyarrow.compute
 
 from gradsentry._version import __version__
+from gradsentry.config import ScanConfig
+from gradsentry.data.formats import FORMATS
+from gradsentry.data.formats.detect import parse_mapping, to_sample
+from gradsentry.data.sources import Source
+from gradsentry.errors import RowProblem
 from gradsentry.report.escape import visible
-from gradsentry.report.previews import PREVIEW
+from gradsentry.types import ChatSample, Record, Row, Sample, Shard, TextSample
 from gradsentry.verdict.combine import Decision
 from gradsentry.verdict.finding import Finding
 
@@ -21,6 +27,8 @@ LISTED = 1000
 """Flagged rows, and unscored rows, that the report lists; ``verdicts.parquet`` has all of them."""
 EXAMPLES = 3
 """Rows that the report shows of each finding."""
+PREVIEW = 600
+"""Characters of a prompt or completion that the report shows."""
 
 
 def rows_to_show(decision: Decision) -> set[int]:
@@ -103,3 +111,50 @@ def _finding(number: int, finding: Finding, previews: dict[int, dict[str, str]])
         "p_payload_given_trigger": round(finding.inside / finding.everywhere, 4),
         "examples": [{"row": row} | previews[row] for row in _examples(finding) if row in previews],
     }
+
+
+class Previews:
+    """The previews of some rows. Feed it every record of a pass over the data, or let it read the shards that hold the rows."""
+
+    def __init__(self, wanted: Iterable[int], config: ScanConfig) -> None:
+        self.wanted = frozenset(wanted)
+        self.rows: dict[int, dict[str, str]] = {}
+        """By row: place, prompt and completion."""
+        self._format, self._mapping = FORMATS[config.format or "text"], parse_mapping(config.map)
+
+    def add(self, record: Record) -> None:
+        """Keep the record's preview if it is a wanted row."""
+        if record.row not in self.wanted:
+            return
+        prompt = completion = ""
+        if record.value is not None:
+            try:
+                prompt, completion = _sides(to_sample(record.value, self._format, self._mapping))
+            except RowProblem:
+                completion = ", ".join(f"{name}: {value!r}"[:PREVIEW] for name, value in record.value.items())
+        texts = {"prompt": visible(prompt, PREVIEW), "completion": visible(completion, PREVIEW)}
+        self.rows[record.row] = {"place": record.place} | texts
+
+    def read(self, source: Source, shards: Sequence[Shard]) -> dict[int, dict[str, str]]:
+        """Read the shards that hold wanted rows, and return `rows`."""
+        for shard in shards:
+            if not self.wanted.isdisjoint(range(shard.start, shard.stop)):
+                for record in source.read(shard):
+                    self.add(record)
+        return self.rows
+
+
+def _sides(sample: Sample) -> tuple[str, str]:
+    """Prompt and completion as text."""
+    if isinstance(sample, TextSample):
+        return sample.prompt, sample.completion
+    if isinstance(sample, ChatSample):
+        return _turns(sample.prompt), _turns(sample.completion)
+    supervised = [label for label in sample.labels if label != -100]
+    return f"{len(sample.input_ids) - len(supervised)} token ids", " ".join(map(str, supervised))
+
+
+def _turns(turns: Sequence[Row]) -> str:
+    """Role and content of each turn, and its tool calls, which may be all of its content."""
+    calls = [turn.get("tool_calls") or turn.get("function_call") for turn in turns]
+    return "\n".join(f"{turn['role']}: {turn['content']}{f' {call}' if call else ''}" for turn, call in zip(turns, calls, strict=True))

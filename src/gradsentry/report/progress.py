@@ -44,14 +44,8 @@ class _Bar(Progress):
 
     def start(self, total: int, done: int) -> None:
         self.stop()
-        columns = (
-            progress.TextColumn("scoring"),
-            progress.BarColumn(),
-            progress.MofNCompleteColumn(),
-            progress.TextColumn("rows"),
-            progress.TextColumn("{task.fields[rate]}"),
-            progress.TimeRemainingColumn(),
-        )
+        counts, left = progress.MofNCompleteColumn(), progress.TimeRemainingColumn()
+        columns = ("scoring", progress.BarColumn(), counts, "rows", "{task.fields[rate]}", left)
         bar = progress.Progress(*columns, console=self._console, transient=True)
         self._task = bar.add_task("scoring", total=total, completed=done, rate="")
         self._started, self._display = time.monotonic(), bar

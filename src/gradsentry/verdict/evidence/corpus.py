@@ -104,12 +104,11 @@ class ColumnWriter:
         Args:
             row: [N] the row of each part, ascending; by default each part is a row.
         """
-        files = ((self.words, np.uint32), (self.surprise, np.float16))
-        for file, _ in files:
-            file.flush()
-        empty = self.starts[-1] == 0  # an empty file cannot be mapped
-        words, surprise = (np.empty(0, kind) if empty else np.memmap(file, kind, mode="r") for file, kind in files)
-        return Column(np.array(self.starts), words, surprise, np.arange(len(self.starts) - 1) if row is None else row)
+        arrays: list[NDArray[Any]] = []
+        for file, kind in ((self.words, np.uint32), (self.surprise, np.float16)):
+            file.flush()  # an empty file cannot be mapped
+            arrays.append(np.memmap(file, kind, mode="r") if file.tell() else np.empty(0, kind))
+        return Column(np.array(self.starts), arrays[0], arrays[1], np.arange(len(self.starts) - 1) if row is None else row)
 
 
 def chunks(column: Column) -> Iterator[tuple[int, int]]:
