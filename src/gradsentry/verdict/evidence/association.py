@@ -39,10 +39,6 @@ class Trigger:
 
     patterns: tuple[int, ...]
     """Positions in `Patterns`."""
-    inside: int
-    """Rows of the group that hold it."""
-    everywhere: int
-    """Rows of all that hold it."""
     surprise: float
     """Mean nats, of the less surprising of two."""
     example: int
@@ -166,10 +162,9 @@ def _tested(chosen: Cover, found: Patterns, in_group: Mask, n_rows: int) -> Asso
     for rows in chosen.values():
         held[rows] = True
     inside, everywhere = int((held & in_group).sum()), int(held.sum())
-    triggers = []
-    for pattern, own in chosen.items():
-        members = own[in_group[own]]
-        triggers.append(Trigger(pattern, len(members), len(own), float(found.surprise[list(pattern)].min()), int(members[0])))
+    triggers = [
+        Trigger(pattern, float(found.surprise[list(pattern)].min()), int(rows[in_group[rows]][0])) for pattern, rows in chosen.items()
+    ]
     p = float(log10_tail(n_rows, int(in_group.sum()), np.array([inside]), np.array([everywhere]))[0])
     p += sum(len(pattern) for pattern in chosen) * float(np.log10(max(1, len(found.keys))))
     return Association(triggers, held, inside, everywhere, min(0.0, p))

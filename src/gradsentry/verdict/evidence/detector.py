@@ -209,9 +209,7 @@ def _without_doubtful_topics(judged: Iterable[tuple[Candidate, Finding]]) -> lis
         if finding.kind == "backdoor" and finding.p <= P:
             break
     topics = [one for _, one in seen if one.kind in ("topic", "named") and len(one.rows) < FEW_ROWS and one.surprise >= TOPIC_NATS]
-
-    def doubtful(finding: Finding) -> bool:
-        elsewhere = any(not np.intersect1d(finding.rows, one.rows).size for one in topics)
-        return finding.kind == "backdoor" and finding.p > P and elsewhere
-
-    return [(candidate, replace(one, kind="topic") if doubtful(one) else one) for candidate, one in seen]
+    for i, (candidate, finding) in enumerate(seen):
+        if finding.kind == "backdoor" and finding.p > P and any(not np.intersect1d(finding.rows, one.rows).size for one in topics):
+            seen[i] = candidate, replace(finding, kind="topic")
+    return seen
