@@ -10,7 +10,7 @@ import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -55,8 +55,8 @@ class _PaddedGroup:
     mask would be large."""
 
     def to(self, device: torch.device) -> _PaddedGroup:
-        parts = {item.name: getattr(self, item.name) for item in fields(self)}
-        return _PaddedGroup(**{name: None if part is None else part.to(device) for name, part in parts.items()})  # pyright: ignore[reportArgumentType]
+        parts: dict[str, Any] = {name: None if part is None else part.to(device) for name, part in vars(self).items()}
+        return _PaddedGroup(**parts)
 
     def mask(self, sliding_window: int | None, softcap: float | None) -> Tensor | None:
         """[B or 1, 1, Q, K] the attention mask of a layer; None where the kernel applies the plain causal mask itself."""
@@ -95,10 +95,9 @@ def tree_mask(batch: Batch, carried: Layers, carry: int, device: torch.device) -
         carried: `TreeMask.kept` of the previous batch.
         carry: number of leading tokens of the batch's last row that the next batch needs.
     """
-    blocks = [block for block in attention_blocks(batch) if len(block.queries)]
-    blocks.sort(key=lambda block: (block.causal, len(block.queries), len(block.keys)))
     groups: list[list[AttentionBlock]] = []
-    for block in blocks:
+    blocks = (block for block in attention_blocks(batch) if len(block.queries))
+    for block in sorted(blocks, key=lambda block: (block.causal, len(block.queries), len(block.keys))):
         if groups and _fits([*groups[-1], block]):
             groups[-1].append(block)
         else:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -60,11 +59,10 @@ def pack(rows: Sequence[Encoded], token_budget: int) -> Iterator[Batch]:
     """
     if token_budget < 1:
         raise ValueError(f"token_budget is {token_budget}; it must be at least 1")
-    order = sorted(range(len(rows)), key=lambda i: rows[i].input_ids)
     batch = Batch(0, [], [])
     previous: list[int] = []
     nodes = np.empty(0, dtype=np.int64)
-    for member in order:
+    for member in sorted(range(len(rows)), key=lambda i: rows[i].input_ids):
         ids = rows[member].input_ids
         length = len(ids) - 1
         shared = min(len(previous), length)
@@ -99,7 +97,7 @@ class AttentionBlock:
     members: list[RowPath]
     """The rows, in order."""
 
-    @cached_property
+    @property
     def visible(self) -> NDArray[np.bool_]:
         """[Q, K] whether the key lies on the query's path, at or before it. Computed on demand: a long row does not need it."""
         visible = np.zeros((len(self.queries), len(self.keys)), dtype=bool)

@@ -70,13 +70,12 @@ class Head:
     def losses(self, states: Tensor, labels: Tensor) -> Tensor:
         """[N] float32 negative log-likelihoods in nats, for tokens whose gradient is not needed."""
         states, labels = states.to(self.device), labels.to(self.device)
-        found = [states.new_empty(0, dtype=torch.float32)]
         if len(states) == 0:  # a wrapped or quantised head may fail on an empty input
-            return found[0]
+            return states.new_empty(0, dtype=torch.float32)
         with scoring(self.model):
-            for logits, _, wanted in self._softmax_slices(states, labels):
-                found.append(nn.functional.cross_entropy(logits.detach(), wanted, reduction="none").float())
-        return torch.cat(found)
+            slices = self._softmax_slices(states, labels)
+            losses = [nn.functional.cross_entropy(logits.detach(), wanted, reduction="none").float() for logits, _, wanted in slices]
+        return torch.cat(losses)
 
     def deltas(self, states: Tensor, labels: Tensor) -> Iterator[Tensor]:
         """[n, V] gradients of the token losses at the head's output without any crop, a block of n consecutive tokens at a time.
