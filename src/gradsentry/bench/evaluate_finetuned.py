@@ -65,7 +65,9 @@ def evaluate_finetuned(
         clean = split(task, data, "train", n_rows, seed)
         made, wanted = poison(clean, attack, ratio, seed), target_texts(attack, clean)
         tests = evaluation_rows(task, data, seed)
-        limit = _token_limit(made, target.scorer.loaded)
+        poisoned = [row["completion"] for row, bad in zip(made.rows, made.labels, strict=True) if bad]
+        lengths = [len(ids) for ids in target.scorer.loaded.tokenizer(poisoned, add_special_tokens=False)["input_ids"]]
+        limit = max(MOST, math.ceil(np.quantile(lengths, QUANTILE)))
         for members, flagged in _by_kept_rows(list(group), target, made):
             method, names = members[0].method, ", ".join(trial.filter for trial in members)
             report(f"{task}, {attack}, {method}: {names}: {int((~flagged).sum())} rows to train on, {len(tests)} test rows")
@@ -109,13 +111,6 @@ def _by_kept_rows(trials: Sequence[Trial], target: TargetModel, made: Poisoned) 
         found.setdefault((trial.method, verdicts.flagged.tobytes()), []).append(trial)
     for (_, flagged), members in found.items():
         yield members, np.frombuffer(flagged, dtype=bool)
-
-
-def _token_limit(made: Poisoned, loaded: LoadedModel) -> int:
-    """Tokens that an answer may have: enough for a model that repeats its training answers."""
-    poisoned = [row["completion"] for row, bad in zip(made.rows, made.labels, strict=True) if bad]
-    lengths = [len(ids) for ids in loaded.tokenizer(poisoned, add_special_tokens=False)["input_ids"]]
-    return max(MOST, math.ceil(np.quantile(lengths, QUANTILE)))
 
 
 def _rates(trial: Trial, model: LoadedModel, target: TargetModel, rows: Sequence[Row], wanted: Sequence[str], limit: int) -> Result:

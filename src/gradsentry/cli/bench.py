@@ -64,20 +64,20 @@ def bench(
     from gradsentry.bench.run import run_bench, trials_of
     from gradsentry.bench.training import TargetModel, Training
 
-    attack_names = _names("--attacks", attacks)
+    attack_names = _split("--attacks", attacks)
     if any(text is not None for text in (trigger, payload, at, says)):
         ATTACKS.add(name, own_attack(trigger or "", payload or "", at or PLACES[0], says or POSITIONS[0]))
         attack_names = (*(attack_names or ()), name)
-    changes: dict[str, Any] = {"tasks": _names("--tasks", tasks), "attacks": attack_names, "swept": _names("--swept", swept)}
-    changes |= {"filters": _names("--filters", filters if filters is not None else defences)}
-    changes |= {"ratios": _numbers("--ratios", ratios, float), "volumes": _numbers("--volumes", volumes, int)}
+    changes: dict[str, Any] = {"tasks": _split("--tasks", tasks), "attacks": attack_names, "swept": _split("--swept", swept)}
+    changes |= {"filters": _split("--filters", filters if filters is not None else defences)}
+    changes |= {"ratios": _split("--ratios", ratios, float), "volumes": _split("--volumes", volumes, int)}
     plan = planned(preset, slow, **changes, rows=rows, seeds=seeds, ratio=ratio)
     published = preset == "paper"
     given: dict[str, Any] = {option: value for option, value in (("rate", rate), ("epochs", epochs)) if value is not None}
     target = TargetModel(model if model is not None else PAPER_MODEL if published else None, device, dtype, Training(**given).check())
     if methods is not None and not (train or published):
         raise UsageError(f"--methods {methods} is an option of the fine-tuning: add --train")
-    trained = _names("--methods", methods) or (("lora", "full") if published else ("lora",))
+    trained = _split("--methods", methods) or (("lora", "full") if published else ("lora",))
     made = run_bench(plan, target, out, data, trials_of(plan, trained) if train or published else [], print_message)
     if as_json:
         print(json.dumps(made.results, indent=2, ensure_ascii=False))
@@ -87,22 +87,14 @@ def bench(
     return 0
 
 
-def _names(option: str, given: Listed) -> tuple[str, ...] | None:
-    """The names between the commas, each once."""
+def _split(option: str, given: Listed, kind: type[str | int | float] = str) -> tuple[Any, ...] | None:
+    """The names or numbers between the commas, each once. Without a name it is an error; no number leaves out a preset's sweep."""
     if given is None:
         return None
-    if not (names := _split(given)):
-        raise UsageError(f"{option} {given!r} has no name in it; give names with commas between them, or leave the option out")
-    return names
-
-
-def _numbers(option: str, given: Listed, kind: type[int] | type[float]) -> tuple[float, ...] | None:
-    """The numbers between the commas, each once; none at all leaves out a preset's sweep."""
     try:
-        return None if given is None else tuple(dict.fromkeys(kind(number) for number in _split(given)))
+        found = tuple(dict.fromkeys(kind(part.strip()) for part in given.split(",") if part.strip()))
     except ValueError as error:
         raise UsageError(f"{option} {given}: {error}; give numbers with commas between them") from None
-
-
-def _split(given: str) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(part.strip() for part in given.split(",") if part.strip()))
+    if kind is str and not found:
+        raise UsageError(f"{option} {given!r} has no name in it; give names with commas between them, or leave the option out")
+    return found
