@@ -42,8 +42,13 @@ def encode(
                 ids = encode_chat(sample, tokenizer, loss_on)
             else:
                 ids = _checked_tokens(sample, size)
-            if model_ids is not None:
-                _refuse_unknown(ids[0], tokenizer, model_ids)
+            wrong = None if model_ids is None else next((i for i in ids[0] if i >= model_ids), None)
+            if wrong is not None:  # somebody added tokens and did not resize the model's embeddings
+                raise RowProblem(
+                    "error",
+                    f"token id {wrong} ({str(tokenizer.decode([wrong]))!r}) is unknown to the model, which has {model_ids} ids (the "
+                    f"tokenizer has {len(tokenizer)}); take the model's own tokenizer, or resize the model's embeddings",
+                )
             if all(label == IGNORED for label in ids[1][1:]):
                 raise RowProblem("unscorable", "no supervised token that has a token before it")
             results.append(ids)
@@ -131,14 +136,3 @@ def _checked_tokens(sample: TokenSample, vocabulary: int) -> Ids:
                 "supervised; the model shifts them itself",
             )
     return list(sample.input_ids), list(sample.labels)
-
-
-def _refuse_unknown(input_ids: list[int], tokenizer: PreTrainedTokenizerBase, model_ids: int) -> None:
-    """Refuse a row with an id that the model does not have: somebody added tokens and did not resize the model's embeddings."""
-    wrong = next((i for i in input_ids if i >= model_ids), None)
-    if wrong is not None:
-        raise RowProblem(
-            "error",
-            f"token id {wrong} ({str(tokenizer.decode([wrong]))!r}) is unknown to the model, which has {model_ids} ids (the tokenizer has "
-            f"{len(tokenizer)}); take the model's own tokenizer, or resize the model's embeddings",
-        )

@@ -20,22 +20,17 @@ def read(row: Row) -> Sample:
     output = fields.supervised_text(*fields.required(row, "output", "response"))
     system = fields.text(*fields.optional(row, "system"))
     turns = [{"role": "system", "content": system}] if system else []
-    for question, answer in _history(row):
+    value, column = fields.optional(row, "history")
+    pairs = [fields.array_to_list(pair) for pair in fields.list_of("[question, answer] pairs", () if value is None else value, column)]
+    if not all(isinstance(pair, Sequence) and not isinstance(pair, str) and len(pair) == 2 for pair in pairs):
+        raise RowProblem("error", "column 'history' holds something else than [question, answer] pairs")
+    for question, answer in ([fields.text(part, column) for part in pair] for pair in pairs):
         turns += [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
     turns.append({"role": "user", "content": "\n".join(part for part in (instruction, extra) if part)})
     parts = [system] if system else []
     parts += [f"### Instruction:\n{instruction}"] + ([f"### Input:\n{extra}"] if extra else [])
     plain = TextSample("\n\n".join([*parts, "### Response:\n"]), output)
     return ChatSample(tuple(turns), ({"role": "assistant", "content": output},), plain=plain)
-
-
-def _history(row: Row) -> list[list[str]]:
-    """The earlier [question, answer] pairs."""
-    value, column = fields.optional(row, "history")
-    pairs = [fields.array_to_list(pair) for pair in fields.list_of("[question, answer] pairs", () if value is None else value, column)]
-    if not all(isinstance(pair, Sequence) and not isinstance(pair, str) and len(pair) == 2 for pair in pairs):
-        raise RowProblem("error", "column 'history' holds something else than [question, answer] pairs")
-    return [[fields.text(part, column) for part in pair] for pair in pairs]
 
 
 FORMAT = Format(

@@ -71,7 +71,16 @@ def settle(name: str | None, mapping: Mapping[str, str], rows: Sequence[Row]) ->
     """
     if name is not None and name not in FORMATS:
         raise UsageError(f"--format {name}: it can be {', '.join(FORMATS)}")
-    candidates = _having_columns(name, mapping)
+    among = [FORMATS[name]] if name is not None else list(FORMATS.values())
+    candidates = [item for item in among if mapping.keys() <= set(item.names)]
+    if not candidates:
+        option = "--map " + ",".join(f"{ours}={theirs}" for ours, theirs in mapping.items())
+        if name is not None:
+            unknown = next(ours for ours in mapping if ours not in among[0].names)
+            raise UsageError(f"{option}: {name} has no column {unknown}; it has {', '.join(among[0].names)}")
+        homes = {ours: " and ".join(item.name for item in among if ours in item.names) for ours in mapping}
+        owners = ", ".join(f"{ours} is a column of {home}" for ours, home in homes.items())
+        raise UsageError(f"{option}: no format has all of these columns; {owners}")
     readable = [row for row in rows if isinstance(row, Mapping)]
     for ours, theirs in mapping.items():
         if readable and not any(theirs in row for row in readable):
@@ -103,26 +112,16 @@ def detect(rows: Iterable[Row], among: Iterable[Format] = tuple(FORMATS.values()
     raise DataError(_no_format(rows, among))
 
 
-def _having_columns(name: str | None, mapping: Mapping[str, str]) -> list[Format]:
-    """The formats that have every mapped column: the one with this name, or all of them."""
-    among = [FORMATS[name]] if name is not None else list(FORMATS.values())
-    candidates = [item for item in among if mapping.keys() <= set(item.names)]
-    if candidates:
-        return candidates
-    option = "--map " + ",".join(f"{ours}={theirs}" for ours, theirs in mapping.items())
-    if name is not None:
-        unknown = next(ours for ours in mapping if ours not in among[0].names)
-        raise UsageError(f"{option}: {name} has no column {unknown}; it has {', '.join(among[0].names)}")
-    homes = {ours: " and ".join(item.name for item in among if ours in item.names) for ours in mapping}
-    owners = ", ".join(f"{ours} is a column of {home}" for ours, home in homes.items())
-    raise UsageError(f"{option}: no format has all of these columns; {owners}")
-
-
 def _no_format(rows: Sequence[Row], among: Sequence[Format]) -> str:
     """The message where none of these formats fits."""
     columns = ", ".join(repr(name) for name in dict.fromkeys(name for row in rows for name in row))
     if pair := next((row for row in rows if "chosen" in row and "rejected" in row), None):
-        return f"preference pairs ({columns}) are not scored yet; name the column to score: --map {_chosen_mapping(pair)}"
+        chat = _is_list_of_objects(pair["chosen"])
+        prompt = next((name for name in PAIR_PROMPTS if not fields.is_empty(pair.get(name))), None)
+        mapping = "messages=chosen" if chat else "text=chosen"
+        if prompt is not None and chat == _is_list_of_objects(pair[prompt]):
+            mapping = f"prompt={prompt},completion=chosen"
+        return f"preference pairs ({columns}) are not scored yet; name the column to score: --map {mapping}"
     if len(rows) == 1 and (wrapper := next((name for name, value in rows[0].items() if _is_list_of_objects(value)), None)):
         return (
             f"the data is one row, whose column {wrapper!r} holds a list of objects; if these are the rows, write that list alone "
@@ -132,15 +131,6 @@ def _no_format(rows: Sequence[Row], among: Sequence[Format]) -> str:
         f"cannot tell the format from the columns {columns or '(no readable row)'}; name the columns of prompt and answer, "
         "for example --map prompt=question,completion=reply (formats: " + ", ".join(item.name for item in among) + ")"
     )
-
-
-def _chosen_mapping(pair: Row) -> str:
-    """The mapping that scores the chosen side of a preference pair: an answer to its prompt, or the whole conversation or text."""
-    chat = _is_list_of_objects(pair["chosen"])
-    prompt = next((name for name in PAIR_PROMPTS if not fields.is_empty(pair.get(name))), None)
-    if prompt is not None and chat == _is_list_of_objects(pair[prompt]):
-        return f"prompt={prompt},completion=chosen"
-    return "messages=chosen" if chat else "text=chosen"
 
 
 def _is_list_of_objects(value: Any) -> bool:

@@ -31,10 +31,5 @@ def read(row: Row) -> Sample:
 
 
 FORMAT = Format(
-    name="sharegpt",
-    columns=(("conversations",),),
-    optional=("system", "tools"),
-    read=read,
-    supervised="gpt turns",
-    loss_on="assistant",
+    name="sharegpt", columns=(("conversations",),), optional=("system", "tools"), read=read, supervised="gpt turns", loss_on="assistant"
 )

@@ -7,7 +7,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from gradsentry.data.sources import csv_file, json_array, jsonl
+from gradsentry.data.sources.memory import MemorySource
 from gradsentry.data.sources.shards import Visitor
+from gradsentry.data.sources.text_file import TextSource
 from gradsentry.errors import DataError, UsageError
 from gradsentry.types import Record, Shard
 
@@ -21,6 +24,8 @@ READABLE = (
     "directories that datasets.load_dataset reads, and ids of data sets on the Hugging Face Hub"
 )
 COMPRESSED = (".gz", ".zst", ".bz2", ".xz", ".zip")
+LAYOUTS = dict.fromkeys((".jsonl", ".ndjson", ".json"), jsonl.json_lines) | dict.fromkeys((".csv", ".tsv"), csv_file.csv_table)
+"""The layout of a text file by its suffix; a .json file may also be an array."""
 
 
 class Source(Protocol):
@@ -29,20 +34,12 @@ class Source(Protocol):
     A scan calls `plan`, `fingerprint`, `read` for each shard, and `split`. Sources travel to worker processes by pickle.
     """
 
-    @property
-    def name(self) -> str:
-        """The path, id or kind of the data, for messages and the report."""
-        ...
-
-    @property
-    def kind(self) -> str:
-        """``jsonl``, ``json``, ``csv``, ``parquet``, ``dataset``, ``stream`` or ``rows``."""
-        ...
-
-    @property
-    def suffix(self) -> str:
-        """Suffix of the kept and the flagged file; ``dataset`` is a directory of save_to_disk."""
-        ...
+    name: str
+    """The path, id or kind of the data, for messages and the report."""
+    kind: str
+    """``jsonl``, ``json``, ``csv``, ``parquet``, ``dataset``, ``stream`` or ``rows``."""
+    suffix: str
+    """Suffix of the kept and the flagged file; ``dataset`` is a directory of save_to_disk."""
 
     def plan(self, shard_rows: int) -> list[Shard]:
         """Cut the data set into shards of `shard_rows` rows. The same data always gives the same shards."""
@@ -89,8 +86,6 @@ def open_source(
     if isinstance(data, str | os.PathLike):
         return _open_path(data, split, streaming)
     if isinstance(data, Sequence) and not isinstance(data, bytes | bytearray):
-        from gradsentry.data.sources.memory import MemorySource
-
         _refuse_split(split, "rows in memory have")
         return MemorySource(data)
     from gradsentry.data.sources.hub import from_object
@@ -110,7 +105,7 @@ def _open_path(data: str | os.PathLike[str], split: str | None, streaming: bool)
     if os.path.exists(path):
         _refuse_split(split, f"{path} is a single file and has")
         return _open_file(path)
-    if isinstance(data, str) and path.suffix.lower() not in (*_OPENERS, *COMPRESSED):
+    if isinstance(data, str) and path.suffix.lower() not in (*LAYOUTS, ".parquet", *COMPRESSED):
         from gradsentry.data.sources.hub import from_hub, looks_like_id
 
         if looks_like_id(data):
@@ -124,54 +119,20 @@ def _open_file(path: Path) -> Source:
         raise DataError(f"{path}: not a regular file; a scan reads its data more than once, so write it to disk first")
     if suffix in COMPRESSED:
         raise DataError(f"{path}: it is compressed; unpack it and give the unpacked file")
-    if suffix not in _OPENERS:
+    if suffix == ".parquet":
+        from gradsentry.data.sources.parquet import ParquetSource
+
+        return ParquetSource(path)
+    if suffix not in LAYOUTS:
         ending = f"files that end in {suffix!r} are" if suffix else "a file without a suffix is"
         raise DataError(f"{path}: {ending} not read. {READABLE}; rename or convert the file")
-    return _OPENERS[suffix](path)
+    if suffix == ".json" and json_array.starts_array(path):
+        return TextSource(path, json_array.json_array)
+    if suffix == ".json" and jsonl.is_one_object(path):
+        raise DataError(f"{path}: it is one JSON object; write its rows as an array of objects or one object a line")
+    return TextSource(path, LAYOUTS[suffix])
 
 
 def _refuse_split(split: str | None, subject: str) -> None:
     if split is not None:
         raise UsageError(f"a split ({split!r}) was given, but {subject} no splits; leave the split out")
-
-
-def _open_lines(path: Path) -> Source:
-    from gradsentry.data.sources.jsonl import json_lines
-    from gradsentry.data.sources.text_file import TextSource
-
-    return TextSource(path, json_lines)
-
-
-def _open_json(path: Path) -> Source:
-    from gradsentry.data.sources.json_array import json_array, starts_array
-    from gradsentry.data.sources.jsonl import is_one_object
-    from gradsentry.data.sources.text_file import TextSource
-
-    if starts_array(path):
-        return TextSource(path, json_array)
-    if is_one_object(path):
-        raise DataError(f"{path}: it is one JSON object; write its rows as an array of objects or one object a line")
-    return _open_lines(path)
-
-
-def _open_csv(path: Path) -> Source:
-    from gradsentry.data.sources.csv_file import csv_table
-    from gradsentry.data.sources.text_file import TextSource
-
-    return TextSource(path, csv_table)
-
-
-def _open_parquet(path: Path) -> Source:
-    from gradsentry.data.sources.parquet import ParquetSource
-
-    return ParquetSource(path)
-
-
-_OPENERS = {
-    ".jsonl": _open_lines,
-    ".ndjson": _open_lines,
-    ".json": _open_json,
-    ".csv": _open_csv,
-    ".tsv": _open_csv,
-    ".parquet": _open_parquet,
-}

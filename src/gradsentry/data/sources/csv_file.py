@@ -40,49 +40,30 @@ def csv_table(path: Path) -> Layout:
     def parse(frame: Frame) -> Row:
         fields = _fields(frame, delimiter)
         if len(fields) != len(columns):
-            raise BadRow(f"{_count(len(fields))} where the header has {len(columns)}")
+            raise BadRow(f"it has {len(fields)} field{'s' if len(fields) != 1 else ''} where the header has {len(columns)}")
         return dict(zip(columns, fields, strict=True))
 
-    return Layout(
-        "csv",
-        suffix,
-        "record",
-        header.offset + len(header.data),
-        header.line + header.data.count(b"\n"),
-        partial(_frames, delimiter, newline_of(header.data)),
-        parse,
-        head=bom + header.data,
-    )
-
-
-class _LineRecorder:
-    """Hands a file's lines to csv.reader and keeps the bytes of the current record's lines."""
-
-    def __init__(self, file: BinaryIO) -> None:
-        self._file = file
-        self._taken: list[bytes] = []
-
-    def __iter__(self) -> Iterator[str]:
-        for data in self._file:
-            self._taken.append(data)
-            # Bytes that are not UTF-8 must not stop the search for the record's end; _fields reports them.
-            yield data.decode("utf-8", "surrogateescape")
-
-    def take(self) -> bytes:
-        """The lines since the last call."""
-        data = b"".join(self._taken)
-        self._taken.clear()
-        return data
+    offset, line = header.offset + len(header.data), header.line + header.data.count(b"\n")
+    frames = partial(_frames, delimiter, newline_of(header.data))
+    return Layout("csv", suffix, "record", offset, line, frames, parse, head=bom + header.data)
 
 
 def _frames(delimiter: str, newline: bytes, file: BinaryIO, offset: int, line: int) -> Iterator[Frame]:
     file.seek(offset)
-    lines = _LineRecorder(file)
-    reader = csv.reader(lines, delimiter=delimiter)
+    taken: list[bytes] = []
+
+    def lines() -> Iterator[str]:
+        for data in file:
+            taken.append(data)
+            # Bytes that are not UTF-8 must not stop the search for the record's end; _fields reports them.
+            yield data.decode("utf-8", "surrogateescape")
+
+    reader = csv.reader(lines(), delimiter=delimiter)
     while True:
         with suppress(csv.Error):  # the lines read so far are one record, for which _fields reports the error
             next(reader, None)
-        data = lines.take()
+        data = b"".join(taken)
+        taken.clear()
         if not data:
             return
         if data.strip(b" \r\n"):
@@ -137,7 +118,3 @@ def _refuse_other_separator(header: Frame, columns: list[str], delimiter: str, p
         advice = RENAMED.get(other, "write it again with commas, or with tabs and the suffix .tsv")
         name = "a tab" if other == "\t" else repr(other)
         raise DataError(f"{path}:{header.line}: the header is one column, because {name} separates its names; {advice}")
-
-
-def _count(number: int) -> str:
-    return f"it has {number} field{'s' if number != 1 else ''}"

@@ -9,17 +9,13 @@ import re
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from gradsentry.data.sources.dataset import DatasetSource, library_errors
 from gradsentry.data.sources.files import sha256_of
 from gradsentry.data.sources.parquet import tables_of_files
-from gradsentry.data.sources.stream import StreamSource
-from gradsentry.data.sources.stream_copy import copy_stream
+from gradsentry.data.sources.stream import StreamSource, copy_stream
 from gradsentry.errors import DataError, UsageError
-
-if TYPE_CHECKING:
-    pass
 
 log = logging.getLogger(__name__)
 
@@ -124,7 +120,11 @@ def _load(load: Callable[[], Any], failure: str, advice: str) -> Any:
     try:
         return load()
     except library_errors() as error:
-        raise DataError(f"{failure}: {_cause(error)}; {advice}") from error
+        cause: BaseException = error
+        while cause.__cause__ is not None:  # `datasets` wraps the innermost error in general words
+            cause = cause.__cause__
+        reason = str(cause).strip().partition("\n")[0] or type(cause).__name__
+        raise DataError(f"{failure}: {reason}; {advice}") from error
 
 
 def _choose(loaded: Any, split: str | None, name: str) -> Any:
@@ -139,10 +139,3 @@ def _choose(loaded: Any, split: str | None, name: str) -> Any:
         problem = f"it has no split {split!r}" if split else "it has several splits"
         raise UsageError(f"{name}: {problem}; choose one of them: {', '.join(splits) or 'none'}")
     return loaded[wanted]
-
-
-def _cause(error: BaseException) -> str:
-    """The first line of the innermost error: `datasets` wraps it in general words."""
-    while error.__cause__ is not None:
-        error = error.__cause__
-    return str(error).strip().partition("\n")[0] or type(error).__name__

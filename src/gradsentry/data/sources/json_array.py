@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from functools import partial
 from itertools import chain
 from json import JSONDecodeError
 from pathlib import Path
@@ -38,9 +39,7 @@ def json_array(path: Path) -> Layout:
     bom = byte_order_mark(path)
     _, offset, line = _first_byte(path, len(bom))
 
-    def frames(file: BinaryIO, offset: int, line: int) -> Iterator[Frame]:
-        return elements(file, offset, line, path.name)
-
+    frames = partial(elements, name=path.name)
     return Layout("json", "json", "element", offset + 1, line, frames, _parse, bom + b"[\n", joiner=b",\n", tail=b"\n]\n")
 
 
@@ -111,9 +110,14 @@ class _Nesting:
                 self._closers.append(_CLOSER[byte])
             elif byte == _COMMA:
                 yield found.start()
-            elif self._closes_array(byte, found.start()):
-                yield found.start()
-                return
+            else:
+                self.closed = not self._closers
+                expected = self._closers.pop() if self._closers else ord("]")
+                if byte != expected:
+                    raise _Mismatch(found.start(), f"found {chr(byte)!r} where {chr(expected)!r} should close")
+                if self.closed:
+                    yield found.start()
+                    return
 
     def _skip_string(self, chunk: bytes, at: int) -> int:
         """The position after the string's closing quote, or the end of the chunk."""
@@ -126,13 +130,6 @@ class _Nesting:
             self._in_string = chunk[at] != _QUOTE
             self._escaped = self._in_string  # the chunk ends with a backslash
         return at + 1
-
-    def _closes_array(self, byte: int, at: int) -> bool:
-        self.closed = not self._closers
-        expected = self._closers.pop() if self._closers else ord("]")
-        if byte != expected:
-            raise _Mismatch(at, f"found {chr(byte)!r} where {chr(expected)!r} should close")
-        return self.closed
 
 
 def _first_byte(path: Path, offset: int) -> tuple[bytes, int, int]:

@@ -19,7 +19,6 @@ class Visitor(Protocol):
 
     def add(self, record: Record) -> None:
         """Called for each wanted row, in order."""
-        ...
 
 
 def visit_by_row(read: Callable[[Shard], Iterator[Record]], visitor: Visitor | None) -> None:
