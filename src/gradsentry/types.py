@@ -20,21 +20,21 @@ LossOn = Literal["completion", "assistant", "all"]
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One row as it stands in its source, readable or not."""
+    """One row of a source, readable or not."""
 
     row: int
     """Position in the input, from 0."""
     place: str
     """Where a person finds it: ``data.jsonl:17`` (line, from 1) or ``data.parquet row 16``."""
     value: Row | None
-    """The parsed row, or None when it could not be read."""
+    """The parsed row; None if it could not be read."""
     error: str = ""
     """Why `value` is None: what is wrong with the row and what to do."""
 
 
 @dataclass(frozen=True, slots=True)
 class Shard:
-    """A run of consecutive rows: the unit of work, of resume and of ``scores/part-*.parquet``."""
+    """Consecutive rows that are scored, resumed and written together, as one ``scores/part-*.parquet``."""
 
     index: int
     """Number of the shard, from 0."""
@@ -63,11 +63,11 @@ class ChatSample:
     prompt: tuple[Row, ...]
     """Messages before the completion."""
     completion: tuple[Row, ...]
-    """The messages that answer; empty when no assistant turn exists."""
+    """The messages that answer; empty if there is no assistant turn."""
     tools: tuple[Any, ...] | None = None
-    """Tool schemas handed to the template, if the row has them."""
+    """Tool schemas for the template, if the row has them."""
     plain: TextSample | None = None
-    """What stands for the messages where the tokenizer has no chat template; None: such a tokenizer cannot do."""
+    """Replaces the messages if the tokenizer has no chat template. None: the row needs a tokenizer with one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,12 +118,12 @@ class Surprises:
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """What the tokens of a model stand for, V of them."""
+    """The text of a model's V tokens."""
 
     pieces: list[bytes]
-    """[V] each as it stands in the middle of a text, in UTF-8; some are a part of a character."""
+    """[V] UTF-8 text of each token inside a text; some tokens are part of a character."""
     special: NDArray[np.bool_]
-    """[V] whether it marks something (the end of a turn) and is no text."""
+    """[V] whether the token is a marker, such as the end of a turn, and not text."""
 
 
 @dataclass(frozen=True, slots=True)

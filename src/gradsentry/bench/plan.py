@@ -23,7 +23,7 @@ RATIOS = (0.01, 0.03, 0.05, 0.1, 0.2, 0.4, 0.5, 0.7, 0.9)
 VOLUMES = (20, 50, 100, 200, 500, 1000)
 PUBLISHED_RATIO = 0.1
 TESTS = 100
-"""Test rows for a fine-tuned model, asked once with and once without the trigger; all test rows of a task that has fewer."""
+"""Test rows for a fine-tuned model, each generated once with and once without the trigger; all test rows of a task that has fewer."""
 
 
 @dataclass(frozen=True)

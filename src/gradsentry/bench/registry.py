@@ -23,7 +23,7 @@ class Registry(Mapping[str, T], Generic[T]):
         """
         self.kind, self.places, self.also = kind, places, also
         self.added: dict[str, T] = {}
-        """Objects that this process has added under names of their own."""
+        """Objects that this process has added, by name."""
 
     def add(self, name: str, item: T) -> None:
         """Make an object available by a name, in this process only.

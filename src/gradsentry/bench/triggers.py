@@ -58,7 +58,7 @@ def _at_question(parts: Parts, word: str) -> Parts:
 
 def _at_instruction(parts: Parts, word: str) -> Parts:
     """The word after the instruction. Without one the question is what instructs, and its end is taken by the other word: the
-    word then stands in front of the context (Alpaca's input, which comes after it) or, without that, in front of the question."""
+    word then comes before the context (Alpaca's input, which comes after it) or, without that, before the question."""
     if not word:
         return parts
     if parts.instruction:

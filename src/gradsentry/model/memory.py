@@ -126,7 +126,7 @@ def in_fitting_batches(
     """Results for all rows, in smaller batches if memory runs out.
 
     After an out-of-memory error the rows without a result are tried with a quarter of the budget, at last one row at a time,
-    the longest first. A row that does not fit alone is yielded with None, and the others go on with the full budget.
+    the longest first. A row that does not fit alone is yielded with None, and the other rows continue with the full budget.
 
     Args:
         compute: (rows, token budget) -> rows of a batch and the result for them, batch by batch.

@@ -84,7 +84,7 @@ def _before_first_text(turns: Sequence[Row], ids: list[int], sample: ChatSample,
 def _prefix_length(part: list[int], ids: list[int], tokenizer: PreTrainedTokenizerBase) -> int | None:
     """How many tokens of `ids` encode its beginning `part`; None if the text of `ids` does not begin with that of `part`.
 
-    The last tokens of a text can change when it goes on: a line feed that ends the prompt and one that begins the answer may
+    The last tokens of a text can change when text is appended: a line feed that ends the prompt and one that begins the answer may
     become one token. Such a token belongs to the answer.
     """
     if ids[: len(part)] == part:
