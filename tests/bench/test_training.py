@@ -108,7 +108,7 @@ def test_what_does_not_fit_is_reported_with_what_it_takes(base_dir: Path, monkey
 
     monkeypatch.setattr(module, "_fit", full)
     with pytest.raises(
-        ModelError, match=r"out of memory while fine-tuning .* \(full\): .* GiB, and the states of 4 rows .* or the method lora"
+        ModelError, match=r"out of memory while fine-tuning .* \(full\): .* GiB, plus the states of 4 rows .* or the method lora"
     ):
         train(str(base_dir), ROWS, Training("full"), "cpu")
     with pytest.raises(ModelError, match=r"\(lora\): .* a smaller model$"):
@@ -125,7 +125,7 @@ def test_a_bug_of_the_trainer_is_not_taken_for_a_lack_of_memory(base_dir: Path, 
 
 
 def test_another_gpu_than_the_first_is_no_device_to_train_on(base_dir: Path) -> None:
-    with pytest.raises(UsageError, match="takes the first GPU; set CUDA_VISIBLE_DEVICES=1 and give --device cuda"):
+    with pytest.raises(UsageError, match="uses the first GPU; set CUDA_VISIBLE_DEVICES=1 and give --device cuda"):
         train(str(base_dir), ROWS, Training(), "cuda:1")
 
 
@@ -262,7 +262,7 @@ def test_bad_input(model_dir: Path) -> None:
             train(str(model_dir), rows, Training(), "cpu")
     with pytest.raises(ModelError, match="no such model directory"):
         train(str(model_dir / "absent"), ROWS, Training(), "cpu")
-    with pytest.raises(ModelError, match="weights are not finite; take a lower rate"):
+    with pytest.raises(ModelError, match="weights are not finite; use a lower rate"):
         train(str(model_dir), ROWS, Training("full", rate=1e38, epochs=4), "cpu")
 
 
