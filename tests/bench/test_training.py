@@ -108,7 +108,7 @@ def test_what_does_not_fit_is_reported_with_what_it_takes(base_dir: Path, monkey
 
     monkeypatch.setattr(module, "_fit", full)
     with pytest.raises(
-        ModelError, match=r"out of memory while fine-tuning .* \(full\): .* GiB, plus the states of 4 rows .* or the method lora"
+        ModelError, match=r"out of memory while fine-tuning .* \(full\): .* GiB, plus the states of 4 rows; .* or the method lora"
     ):
         train(str(base_dir), ROWS, Training("full"), "cpu")
     with pytest.raises(ModelError, match=r"\(lora\): .* a smaller model$"):
