@@ -132,6 +132,7 @@ def scan_on(
     Raises:
         UsageError: the engine is not installed, or has no such option. Else as `scan`.
     """
+    config = replace(config, model=absolute(config.model))  # other processes may run in another directory
     return _scan(absolute(data), None, out.resolve(), None, config, progress or Progress(), make_engine(engine, config, engine_options))
 
 

@@ -21,20 +21,20 @@ def raising(what: str, *arguments: object, cwd: Path, **environment: str) -> sub
 
 
 def test_ctrl_c_says_that_the_same_command_goes_on_where_it_does(tmp_path: Path) -> None:
-    def told(*options: str) -> str:
+    def message(*options: str) -> str:
         result = raising("KeyboardInterrupt", "scan", "d.jsonl", *options, cwd=tmp_path)
         assert result.returncode == 130
         return result.stderr
 
-    assert told() == "stopped\n"
+    assert message() == "stopped\n"
     scores = tmp_path / "gradsentry-runs" / "d" / "scores"
     scores.mkdir(parents=True)
     (scores / "tokens.parquet").write_text("")
-    assert told() == "stopped\n"
+    assert message() == "stopped\n"
     (scores / "part-00000.parquet").write_text("")
-    assert told() == "stopped; scored rows are kept; the same command resumes there\n"
-    assert told("--overwrite") == "stopped\n"
-    assert told("--out", "run") == "stopped\n"
+    assert message() == "stopped; scored rows are kept; the same command resumes there\n"
+    assert message("--overwrite") == "stopped\n"
+    assert message("--out", "run") == "stopped\n"
     assert raising("KeyboardInterrupt", "filter", "run", "--dry-run", cwd=tmp_path).stderr == "stopped\n"
 
 

@@ -213,10 +213,10 @@ def test_what_an_engine_raises_is_told_and_its_traceback_stands_beside_its_logs(
         raise KeyError("queue")
 
     monkeypatch.setattr("datatrove.executor.LocalPipelineExecutor.run", broken)
-    with pytest.raises(RunError, match=r"--engine ray: KeyError: 'queue'; its logs are in .*; the same command resumes the run") as told:
+    with pytest.raises(RunError, match=r"--engine ray: KeyError: 'queue'; its logs are in .*; the same command resumes the run") as caught:
         scan_on("ray", data, tmp_path / "run", ScanConfig(device="cpu", model=str(model_dir)))
     (kept,) = (tmp_path / "run").rglob("traceback.txt")
-    assert str(kept.parent) in str(told.value)
+    assert str(kept.parent) in str(caught.value)
     assert "in broken" in kept.read_text(encoding="utf-8")
 
 

@@ -100,16 +100,16 @@ def test_a_death_costs_its_shard_only_and_a_deadly_shard_is_told_of_at_the_end(
     monkeypatch.setattr("gradsentry.run.engines.processes.ATTEMPTS", 2)
     whole, out = tmp_path / "whole", tmp_path / "run"
     run(ROWS, model_dir, whole)
-    told: list[int] = []
+    counts: list[int] = []
     progress = Progress()
-    progress.advance = lambda rows, tokens: told.append(rows)
+    progress.advance = lambda rows, tokens: counts.append(rows)
     rows = DeadlyRows(ROWS, 28)
     with pytest.raises(RunError) as caught:
         run(rows, model_dir, out, workers="2", progress=progress)
     for words in ("rows 24 to 31 (killed by SIGKILL, as the system does", "all other rows are scored", "--token-budget (it was 2048)"):
         assert words in str(caught.value)
     assert parts(out) == {name: data for name, data in parts(whole).items() if name != "part-00003.parquet"}
-    assert sum(told) == 32
+    assert sum(counts) == 32
     assert not list(out.rglob(".part-*"))
     run(rows, model_dir, out)  # the maker may read them
     assert parts(out) == parts(whole)

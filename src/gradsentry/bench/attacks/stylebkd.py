@@ -53,7 +53,7 @@ def paraphraser(model: str, ask: str = ASK, device: str = "auto") -> Callable[[s
 
     try:
         seq2seq = bool(AutoConfig.from_pretrained(model, trust_remote_code=False).is_encoder_decoder)
-    except Exception:  # config checks raise bare exceptions; `load_model` reads the same file and reports what is wrong
+    except Exception:  # config checks raise bare exceptions; `load_model` reads the file again and reports what is still wrong
         seq2seq = False
     if seq2seq:
         loaded, tokenizer = _load_seq2seq(model, device)
