@@ -181,6 +181,15 @@ def test_slurm_gets_the_script_and_a_task_of_its_array_scores_its_share(
         scan_on("slurm", data, run, replace(config, dtype="bfloat16"), ("partition=gpu", "time=1"))
 
 
+@pytest.mark.usefixtures("local")
+def test_tasks_get_an_absolute_model_path(data: Path, model_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    jobs: list[Any] = []
+    monkeypatch.chdir(model_dir.parent)
+    monkeypatch.setattr(Ray, "run", lambda self, job, missing, progress: jobs.append(job))
+    assert scan_on("ray", Path(data), data.parent / "run", ScanConfig(model=model_dir.name)) is None
+    assert jobs[0].model == jobs[0].config.model == str(model_dir.resolve())
+
+
 # One task, without an engine
 
 
