@@ -14,6 +14,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from answered import ROWS
+from forked import use_forks
 from tiny import tiny_llama
 from typed import gradsentry, rows_as_lines
 
@@ -73,3 +74,9 @@ def jsonl(tmp_path: Path) -> Path:
     lines[9] = '{"id":9,  "completion" : " spaced",   "prompt":"kept byte for byte \\u00e9"}'
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
     return path
+
+
+@pytest.fixture
+def forked_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Workers that start at once."""
+    use_forks(monkeypatch)

@@ -132,6 +132,7 @@ def test_a_run_and_its_data_are_kept_apart(jsonl: Path, model_dir: Path, tmp_pat
     assert not (tmp_path / "runs").exists()
 
 
+@pytest.mark.usefixtures("forked_workers")
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_a_target_is_checked_before_a_row_is_scored_and_makes_no_other_run(
     jsonl: Path, model_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, workers: str
@@ -148,6 +149,7 @@ def test_a_target_is_checked_before_a_row_is_scored_and_makes_no_other_run(
     assert again.flagged == gradsentry.redecide(out, THRESHOLD).flagged
 
 
+@pytest.mark.usefixtures("forked_workers")
 @pytest.mark.parametrize("workers", ["1", "2"])
 @pytest.mark.parametrize("name", ["part-00001.parquet", "tokens.parquet"])
 def test_what_is_damaged_is_made_again_by_the_same_scan(
@@ -242,15 +244,15 @@ def test_a_finished_run_loads_no_model_unless_its_files_changed(
 ) -> None:
     model, out = tmp_path / "model", tmp_path / "run"
     shutil.copytree(model_dir, model)
-    first = run(jsonl, model, out)
+    first = run(jsonl, model, out, dtype="float32")
     loads: list[Any] = []
     load_model = scorer.load_model
     monkeypatch.setattr(scorer, "load_model", lambda *a, **k: loads.append(a) or load_model(*a, **k))
-    again = run(jsonl, model, out)
+    again = run(jsonl, model, out, dtype="float32")
     assert not loads
     assert again.decision.verdicts.equals(first.decision.verdicts)
     os.utime(model / "config.json")
-    run(jsonl, model, out)
+    run(jsonl, model, out, dtype="float32")
     assert len(loads) == 1, "files that changed are looked at"
     with pytest.raises(RunError, match="already holds another run"):
         run(jsonl, model, out, dtype="bfloat16")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import random
+from functools import partialmethod
 from pathlib import Path
 from typing import Any
 
@@ -136,7 +137,9 @@ def test_a_row_longer_than_the_context_is_cut_from_the_left_and_says_so(llama: P
     assert cut.loss == pytest.approx(float(gradient.losses.mean()), abs=1e-5)
 
 
-def test_a_compiled_model_gives_the_same_scores(model_dir: Path) -> None:
+def test_a_compiled_model_gives_the_same_scores(model_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # The graphs of the default backend, without its C++ compiler, which takes a minute.
+    monkeypatch.setattr(PreTrainedModel, "compile", partialmethod(torch.nn.Module.compile, backend="aot_eager"))
     plain, compiled = (Scorer(model_dir, dtype="float32", device="cpu", compile=flag) for flag in (False, True))
     assert compiled.packed
     for score, wanted in zip(compiled.score(ROWS), plain.score(ROWS), strict=True):

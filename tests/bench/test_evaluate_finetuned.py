@@ -1,4 +1,4 @@
-"""Fine-tuning with and without a filter: what is trained on, how often, and what the model is asked."""
+"""Fine-tuning with and without a filter: the rows trained on, the number of trainings, and the prompts that measure the model."""
 
 from __future__ import annotations
 

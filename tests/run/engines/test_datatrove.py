@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ import pytest
 import torch
 
 import gradsentry
+import typed
 from gradsentry import ScanConfig
 from gradsentry.api import scan_on
 from gradsentry.errors import RunError, UsageError
@@ -25,7 +27,7 @@ from gradsentry.run.devices import cores
 from gradsentry.run.directory import RunDirectory
 from gradsentry.run.engines.datatrove import Ray, Share
 from gradsentry.run.job import plan
-from typed import COMMAND, clean
+from typed import clean
 
 ROWS = [{"prompt": f"What is {n}? " * (1 + n % 3), "completion": " one two three" * (1 + n % 5)} for n in range(40)]
 two_cores = pytest.mark.skipif(len(cores()) < 2, reason="two workers need two cores of their own")
@@ -49,11 +51,6 @@ def command(program: list[str], *arguments: object, cwd: Path, **environment: st
     one = {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "COLUMNS": "200", "RAY_AUTH_MODE": "disabled"}
     env = os.environ | one | environment
     return subprocess.run([*program, *map(str, arguments)], cwd=cwd, env=env, capture_output=True, text=True, timeout=500, check=False)
-
-
-def scanned(data: Path, model_dir: Path, out: str, *arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
-    options = ["--model", model_dir, "--out", out, "--shard-rows", 8, "--threshold", "1.0", *arguments]
-    return command([*COMMAND, "scan"], data, *options, cwd=data.parent, **environment)
 
 
 def parts(run: Path) -> dict[str, bytes]:
@@ -80,16 +77,17 @@ def expected(data: Path, model_dir: Path) -> dict[str, bytes]:
 def local(monkeypatch: pytest.MonkeyPatch) -> None:
     """The engine for Ray with datatrove's executor of local processes: it differs from Ray's in nothing that the engine does."""
     monkeypatch.setattr(Ray, "executor", "LocalPipelineExecutor")
-    monkeypatch.setattr(Ray, "connect", lambda self: None)
+    monkeypatch.setattr(Ray, "connected", lambda self: nullcontext())
 
 
 @pytest.mark.usefixtures("local")
 def test_an_engine_scores_what_is_missing_and_ignores_datatroves_markers(data: Path, model_dir: Path, expected: dict[str, bytes]) -> None:
-    run, config = data.parent / "run", ScanConfig(model=str(model_dir), shard_rows=8, workers="2")
-    assert scan_on("ray", data, run, config) is not None
+    run, config = data.parent / "run", ScanConfig(model=str(model_dir), shard_rows=8, workers="1")
+    two = ("tasks=2",)
+    assert scan_on("ray", data, run, config, two) is not None
     assert parts(run) == expected
     (run / "scores" / "part-00003.parquet").unlink()
-    again = scan_on("ray", data, run, config)
+    again = scan_on("ray", data, run, config, two)
     assert again is not None
     assert again.counts["scored"] == 40
     assert parts(run) == expected
@@ -98,21 +96,32 @@ def test_an_engine_scores_what_is_missing_and_ignores_datatroves_markers(data: P
 
 @two_cores
 def test_the_ray_engine_scores_the_same_and_so_does_the_recipe_for_ray_data(
-    data: Path, model_dir: Path, expected: dict[str, bytes]
+    data: Path, model_dir: Path, expected: dict[str, bytes], monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    pq.write_table(pa.Table.from_pylist([{"row": n, **row} for n, row in enumerate(ROWS)]), data.parent / "rows.parquet")
-    (data.parent / "model").symlink_to(model_dir)
-    (recipe,) = re.findall(r"^```python\n(.*?)^```", DOCUMENT, re.M | re.S)
+    import ray
+
+    monkeypatch.chdir(data.parent)
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
     (line,) = [line for line in commands() if "--engine ray" in line]
-    program = f"import ray; ray.init(num_cpus=4, log_to_driver=False)\n{recipe}\nfrom gradsentry.cli.main import app; app()"
-    options = [*line.split()[1:], "--model", model_dir, "--shard-rows", 8, "--threshold", "1.0", "--json"]
-    result = command([sys.executable, "-c", program], *options, cwd=data.parent)
-    assert result.returncode == 0, result.stderr
-    assert json.loads(result.stdout)["counts"]["scored"] == 40
-    run = data.parent / "run"
-    assert parts(run) == expected
-    of_recipe = pq.read_table(data.parent / "scores").sort_by("row")
-    of_engine = pq.read_table(run / "verdicts.parquet")
+    options = line.split()
+    config = ScanConfig(model=str(model_dir), shard_rows=8, threshold="1.0", workers=options[options.index("--workers") + 1])
+    assert scan_on("ray", data, Path("run"), config, (options[options.index("--engine-option") + 1],)) is not None
+    assert parts(data.parent / "run") == expected
+    assert not ray.is_initialized()
+    assert capfd.readouterr().out == "", "stdout is for the result alone"
+
+    pq.write_table(pa.Table.from_pylist([{"row": n, **row} for n, row in enumerate(ROWS)]), "rows.parquet")
+    Path("model").symlink_to(model_dir)
+    (recipe,) = re.findall(r"^```python\n(.*?)^```", DOCUMENT, re.M | re.S)
+    names: dict[str, Any] = {"__name__": "recipe"}
+    ray.init(num_cpus=2, log_to_driver=False)
+    try:
+        exec(recipe.replace("size=2", "size=1"), names)  # each actor imports torch, and there are two cores
+    finally:
+        ray.shutdown()
+    of_recipe = pq.read_table("scores").sort_by("row")
+    of_engine = pq.read_table("run/verdicts.parquet")
     assert of_recipe["row"].to_pylist() == list(range(40))
     assert of_recipe["entropy"].to_pylist() == pytest.approx(of_engine["entropy"].to_pylist(), abs=1e-6)
 
@@ -154,8 +163,9 @@ def test_slurm_gets_the_script_and_a_task_of_its_array_scores_its_share(
         (fake / name).chmod(0o755)
     path = f"{fake}{os.pathsep}{os.environ['PATH']}"
     (line,) = [line for line in commands() if "--engine slurm" in line]
-    options = ["--workers", 2, "--engine-option", "qos=", "--engine-option", "account=lab"]
-    result = scanned(data, model_dir, "run", *line.split()[5:], *options, PATH=path, SBATCHED=str(said))
+    options = [*line.split()[5:], "--workers", 2, "--engine-option", "qos=", "--engine-option", "account=lab"]
+    options += ["--model", model_dir, "--out", "run", "--shard-rows", 8, "--threshold", "1.0"]
+    result = typed.gradsentry("scan", data, *options, cwd=tmp_path, PATH=path, SBATCHED=str(said), OMP_NUM_THREADS="1")
     assert result.returncode == 0, result.stderr
     assert result.stdout == ""
     run = tmp_path / "run"
@@ -168,9 +178,10 @@ def test_slurm_gets_the_script_and_a_task_of_its_array_scores_its_share(
     pickled = next((run / "engine").glob("*/executor.pik"))
     assert f"launch_pickled_pipeline {pickled}" in script
 
-    task = [sys.executable, "-c", "from datatrove.tools.launch_pickled_pipeline import main; main()", str(pickled)]
+    task = "import torch; torch.set_num_threads(1); from datatrove.tools.launch_pickled_pipeline import main; main()"
     for rank in range(2):
-        done = command(task, cwd=tmp_path, PATH=path, SLURM_ARRAY_TASK_ID=str(rank), SLURM_NODELIST="node1")
+        environment = {"PATH": path, "SLURM_ARRAY_TASK_ID": str(rank), "SLURM_NODELIST": "node1", "HF_HUB_OFFLINE": "1"}
+        done = typed.python(task, pickled, cwd=tmp_path, **environment)
         assert done.returncode == 0, done.stderr
     assert parts(run) == expected
     config = ScanConfig(model=str(model_dir), shard_rows=8)

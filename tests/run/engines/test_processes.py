@@ -84,6 +84,7 @@ def test_workers_that_never_get_ready_are_given_up(tmp_path: Path) -> None:
         WorkerPool(job, job.shards, [Slot({"PYTHONHOME": str(tmp_path)})], Progress()).run()
 
 
+@pytest.mark.usefixtures("forked_workers")
 def test_what_a_worker_refuses_is_told_as_if_there_were_none(tmp_path: Path, cores: Callable[[int], None]) -> None:
     cores(2)
     with pytest.raises(ModelError, match="no such model directory"):
@@ -93,6 +94,7 @@ def test_what_a_worker_refuses_is_told_as_if_there_were_none(tmp_path: Path, cor
 # Runs
 
 
+@pytest.mark.usefixtures("forked_workers")
 def test_a_death_costs_its_shard_only_and_a_deadly_shard_is_told_of_at_the_end(
     model_dir: Path, tmp_path: Path, cores: Callable[[int], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -115,6 +117,7 @@ def test_a_death_costs_its_shard_only_and_a_deadly_shard_is_told_of_at_the_end(
     assert parts(out) == parts(whole)
 
 
+@pytest.mark.usefixtures("forked_workers")
 @pytest.mark.parametrize(
     ("error", "shown"),
     [

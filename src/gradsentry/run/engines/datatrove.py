@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import inspect
 import logging
-import os
 import sys
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 from gradsentry.config import ScanConfig, parse_workers
 from gradsentry.errors import GradsentryError, RunError, UsageError
@@ -71,7 +72,7 @@ class _Datatrove:
 
     def execute(self, job: Job, missing: Sequence[Shard], exits: bool) -> tuple[Any, Path]:
         """Run or submit the tasks; returns the executor and the folder of its logs."""
-        folder = job.directory.engine / f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"  # a new one: old markers must not count
+        folder = job.directory.engine / f"{time.strftime('%Y%m%d-%H%M%S')}-{uuid4().hex[:8]}"  # a new one: old markers must not count
         (folder / "errors").mkdir(parents=True)
         executor = self.make(
             pipeline=[Share(job, missing, folder, exits)],
@@ -115,19 +116,28 @@ class Ray(_Datatrove):
 
     name, executor, packages = "ray", "RayPipelineExecutor", {"datatrove": "scale", "ray": "ray"}
 
-    def connect(self) -> None:
+    @contextmanager
+    def connected(self) -> Iterator[None]:
+        """Use the Ray of this process, or start one and stop it at the end. A thread of Ray prints warnings to stdout: here to stderr."""
         import ray
 
-        if not ray.is_initialized():
-            ray.init(log_to_driver=False)  # stdout is for the result alone
+        if ray.is_initialized():
+            yield
+            return
+        with redirect_stdout(sys.stderr):
+            ray.init(log_to_driver=False)
+            try:
+                yield
+            finally:
+                ray.shutdown()
 
     def run(self, job: Job, missing: Sequence[Shard], progress: Progress) -> dict[str, Any]:
         """See `Engine.run`."""
         job = self.prepare(job)
         if missing:
-            self.connect()
-            job.begin(missing, progress)
-            _, folder = self.execute(job, missing, exits=False)
+            with self.connected():
+                job.begin(missing, progress)
+                _, folder = self.execute(job, missing, exits=False)
             check_scored(job, missing, folder)
         return self.finish(job)
 
