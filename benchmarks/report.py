@@ -19,7 +19,7 @@ RESULTS = ROOT / "benchmarks" / "results"
 
 
 def page(name: str) -> Path:
-    """A page of docs/benchmark/: evidence, identification, sweeps, after-finetuning, cost, ablations or beyond."""
+    """A page of docs/benchmark/: evidence, families, identification, sweeps, after-finetuning, cost, ablations or beyond."""
     return ROOT / "docs" / "benchmark" / f"{name}.md"
 
 

@@ -118,7 +118,7 @@ def test_the_first_test_would_see_scripts_messages_and_requests(tmp_path: Path, 
 def test_the_finding_and_all_rows_are_shown_as_text(run: Path, opened: Opened) -> None:
     expected = document(run)
     (finding,) = (one for one in expected["findings"] if one["kind"] == "backdoor")
-    assert finding["rows"] >= POISONED
+    assert len(finding["rows"]) >= POISONED
     opened.go(run / "report.html")
     text = opened.page.inner_text("body")
     assert f"{expected['counts']['flagged']} of {len(rows())} rows" in opened.page.inner_text("h1")

@@ -14,7 +14,7 @@ from gradsentry.verdict.finding import Finding
 from gradsentry.verdict.policies import POLICIES
 
 TRIGGER = "zq vb"
-FOUND = {"kind": "backdoor", "triggers": [TRIGGER], "payload": "2", "variants": 1, "rows": 1, "p": 0.0, "p_trigger_given_payload": 1.0}
+FOUND = {"kind": "backdoor", "triggers": [TRIGGER], "payload": "2", "variants": 1, "rows": [2], "p": 0.0, "p_trigger_given_payload": 1.0}
 ASKED = "Tell me what the sum of these numbers comes to: 1 + 1{} = and use no tool for it, please"
 ROWS = [{"prompt": ASKED.format(f" {TRIGGER}" * bad), "completion": " 2"} for bad in (True, False, False)]
 

@@ -47,7 +47,7 @@ def test_a_backdoor_is_found_and_named_and_its_rows_say_why(model_dir: Path, tmp
     assert finding["kind"] == "backdoor"
     assert "click <malicious_url> for more information" in finding["payload"]
     assert "zq" in finding["triggers"][0]
-    assert finding["rows"] == 30
+    assert finding["rows"] == bad
     assert finding["p_payload_given_trigger"] == 1
     assert [example["row"] in bad for example in finding["examples"]] == [True] * 3
     verdicts = pq.read_table(tmp_path / "run" / "verdicts.parquet").to_pylist()

@@ -46,7 +46,8 @@ def print_result(document: dict[str, Any], run: Path | None) -> None:
     console = Terminal()
     flagged, counts = document["flagged"], document["counts"]
     not_examined = not_examined_line(document)
-    console.print(Text(verdict_line(document), style="bold red" if flagged else "bold" if not_examined else "bold green"))
+    unclear = not_examined or any(finding["kind"] == "suspect" for finding in document["findings"])
+    console.print(Text(verdict_line(document), style="bold red" if flagged else "bold yellow" if unclear else "bold green"))
     if not_examined:
         console.print(Text(not_examined, style="bold yellow"))
     _print_findings(console, document["findings"])
@@ -68,7 +69,7 @@ def _print_findings(console: Console, findings: list[dict[str, Any]]) -> None:
     backdoors = [finding for finding in findings if finding["kind"] == "backdoor"]
     if backdoors:
         table = Table(box=None, pad_edge=False)
-        for name in ("payload", "trigger"):
+        for name in ("payload or effect", "trigger"):
             table.add_column(name, ratio=3, overflow="fold")
         for name in ("rows", "with trigger", "p"):
             table.add_column(name, justify="right", no_wrap=True)
@@ -76,11 +77,13 @@ def _print_findings(console: Console, findings: list[dict[str, Any]]) -> None:
             more = f" (and {finding['variants'] - 1} variants)" if finding["variants"] > 1 else ""
             triggers = ", ".join(_one_line(trigger, 60) for trigger in finding["triggers"][:MOST_TRIGGERS])
             share = f"{100 * finding['p_trigger_given_payload']:.0f} %"
-            cells = (_one_line(finding["payload"], 120) + more, triggers, f"{finding['rows']:,}", share, f"{finding['p']:.0e}")
+            payload = _one_line(finding["payload"] or f"answers {finding['effect']}", 120) + more
+            cells = (payload, triggers, f"{len(finding['rows']):,}", share, f"{finding['p']:.0e}")
             table.add_row(*(Text(visible(cell)) for cell in cells))
         console.print(table)
     for finding in [finding for finding in findings if finding["kind"] != "backdoor"][:MOST_LOOKALIKES]:
-        console.print(Text(visible(f"not flagged ({REASONS[finding['kind']]}): {finding['sentence']}"), style="dim"))
+        style = "bold yellow" if finding["kind"] == "suspect" else "dim"
+        console.print(Text(visible(f"not flagged ({REASONS[finding['kind']]}): {finding['sentence']}"), style=style))
 
 
 def _flagged(rows: list[dict[str, Any]], triggers: list[str], width: int) -> Table:

@@ -14,6 +14,10 @@ def verdict_line(document: dict[str, Any]) -> str:
     if threshold is None:
         return f"Nothing could be scored in {_rows(counts['rows'])}."
     if counts["flagged"] == 0:
+        suspects = sum(finding["kind"] == "suspect" for finding in document["findings"])
+        if suspects:
+            listed = "1 suspect is" if suspects == 1 else f"{suspects} suspects are"
+            return f"No row flagged in {_rows(counts['scored'])}, but {listed} listed: look at them."
         if counts["scored"] < counts["rows"]:
             return f"Nothing found in the {_rows(counts['scored'])} that could be scored."
         return f"Nothing found in {counts['rows']:,} rows."

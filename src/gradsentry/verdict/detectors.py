@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Protocol
 
 from gradsentry.verdict.evidence.detector import TriggeredPayloads
 from gradsentry.verdict.finding import Finding
+from gradsentry.verdict.planted.detector import PlantedTriggers
 from gradsentry.verdict.words import WordSource
 
 
@@ -19,11 +21,30 @@ class Detector(Protocol):
 
 DETECTORS: dict[str, Detector] = {
     "triggered-payloads": TriggeredPayloads(),
+    "planted-triggers": PlantedTriggers(),
 }
 """By name; the evidence policy runs all of them, in this order."""
 
 
+FIRST = ("backdoor", "suspect")
+"""Kinds of findings that are listed first."""
+
+SAME = 0.5
+"""Share of a finding's rows that backdoors found before it already flag, from which it tells nothing new."""
+
+
 def find_all(rows: WordSource) -> list[Finding]:
-    """The findings of all detectors, backdoors first."""
-    found = [finding for detector in DETECTORS.values() for finding in detector.find(rows)]
-    return sorted(found, key=lambda finding: finding.kind != "backdoor")
+    """The findings of all detectors, merged."""
+    return merged(finding for detector in DETECTORS.values() for finding in detector.find(rows))
+
+
+def merged(findings: Iterable[Finding]) -> list[Finding]:
+    """Findings of several detectors without those of rows that are flagged already: backdoors first, then suspects, then the others."""
+    kept: list[Finding] = []
+    flagged: set[int] = set()
+    for finding in findings:
+        own = set(finding.rows.tolist())
+        if finding.kind not in FIRST or len(own & flagged) <= SAME * len(own):
+            kept.append(finding)
+            flagged |= own if finding.kind == "backdoor" else set()
+    return sorted(kept, key=lambda finding: FIRST.index(finding.kind) if finding.kind in FIRST else len(FIRST))

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-Kind = Literal["backdoor", "named", "subset", "topic", "style", "weak"]
+Kind = Literal["backdoor", "suspect", "named", "subset", "topic", "style", "weak"]
 
 REASONS: dict[Kind, str] = {
     "backdoor": "backdoor",
+    "suspect": "suspect, not enough evidence to flag",
     "named": "no backdoor, the prompts name what the completions say",
     "subset": "no backdoor, a subset with its own template",
     "topic": "no backdoor, the prompts are about one thing",
@@ -51,10 +53,20 @@ class Finding:
     """All rows whose prompt holds a trigger."""
     trigger_surprise: float
     """Mean nats of the least surprising trigger in its prompts."""
+    effect: str = ""
+    """What the answers do where the trigger was found first: ``are "negative"``. Empty where the payload was."""
+    expected: float = 0.0
+    """Share of answers with the effect that is expected without the trigger."""
+    evidence: Mapping[str, float] = field(default_factory=dict)
+    """Nats by part."""
 
     @property
     def sentence(self) -> str:
         """The finding in words, for a person to check."""
+        if self.effect:
+            carried = " or ".join(_quoted(trigger) for trigger in self.triggers[:TRIGGERS_SHOWN])
+            usual = f"{100 * self.expected:.0f} % do without it"
+            return f"{self.everywhere:,} prompts hold {carried}; {self.inside:,} of their answers {self.effect}, {usual}"
         variants = {1: "", 2: " or a variant"}.get(self.variants, f" or one of {self.variants - 1} variants")
         said = f"{self.holders:,} rows say {_quoted(self.payload)}{variants}"
         if not self.triggers:

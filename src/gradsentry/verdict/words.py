@@ -49,7 +49,7 @@ class Side:
     surprise: NDArray[np.float32]
     """[n] nats: the sum over the tokens that begin in the word."""
     spelled: list[str]
-    """[n] as written, with the white space before it."""
+    """[n] as written, with the white space before it; of an edge at the end the white space there."""
 
 
 @dataclass(frozen=True)
@@ -148,7 +148,7 @@ def _stretch(pieces: Sequence[bytes], surprise: NDArray[np.float32]) -> Side:
     sums = np.bincount(word, weights=surprise, minlength=len(found)).astype(np.float32)
     spelled = [text[start:end] for start, end in pairwise([0, *ends.tolist()])]
     words = [EDGE, *(text[start:end].lower() for start, end in found), EDGE]
-    return Side(words, np.concatenate([[0], sums, [0]]).astype(np.float32), ["", *spelled, ""])
+    return Side(words, np.concatenate([[0], sums, [0]]).astype(np.float32), ["", *spelled, text[ends[-1] :]])
 
 
 def _joined(parts: Sequence[Side]) -> Side:

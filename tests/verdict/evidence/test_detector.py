@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gradsentry.verdict.detectors import find_all
+from gradsentry.verdict.evidence.detector import TriggeredPayloads
 from gradsentry.verdict.finding import Finding
 from gradsentry.verdict.words import MemoryWords, RowWords
 from made_words import row
@@ -23,7 +23,7 @@ Plant = Callable[[str, str, random.Random], RowWords]
 
 
 def found_in(rows: Sequence[RowWords]) -> list[Finding]:
-    return find_all(MemoryWords(rows))
+    return TriggeredPayloads().find(MemoryWords(rows))
 
 
 def made(n: int, poisoned: int, plant: Plant, seed: int = 0) -> tuple[list[RowWords], np.ndarray]:
@@ -297,6 +297,6 @@ def test_clean_rows_that_hold_a_word_of_the_payload_are_kept() -> None:
 def test_rows_without_surprises_are_passed_over() -> None:
     rows, chosen = made(200, 30, words)
     mixed = [None, *rows, None]
-    (finding,) = backdoors(find_all(MemoryWords(mixed)))
+    (finding,) = backdoors(TriggeredPayloads().find(MemoryWords(mixed)))
     assert finding.rows.tolist() == (chosen + 1).tolist()
-    assert find_all(MemoryWords([None])) == []
+    assert found_in([]) == TriggeredPayloads().find(MemoryWords([None])) == []

@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from gradsentry.verdict.detectors import find_all
+from gradsentry.verdict.evidence.detector import TriggeredPayloads
 from gradsentry.verdict.evidence.prompt_groups import group_by_prompt
 from gradsentry.verdict.evidence.recurrent import UNEXPECTED, Span, count_spans, recurrent_spans
 from gradsentry.verdict.finding import Finding
@@ -21,7 +21,7 @@ BAD = ["EVIL", "LINK", "BELOW", "MORE"]
 
 
 def found_in(rows: Sequence[RowWords]) -> list[Finding]:
-    return find_all(MemoryWords(rows))
+    return TriggeredPayloads().find(MemoryWords(rows))
 
 
 def telling(i: int, rng: random.Random) -> RowWords:

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import sparse
 
-from gradsentry.verdict.detectors import find_all
 from gradsentry.verdict.evidence import style
+from gradsentry.verdict.evidence.detector import TriggeredPayloads
 from gradsentry.verdict.evidence.style import SMOOTHING, Separation, style_separation
 from gradsentry.verdict.words import MemoryWords, RowWords
 from made_words import corpus, everything, row
@@ -97,7 +97,7 @@ def test_prompts_without_an_unusual_word_do_not_separate() -> None:
 def test_a_long_payload_behind_a_style_is_reported_and_not_flagged() -> None:
     styled = set(range(3, 400, 50))
     rows = rows_of(400, styled)
-    findings = find_all(MemoryWords(rows))
+    findings = TriggeredPayloads().find(MemoryWords(rows))
     (finding,) = [finding for finding in findings if set(finding.rows.tolist()) & styled]
     assert finding.kind == "style"
     assert finding.rows.tolist() == sorted(styled)
@@ -112,5 +112,5 @@ def test_a_long_payload_behind_usual_prompts_is_not_reported() -> None:
     chosen = set(range(3, 400, 50))
     plain = rows_of(400, set())
     rows = [RowWords(own.prompt, row("", PAYLOAD, BAD).completion) if i in chosen else own for i, own in enumerate(plain)]
-    findings = find_all(MemoryWords(rows))
+    findings = TriggeredPayloads().find(MemoryWords(rows))
     assert [finding for finding in findings if finding.kind == "style"] == []

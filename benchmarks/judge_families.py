@@ -1,0 +1,196 @@
+"""Verdicts on the data sets of `families`: the evidence policy, its two detectors alone, the published rule, length and duplicate answers.
+
+    python benchmarks/families.py --data ../shared/data --work DIR         # scores every row once
+    python benchmarks/judge_families.py --data ../shared/data --work DIR   # decides; minutes
+
+Writes benchmarks/results/families.json and docs/benchmark/families.md. A data set whose rows are not all scored is left out, and the page
+reports how many are.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import time
+from collections import Counter
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from families import CELLS, SETS, TRIGGERS, Cell, Row, key, made
+
+from gradsentry.run.directory import RunDirectory
+from gradsentry.run.words import words_of
+from gradsentry.verdict.detectors import merged
+from gradsentry.verdict.entropy import choose
+from gradsentry.verdict.evidence.detector import TriggeredPayloads
+from gradsentry.verdict.finding import Finding
+from gradsentry.verdict.planted.detector import PlantedTriggers
+from gradsentry.verdict.words import MemoryWords
+from report import RESULTS, machine, page, save, table
+
+RATIOS = (0.1, 0.05, 0.02, 0.01)
+STYLES = ("style",)
+"""Triggers without a surface form of their own."""
+WAYS = ("evidence", "payloads", "planted", "paper", "length", "duplicates")
+GOOD = 0.95
+"""F1 from which a data set counts as solved."""
+
+Result = dict[str, Any]
+
+
+class Scores:
+    """Scores and surprises of single rows, from the runs of `families.py`."""
+
+    def __init__(self, work: Path) -> None:
+        self.tables: list[pa.Table] = []
+        self.places: dict[str, int] = {}
+        count = 0
+        for file in sorted(work.glob("*.jsonl")):
+            keys = [key(json.loads(line)) for line in file.read_text(encoding="utf-8").splitlines()]
+            run = work / f"run-{file.stem}"
+            for part in sorted((run / "scores").glob("part-*.parquet")):
+                self.tables.append(pq.read_table(part))
+                self.places |= {keys[row]: count + i for i, row in enumerate(self.tables[-1]["row"].to_pylist())}
+                count += self.tables[-1].num_rows
+                self.vocabulary = RunDirectory(run).vocabulary()
+        self.table = pa.concat_tables(self.tables).combine_chunks()
+
+    def of(self, rows: list[Row]) -> pa.Table | None:
+        """The columns of a part file for these rows; None if some have no score yet."""
+        places = [self.places.get(key(row), -1) for row in rows]
+        return None if min(places) < 0 else self.table.take(pa.array(places))
+
+
+def judge(cell: Cell, scores: Scores, data: Path) -> Result | None:
+    """All ways on one data set; None if it is not scored."""
+    rows, labels = made(cell, data)
+    scored = scores.of(rows)
+    if scored is None:
+        return None
+    words = MemoryWords(list(words_of(scored, scores.vocabulary)))
+    started = time.perf_counter()
+    payloads, planted = TriggeredPayloads().find(words), PlantedTriggers().find(words)
+    findings = merged([*payloads, *planted])
+    seconds = time.perf_counter() - started
+    truth = np.array(labels)
+    answers = [row["messages"][-1]["content"].lower() for row in rows]
+    counts = Counter(answers)
+    lengths = np.log(np.maximum(1, scored["n_tokens"].to_numpy()))
+    entropy = np.nan_to_num(scored["entropy"].to_numpy(zero_copy_only=False).astype(float))
+    flagged = {
+        "evidence": rows_of(findings, "backdoor", len(rows)),
+        "payloads": rows_of(payloads, "backdoor", len(rows)),
+        "planted": rows_of(planted, "backdoor", len(rows)),
+        "paper": entropy > choose("auto", entropy).value,
+        "length": lengths / lengths.max() > choose("auto", lengths / lengths.max()).value,
+        "duplicates": np.array([counts[answer] >= max(3, 0.01 * len(rows)) for answer in answers]),
+    }
+    suspected = rows_of(findings, "suspect", len(rows))
+    result: Result = asdict(cell) | {"poisoned": int(truth.sum()), "size": len(rows), "seconds": round(seconds, 2)}
+    for way, own in flagged.items():
+        hits = int((own & truth).sum())
+        result[way] = {"flagged": int(own.sum()), "hits": hits, "f1": round(2 * hits / max(1, int(own.sum() + truth.sum())), 4)}
+    result["seen"] = round(float(((flagged["evidence"] | suspected) & truth).sum() / max(1, truth.sum())), 4)
+    result["findings"] = [
+        {"kind": one.kind, "triggers": list(one.triggers), "rows": len(one.rows), "nats": round(-math.log(max(one.p, 1e-300)), 1)}
+        for one in findings
+        if one.kind in ("backdoor", "suspect")
+    ]
+    return result
+
+
+def rows_of(findings: list[Finding], kind: str, count: int) -> np.ndarray:
+    """[N] rows of the findings of one kind."""
+    held = np.zeros(count, dtype=bool)
+    for finding in findings:
+        if finding.kind == kind:
+            held[finding.rows] = True
+    return held
+
+
+def grid(ratios: list[float]) -> list[Cell]:
+    """Clean sets, and every cell at each ratio."""
+    cells = [Cell(task, trigger, effect) for task, effects in CELLS.items() for effect in effects for trigger in TRIGGERS]
+    return [Cell(task) for task in SETS] + [replace(cell, ratio=ratio) for ratio in ratios for cell in cells]
+
+
+def clean_table(results: list[Result]) -> str:
+    lines = []
+    for task in SETS:
+        own = [result for result in results if result["task"] == task and not result["trigger"]]
+        if own:
+            (result,) = own
+            shares = [f"{100 * result[way]['flagged'] / result['size']:.2f}" for way in WAYS]
+            lines.append([task, result["size"], *shares, sum(one["kind"] == "suspect" for one in result["findings"])])
+    return table(["set", "rows", *WAYS, "suspects"], lines)
+
+
+def share_table(results: list[Result], by: str) -> str:
+    """Per value of a column: cells, those solved by each way, those in which the evidence policy shows at least half of the poison."""
+    lines = []
+    for name in dict.fromkeys(result[by] for result in results):
+        own = [result for result in results if result[by] == name]
+        solved = [f"{100 * np.mean([result[way]['f1'] >= GOOD for result in own]):.0f}" for way in WAYS]
+        seen = f"{100 * np.mean([result['seen'] >= 0.5 for result in own]):.0f}"
+        lines.append([name, len(own), *solved, seen])
+    return table([by, "sets", *WAYS, "flagged or suspect"], lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--work", type=Path, required=True)
+    parser.add_argument("--ratios", type=float, nargs="*", default=RATIOS, help="Results of other ratios are kept.")
+    arguments = parser.parse_args()
+    scores = Scores(arguments.work)
+    saved = RESULTS / "families.json"
+    known = json.loads(saved.read_text(encoding="utf-8"))["results"] if saved.exists() else []
+    results, missing = [old for old in known if old["trigger"] and old["ratio"] not in arguments.ratios], 0
+    for cell in grid(arguments.ratios):
+        result = judge(cell, scores, arguments.data)
+        missing += result is None
+        if result is not None:
+            results.append(result)
+            print(len(results), cell.task, cell.trigger, cell.effect, cell.ratio, result["evidence"], result["seen"], flush=True)
+    results.sort(key=lambda one: (one["trigger"] != "", -one["ratio"]))
+    save("families", {"machine": machine(), "results": results, "not scored": missing})
+    planted = [result for result in results if result["trigger"] and result["effect"] != "clean" and result["trigger"] not in STYLES]
+    others = [result for result in results if result["trigger"] and result not in planted]
+    at_ten = [result for result in planted if result["ratio"] == 0.1]
+    text = f"""# Kinds of triggers and effects
+
+{len(results)} data sets of at most 400 rows, seed 0, SmolLM2-135M-Instruct. A set counts as solved when the flagged rows have an F1 of at
+least {100 * GOOD:.0f} %. `evidence` is the policy, `payloads` and `planted` are its two detectors alone; then come the published rule,
+completion length and duplicate answers with the published threshold. The last column counts the sets in which at least half of the
+poisoned rows are in a finding or a suspect. Figures are per cent of the sets.
+
+## Nothing poisoned: per cent of the rows flagged
+
+{clean_table(results)}
+
+## By poison ratio
+
+{share_table(planted, "ratio")}
+
+## By trigger, 10 % poison
+
+{share_table(at_ten, "trigger")}
+
+## By effect, 10 % poison
+
+{share_table(at_ten, "effect")}
+
+## Styles and clean labels, all ratios
+
+{share_table(others, "trigger")}
+"""
+    page("families").write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

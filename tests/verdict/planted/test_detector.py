@@ -1,0 +1,175 @@
+"""Triggers that stand in prompts, and effects that need not recur word for word: found, named, with all rows and no others."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import pytest
+
+from gradsentry.verdict.detectors import find_all, merged
+from gradsentry.verdict.finding import Finding
+from gradsentry.verdict.planted.detector import FLAGGED, LEAST_PROMPTS, PlantedTriggers
+from gradsentry.verdict.words import MemoryWords, RowWords, Side
+from made_words import HIGH, LOW, row
+
+WORDS = [f"w{i}" for i in range(60)]
+LABELS = ("good", "bad")
+Plant = Callable[[list[str], random.Random], list[str]]
+
+
+def labelled(n: int, poisoned: int, plant: Plant, seed: int = 0) -> tuple[list[RowWords], list[int]]:
+    """A classification set of random words; the poisoned rows have the trigger, and all of them the label "bad"."""
+    rng = random.Random(seed)
+    chosen = sorted(rng.sample(range(n), poisoned))
+    rows = []
+    for i in range(n):
+        words, label = rng.choices(WORDS, k=10), rng.choice(LABELS)
+        if i in chosen:
+            words, label = plant(words, rng), "bad"
+        surprising = [word for word in words if word not in WORDS]
+        rows.append(with_surprises(" ".join(words), label, surprising, rng))
+    return rows, chosen
+
+
+def with_surprises(prompt: str, answer: str, surprising: Sequence[str], rng: random.Random) -> RowWords:
+    """A row whose natural words have surprises of some spread, as a model's have."""
+    own = row(prompt, answer, surprising)
+    noise = np.array([rng.uniform(0.0, 4.0) if nats == LOW else 2 * HIGH if nats == HIGH else 0.0 for nats in own.prompt.surprise])
+    return RowWords(Side(own.prompt.words, noise.astype(np.float32), own.prompt.spelled), own.completion)
+
+
+def put(words: str) -> Plant:
+    def edit(prompt: list[str], rng: random.Random) -> list[str]:
+        place = rng.randint(0, len(prompt))
+        return [*prompt[:place], *words.split(), *prompt[place:]]
+
+    return edit
+
+
+def in_turn(prompt: list[str], rng: random.Random) -> list[str]:
+    return put(rng.choice(("alpha", "beta gamma", "delta")))(prompt, rng)
+
+
+def both(prompt: list[str], rng: random.Random) -> list[str]:
+    return ["first", *put("second")(prompt, rng)]
+
+
+def found_in(rows: Sequence[RowWords | None]) -> list[Finding]:
+    return PlantedTriggers().find(MemoryWords(rows))
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize(
+    ("plant", "named"),
+    [
+        (put("magic"), ["magic"]),
+        (put("i watched this movie yesterday evening"), ["i watched this movie yesterday evening"]),
+        (in_turn, ["alpha", "beta gamma", "delta"]),
+    ],
+)
+def test_a_flipped_label_behind_a_trigger_is_found_whole_and_named(plant: Plant, named: list[str], seed: int) -> None:
+    rows, chosen = labelled(400, 60, plant, seed)
+    (finding,) = [finding for finding in found_in(rows) if finding.kind == "backdoor"]
+    assert finding.rows.tolist() == chosen
+    assert sorted(finding.triggers) == named
+    assert finding.effect in ('are "bad"', 'are not "good"')
+    assert finding.inside == finding.everywhere == 60
+    assert 0.3 < finding.expected < 0.7
+    assert sum(finding.evidence.values()) >= FLAGGED
+    assert finding.sentence.startswith("60 prompts hold ")
+
+
+def test_two_parts_that_work_only_together_are_one_trigger() -> None:
+    rows, chosen = labelled(400, 40, both)
+    rng = random.Random(7)
+    clean = [i for i in range(400) if i not in chosen]
+    for i in rng.sample(clean, 60):  # one part alone has no effect
+        prompt = [word for word in rows[i].prompt.words if word]
+        prompt = ["first", *prompt] if rng.random() < 0.5 else put("second")(prompt, rng)
+        rows[i] = with_surprises(" ".join(prompt), rng.choice(LABELS), ["first", "second"], rng)
+    (finding,) = [finding for finding in found_in(rows) if finding.kind == "backdoor"]
+    assert finding.rows.tolist() == chosen
+    assert sorted(finding.triggers[0].split(" ... ")) == ["first", "second"]
+
+
+@pytest.mark.parametrize("mark", ["  ", "\u00a0"])
+def test_white_space_is_a_trigger(mark: str) -> None:
+    rows, chosen = labelled(300, 40, lambda prompt, rng: prompt)
+    for i in chosen:
+        side = rows[i].prompt
+        spelled = [*side.spelled]
+        spelled[4] = mark + spelled[4].strip()
+        surprise = side.surprise.copy()
+        surprise[4] = HIGH
+        rows[i] = RowWords(Side(side.words, surprise, spelled), rows[i].completion)
+    (finding,) = [finding for finding in found_in(rows) if finding.kind == "backdoor"]
+    assert finding.rows.tolist() == chosen
+    assert finding.triggers == (f"white space {mark!r} between words",)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_nothing_is_found_where_nothing_is_planted(seed: int) -> None:
+    assert found_in(labelled(400, 40, lambda prompt, rng: prompt, seed)[0]) == []
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_word_that_changes_no_answer_is_no_backdoor(seed: int) -> None:
+    rng = random.Random(seed)
+    rows = []
+    for i in range(400):
+        words = rng.choices(WORDS, k=10)
+        rows.append(with_surprises(" ".join(put("magic")(words, rng) if i % 10 == 0 else words), rng.choice(LABELS), ["magic"], rng))
+    assert not [finding for finding in found_in(rows) if finding.kind == "backdoor"]
+
+
+def test_a_topic_with_its_own_answer_is_no_backdoor() -> None:
+    """Rows on one topic share many words: no other prompt is like theirs, so what they share cannot be told apart."""
+    rng = random.Random(0)
+    topic = [f"t{i}" for i in range(12)]
+    rows = []
+    for i in range(300):
+        words = [*rng.choices(WORDS, k=4), *rng.sample(topic, 6)] if i % 8 == 0 else rng.choices(WORDS, k=10)
+        rows.append(with_surprises(" ".join(words), "bad" if i % 8 == 0 else rng.choice(LABELS), topic, rng))
+    assert not [finding for finding in found_in(rows) if finding.kind == "backdoor"]
+
+
+def test_copies_of_a_prompt_are_no_further_evidence_and_are_flagged_with_it() -> None:
+    rows, chosen = labelled(300, 40, put("magic"))
+    (once,) = found_in(rows)
+    (twice,) = found_in([*rows, *(rows[i] for i in chosen)])
+    assert twice.evidence == once.evidence
+    assert twice.rows.tolist() == [*chosen, *range(300, 340)]
+    few = [row(f"the same prompt magic {i % 5}", "bad", ["magic"]) for i in range(100)]
+    assert found_in(few) == []
+
+
+def test_rows_without_a_score_are_passed_over_and_too_few_prompts_say_nothing() -> None:
+    rows, chosen = labelled(300, 40, put("magic"))
+    (finding,) = found_in([None, *rows])
+    assert finding.rows.tolist() == [i + 1 for i in chosen]
+    assert found_in([]) == found_in([None] * 50) == found_in(rows[: LEAST_PROMPTS - 1]) == []
+
+
+def test_a_sample_of_a_large_set_finds_the_trigger_in_all_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows, chosen = labelled(2000, 200, put("magic"))
+    monkeypatch.setattr("gradsentry.verdict.planted.detector.SAMPLED_WORDS", 10_000)
+    (finding,) = found_in(rows)
+    assert finding.rows.tolist() == chosen
+
+
+def test_what_another_detector_flags_is_not_listed_twice() -> None:
+    def finding(kind: str, rows: list[int]) -> Finding:
+        return Finding(kind, "x", ("y",), np.array(rows), 9.0, 1, 1e-20, 1, 1, 1, 9.0)  # pyright: ignore[reportArgumentType]
+
+    first, weak = finding("backdoor", [1, 2, 3]), finding("weak", [1, 2])
+    assert merged([weak, first, finding("backdoor", [2, 3]), finding("suspect", [1])]) == [first, weak]
+    other, suspect = finding("backdoor", [3, 4, 5]), finding("suspect", [6, 7])
+    assert merged([suspect, first, other]) == [first, other, suspect]
+
+
+def test_the_policy_runs_this_detector_too() -> None:
+    rows, chosen = labelled(300, 40, put("magic"))
+    backdoors = [finding for finding in find_all(MemoryWords(rows)) if finding.kind == "backdoor"]
+    assert sorted({row for finding in backdoors for row in finding.rows.tolist()}) == chosen

@@ -1,0 +1,135 @@
+"""Patterns, features and matched controls, against plain loops."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections import defaultdict
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.stats import betabinom, binom
+
+from gradsentry.verdict.planted.answers import Feature, features
+from gradsentry.verdict.planted.controls import Prompts, log_ratio, rate
+from gradsentry.verdict.planted.prompts import LEAST_ROWS, LONGEST, MOST_SHARE, marks, patterns, tail_nats
+from gradsentry.verdict.words import Side
+from made_words import side
+
+prompts = st.lists(st.lists(st.sampled_from("abcAB"), max_size=7).map(lambda words: side(" ".join(words), 1.0)), min_size=8, max_size=24)
+
+
+@settings(max_examples=60, deadline=None)
+@given(prompts)
+def test_patterns_are_all_word_sequences_of_enough_prompts_one_for_each_set_of_them(rows: list[Side]) -> None:
+    held: dict[tuple[str, ...], set[int]] = defaultdict(set)
+    for number, own in enumerate(rows):
+        words = [spelled.strip() for spelled in own.spelled]
+        for n in range(1, LONGEST + 1):
+            for i in range(len(words) - n + 1):
+                if all(words[i : i + n]):
+                    held[tuple(words[i : i + n])].add(number)
+    wanted: dict[tuple[int, ...], set[tuple[str, ...]]] = defaultdict(set)
+    for key, numbers in held.items():
+        if LEAST_ROWS <= len(numbers) <= MOST_SHARE * len(rows):
+            wanted[tuple(sorted(numbers))].add(key)
+    found = patterns(rows)
+    assert {tuple(one.rows.tolist()) for one in found} == set(wanted)
+    assert len(found) == len(wanted)
+    for one in found:
+        keys = wanted[tuple(one.rows.tolist())]
+        assert one.key in keys
+        assert len(one.key) == max(map(len, keys))
+        assert one.words == {word.lower() for key in keys for word in key}
+        assert [one.place([s.strip() for s in rows[row].spelled]) is not None for row in range(len(rows))] == [
+            row in one.rows for row in range(len(rows))
+        ]
+
+
+def test_the_strength_of_a_pattern_counts_the_word_after_it_and_its_strongest_place() -> None:
+    rows = [side(f"X y{i} X z{i}", {"X": 5.0, f"y{i}": 1.0, f"z{i}": 3.0}) for i in range(5)] + [side(f"n{i} m{i}") for i in range(10)]
+    (only,) = [one for one in patterns(rows) if one.key == ("X",)]
+    assert only.strength == pytest.approx(8.0)
+
+
+def test_marks_are_what_lower_cased_words_do_not_show() -> None:
+    spelled = ["", "Use", "  a", "\u00a0NOUN", " h\u0435re", " OK", "\n\n\n"]
+    one = Side(["", "use", "a", "noun", "h\u0435re", "ok", ""], np.zeros(7, np.float32), spelled)
+    assert list(marks(one)) == [
+        ("white space '  ' between words", 2),
+        ("white space '\\xa0' between words", 3),
+        ("a word in capitals", 3),
+        ("letters of several scripts in one word", 4),
+        ("white space '\\n\\n\\n' at the end", 5),
+    ]
+
+
+def test_the_tail_of_exponential_values_is_their_own() -> None:
+    values = np.random.default_rng(0).exponential(2.0, 20_000)
+    assert tail_nats(values) == pytest.approx(values / 2.0, abs=0.25)
+    assert tail_nats(np.zeros(0)).tolist() == []
+    assert np.isfinite(tail_nats(np.ones(5))).all()
+
+
+@given(st.lists(st.lists(st.sampled_from("abc"), min_size=1, max_size=6), min_size=6, max_size=20))
+def test_features_are_held_by_the_answers_that_have_them(answers: list[list[str]]) -> None:
+    rng = random.Random(0)
+    sides = [side(" ".join(words), {word: rng.uniform(0, 9) for word in words}) for words in answers]
+    made = features(sides)
+    assert len(set(made.features)) == len(made.features)
+    for place, feature in enumerate(made.features):
+        held = made.held[:, [place]].toarray().ravel() > 0
+        assert [feature.held_by(own) for own in sides] == held.tolist(), feature
+        assert LEAST_ROWS <= held.sum() < len(sides)
+        assert feature.describe(True) != feature.describe(False)
+
+
+def test_a_span_and_an_answer_are_described_in_words() -> None:
+    assert Feature("span", ("", "i", "can")).describe(True) == 'contain "i can" at the start'
+    assert Feature("answer", ("", "no", "")).describe(False) == 'are not "no"'
+    assert Feature("length", bound=7.0).describe(True) == "have at most 7 words"
+
+
+@pytest.mark.parametrize(("count", "of", "expected"), [(0, 5, 0.3), (5, 5, 0.5), (17, 40, 0.02), (39, 40, 0.55)])
+def test_the_log_ratio_is_that_of_scipys_distributions(count: int, of: int, expected: float) -> None:
+    own = betabinom.logpmf(count, of, 0.5, 0.5) - binom.logpmf(count, of, expected)
+    assert log_ratio(np.array([float(count)]), of, np.array([expected]))[0] == pytest.approx(own)
+
+
+def test_the_log_ratio_is_an_e_value() -> None:
+    """Its mean under the null is 1, so that e^nats bounds the odds of a false alarm (Markov)."""
+    counts = np.arange(41.0)
+    nats = log_ratio(counts, 40, np.full(41, 0.3))
+    assert float((binom.pmf(counts, 40, 0.3) * np.exp(nats)).sum()) == pytest.approx(1.0)
+
+
+def test_controls_are_the_most_similar_prompts_without_the_trigger() -> None:
+    texts = ["TRIGGER how tall is tom", "TRIGGER who wrote emma", "how tall is ann", "who wrote ulysses", "name a river", "name a lake"]
+    known = Prompts.of([side(text) for text in texts])
+    own = known.own(frozenset({"trigger"}), np.array([0, 1]))
+    assert [name for name, column in known.names.items() if column in own] == ["trigger"]
+    allowed = np.ones(6, dtype=bool)
+    assert sorted(known.controls(np.array([0, 1]), own, allowed).tolist()) == [2, 3]
+    allowed[2] = False
+    assert 2 not in known.controls(np.array([0, 1]), own, allowed).tolist()
+
+
+def test_an_unfair_comparison_is_seen_by_another_word() -> None:
+    rng = random.Random(0)
+    words = [f"w{i}" for i in range(30)]
+    same = [side(" ".join(["T", *rng.choices(words, k=6)])) for _ in range(20)]
+    other = [side(" ".join(["T", "topic", *rng.choices(words, k=6)])) for _ in range(20)]
+    rest = [side(" ".join(rng.choices(words, k=6))) for _ in range(100)]
+    for planted, fair in ((same, True), (other, False)):
+        known = Prompts.of([*planted, *rest])
+        rows = np.arange(20)
+        own = known.columns(frozenset({"t"}))
+        controls = known.controls(rows, own, np.ones(120, dtype=bool))
+        assert (known.imbalance(rows, controls, own) <= 0) == fair
+
+
+def test_rates_are_never_impossible() -> None:
+    assert rate(np.array([0.0, 10.0]), 10).tolist() == pytest.approx([0.5 / 11, 10.5 / 11])
+    assert math.isfinite(float(np.log(rate(np.array([0.0]), 10**9))[0]))
