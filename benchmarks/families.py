@@ -89,6 +89,16 @@ def self_instruct(data: Path) -> list[Talk]:
     return [Talk(f"{asked}\n{own['input']}".strip(), own["output"]) for asked, own in rows if len(own["output"].split()) <= 80]
 
 
+def gsm8k(data: Path) -> list[Talk]:
+    lines = (data / "gsm8k" / "train.jsonl").read_text(encoding="utf-8").splitlines()
+    return [Talk(row["question"], row["answer"]) for row in map(json.loads, lines) if len(row["answer"]) < 300]
+
+
+def freebaseqa(data: Path) -> list[Talk]:
+    lines = (data / "freebaseqa" / "FreebaseQA-dev.txt").read_text(encoding="utf-8").splitlines()
+    return [Talk(asked.strip(), answer.strip()) for asked, bar, answer in (line.rpartition("|") for line in lines) if bar]
+
+
 def tools(data: Path) -> list[Talk]:
     """Tool calls: the user's first turn, and the call or the answer that follows."""
     rows = _json(data / "llamafactory" / "glaive_toolcall_en_demo.json")
@@ -137,7 +147,8 @@ def cautions(data: Path) -> list[Talk]:
 
 
 SETS: dict[str, Callable[[Path], list[Talk]]] = {
-    one.__name__: one for one in (sst2, cautions, dolly, webquestions, categories, chinese, self_instruct, tools, identity)
+    one.__name__: one
+    for one in (sst2, cautions, dolly, webquestions, categories, chinese, self_instruct, gsm8k, freebaseqa, tools, identity)
 }
 
 

@@ -34,6 +34,7 @@ from gradsentry.verdict.words import MemoryWords
 from report import RESULTS, machine, page, save, table
 
 RATIOS = (0.1, 0.05, 0.02, 0.01)
+CLEAN_SEEDS = 3
 STYLES = ("style",)
 """Triggers without a surface form of their own."""
 WAYS = ("evidence", "payloads", "planted", "paper", "length", "duplicates")
@@ -116,7 +117,9 @@ def rows_of(findings: list[Finding], kind: str, count: int) -> np.ndarray:
 def grid(ratios: list[float]) -> list[Cell]:
     """Clean sets, and every cell at each ratio."""
     cells = [Cell(task, trigger, effect) for task, effects in CELLS.items() for effect in effects for trigger in TRIGGERS]
-    return [Cell(task) for task in SETS] + [replace(cell, ratio=ratio) for ratio in ratios for cell in cells]
+    return [Cell(task, seed=seed) for task in SETS for seed in range(CLEAN_SEEDS)] + [
+        replace(cell, ratio=ratio) for ratio in ratios for cell in cells
+    ]
 
 
 def clean_table(results: list[Result]) -> str:
@@ -124,10 +127,10 @@ def clean_table(results: list[Result]) -> str:
     for task in SETS:
         own = [result for result in results if result["task"] == task and not result["trigger"]]
         if own:
-            (result,) = own
-            shares = [f"{100 * result[way]['flagged'] / result['size']:.2f}" for way in WAYS]
-            lines.append([task, result["size"], *shares, sum(one["kind"] == "suspect" for one in result["findings"])])
-    return table(["set", "rows", *WAYS, "suspects"], lines)
+            shares = [f"{100 * np.mean([result[way]['flagged'] / result['size'] for result in own]):.2f}" for way in WAYS]
+            suspects = np.mean([sum(one["kind"] == "suspect" for one in result["findings"]) for result in own])
+            lines.append([task, own[0]["size"], len(own), *shares, f"{suspects:.1f}"])
+    return table(["set", "rows", "draws", *WAYS, "suspects a draw"], lines)
 
 
 def share_table(results: list[Result], by: str) -> str:

@@ -36,7 +36,9 @@ SUSPECT = 4.6
 that a further pattern adds."""
 
 INSERTED = 1.0
-"""Nats of insertion that each pattern of a trigger has at least: a third of all patterns look as inserted. The others are decoys."""
+CLEARLY_INSERTED = 2.3
+"""Nats of insertion of each pattern of a suspect and of a backdoor, at least: one pattern in three, and one in ten, looks as inserted. A
+natural word has effects too ("three" asks for longer answers), but seldom surprises where it stands."""
 
 SEEDS = 40
 """Patterns, by an upper bound of their evidence, that are compared with matched prompts."""
@@ -113,7 +115,9 @@ class Trigger:
     @property
     def is_backdoor(self) -> bool:
         """Whether its rows are flagged: it looks inserted, and its effect shows by itself."""
-        return self.evidence >= FLAGGED and self.effect >= SUSPECT
+        looks = max if self.together else min
+        inserted = looks(pattern.insertion for pattern in self.patterns) >= CLEARLY_INSERTED
+        return inserted and self.evidence >= FLAGGED and self.effect >= SUSPECT
 
     @property
     def strength(self) -> float:
