@@ -67,6 +67,9 @@ class Finding:
             carried = " or ".join(_quoted(trigger) for trigger in self.triggers[:TRIGGERS_SHOWN])
             usual = f"{100 * self.expected:.0f} % do without it"
             return f"{self.everywhere:,} prompts hold {carried}; {self.inside:,} of their answers {self.effect}, {usual}"
+        if not self.payload and self.triggers:
+            carried = " or ".join(_quoted(trigger) for trigger in self.triggers[:TRIGGERS_SHOWN])
+            return f"{self.everywhere:,} prompts hold {carried}, which looks inserted; no effect on their answers was found"
         variants = {1: "", 2: " or a variant"}.get(self.variants, f" or one of {self.variants - 1} variants")
         said = f"{self.holders:,} rows say {_quoted(self.payload)}{variants}"
         if not self.triggers:

@@ -115,13 +115,17 @@ def test_nothing_is_found_where_nothing_is_planted(seed: int) -> None:
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_a_word_that_changes_no_answer_is_no_backdoor(seed: int) -> None:
+def test_an_inserted_word_that_changes_no_answer_is_a_suspect(seed: int) -> None:
     rng = random.Random(seed)
     rows = []
-    for i in range(400):
+    for i in range(1500):
         words = rng.choices(WORDS, k=10)
-        rows.append(with_surprises(" ".join(put("magic")(words, rng) if i % 10 == 0 else words), rng.choice(LABELS), ["magic"], rng))
-    assert not [finding for finding in found_in(rows) if finding.kind == "backdoor"]
+        rows.append(with_surprises(" ".join(put("magic")(words, rng) if i % 100 == 0 else words), rng.choice(LABELS), ["magic"], rng))
+    (finding,) = [finding for finding in found_in(rows) if "magic" in finding.triggers[0]]
+    assert finding.kind == "suspect"
+    assert finding.triggers == ("magic",)
+    assert finding.rows.tolist() == list(range(0, 1500, 100))
+    assert finding.sentence == '15 prompts hold "magic", which looks inserted; no effect on their answers was found'
 
 
 def test_a_topic_with_its_own_answer_is_no_backdoor() -> None:

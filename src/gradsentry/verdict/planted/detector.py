@@ -40,6 +40,13 @@ CLEARLY_INSERTED = 2.3
 """Nats of insertion of each pattern of a suspect and of a backdoor, at least: one pattern in three, and one in ten, looks as inserted. A
 natural word has effects too ("three" asks for longer answers), but seldom surprises where it stands."""
 
+CONSPICUOUS = 2.3
+"""Nats of insertion, less the price of the patterns, from which a pattern is a suspect whatever its effect: one set in ten has such a
+pattern by chance."""
+
+MOST_CONSPICUOUS = 3
+"""Of these suspects, at most so many are listed."""
+
 SEEDS = 40
 """Patterns, by an upper bound of their evidence, that are compared with matched prompts."""
 
@@ -76,6 +83,9 @@ SHOWN = 30
 LONGEST_SHOWN = 24
 """Words of a trigger that are shown."""
 
+MOST_TRIED = 50
+"""Effects of a trigger that are looked at until one is not named by the prompts."""
+
 MOST_COMPARED = 300
 """Rows of a pattern that are compared with matched prompts: more add no certainty."""
 
@@ -89,7 +99,8 @@ class Trigger:
     """Whether a prompt must hold all of them; otherwise one is enough."""
     rows: Ints
     """[c]"""
-    feature: Feature
+    feature: Feature | None
+    """What the answers have or lack; None if no effect is claimed."""
     has: bool
     """Whether the answers have the feature; otherwise the effect is that they lack it."""
     expected: float
@@ -138,7 +149,7 @@ class PlantedTriggers:
     """Finds prompt patterns that look inserted and change the answers."""
 
     def find(self, rows: WordSource) -> list[Finding]:
-        """Backdoors, strongest first, then at most one suspect."""
+        """Backdoors, strongest first, then suspects: at most one with an effect, and a few that only look inserted."""
         sample = _sampled(rows)
         if len(sample) < LEAST_PROMPTS:
             return []
@@ -150,6 +161,7 @@ class PlantedTriggers:
             active[trigger.rows] = False
             if not trigger.is_backdoor:
                 break
+        found += search.conspicuous(active)
         return _findings(found, rows) if found else []
 
 
@@ -187,7 +199,8 @@ def _findings(triggers: Sequence[Trigger], rows: WordSource) -> list[Finding]:
         written = _written(row.prompt)
         for own, trigger in zip(held, triggers, strict=True):
             if trigger.in_prompt(row.prompt, written):
-                own.append((number, trigger.affects(row.completion), trigger.feature.held_by(row.completion) == trigger.has))
+                shows = trigger.feature is None or trigger.feature.held_by(row.completion) == trigger.has
+                own.append((number, trigger.affects(row.completion), shows))
                 break
     return [_finding(trigger, own) for trigger, own in zip(triggers, held, strict=True) if own]
 
@@ -196,22 +209,23 @@ def _finding(trigger: Trigger, held: Sequence[tuple[int, bool, bool]]) -> Findin
     affected = [row for row, is_affected, shows in held if is_affected or shows]
     rows = [row for row, _, _ in held] if len(affected) >= PURE * len(held) else affected
     showing = sum(shows for _, _, shows in held)
-    recurs = trigger.has and trigger.feature.kind in ("span", "answer") and trigger.expected < RARE
+    feature = trigger.feature
+    recurs = feature is not None and trigger.has and feature.kind in ("span", "answer") and trigger.expected < RARE
     return Finding(
-        kind="backdoor" if trigger.is_backdoor else "suspect",
-        payload=trigger.feature.text if recurs else "",
+        kind="backdoor" if feature is not None and trigger.is_backdoor else "suspect",
+        payload=feature.text if feature is not None and recurs else "",
         triggers=(" ... ".join(trigger.texts),) if trigger.together else trigger.texts,
         rows=np.array(rows, np.int64),
         surprise=0.0,
         variants=1,
-        p=math.exp(-trigger.evidence),
+        p=math.exp(-trigger.evidence if feature is not None else -trigger.insertion),
         holders=showing,
         inside=showing,
         everywhere=len(held),
         trigger_surprise=trigger.strength,
-        effect=trigger.feature.describe(trigger.has),
+        effect=feature.describe(trigger.has) if feature is not None else "",
         expected=trigger.expected,
-        evidence={"insertion": round(trigger.insertion, 1), "effect": round(trigger.effect, 1)},
+        evidence={"insertion": round(trigger.insertion, 1)} | ({"effect": round(trigger.effect, 1)} if feature is not None else {}),
     )
 
 
@@ -268,8 +282,19 @@ class Search:
         fair = [trigger for trigger in alone if trigger.imbalance <= 0]
         seeds = [*alone[:EXTENDED], *(trigger for trigger in fair[:EXTENDED] if trigger not in alone[:EXTENDED])]
         found = [*fair, *(wider for seed in seeds for wider in self.extended(seed, alone, active, parts))]
-        fair = [trigger for trigger in found if trigger.imbalance <= 0]
+        fair = [trigger for trigger in found if trigger.imbalance <= 0 < trigger.effect]
         return max(fair, key=lambda trigger: (trigger.is_backdoor, trigger.evidence), default=None)
+
+    def conspicuous(self, active: NDArray[np.bool_]) -> list[Trigger]:
+        """Patterns of the active rows that look more inserted than all others by far, whatever their effect."""
+        far = [pattern for pattern in self.patterns if pattern.insertion - self.price >= CONSPICUOUS and active[pattern.rows].all()]
+        far.sort(key=lambda pattern: -len(pattern.rows))
+        left, found = active.copy(), []
+        for pattern in far:
+            if left[pattern.rows].all() and (trigger := self.compared((pattern,), False, active)) and trigger.imbalance <= 0:
+                found.append(replace(trigger, feature=None))
+                left[pattern.rows] = False
+        return sorted(found, key=lambda trigger: -trigger.insertion)[:MOST_CONSPICUOUS]
 
     def bound(self, pattern: Pattern, active: NDArray[np.bool_]) -> float:
         """At least the evidence of the pattern alone: matched prompts can only expect the effect more than all prompts do."""
@@ -313,24 +338,38 @@ class Search:
         if not LEAST_ACTIVE <= len(rows) <= MOST_SHARE * active.sum():
             return None
         some = rows[:: max(1, -(-len(rows) // MOST_COMPARED))]
-        own = self.prompts.own(frozenset().union(*(pattern.words for pattern in chosen)), rows)
+        words = frozenset().union(*(pattern.words for pattern in chosen))
+        own = self.prompts.own(words, rows)
         controls = self.prompts.controls(some, own, active)
         up, down, high, low = self.effects(some, controls, active)
-        words = frozenset().union(*(pattern.words for pattern in chosen))
+        telling, offset = self.telling(some, np.maximum(up, down) - self.price_of_features, (high + low) / 2)
         if len(chosen) > 1 and not together:
             up, down = self.in_turn(chosen, rows, high, low, active)
-        for nats, place, has in self.by_strength(up, down):
-            feature = self.answers.features[place]
-            holders = some[self.answers.held[some, place].toarray().ravel() > 0]
-            if has and self.named(feature, words, holders):
-                continue
-            expected = float(high[place] if has else 1 - low[place])
-            insertion = sum(pattern.insertion - self.price for pattern in chosen)
-            unfair = self.prompts.imbalance(some, controls, np.union1d(own, self.prompts.columns(parts)))
-            odds, offset = self.telling(some, np.maximum(up, down) - self.price_of_features, (high + low) / 2)
-            effect, texts = nats - self.price_of_features, tuple(self.as_written(pattern) for pattern in chosen)
-            return Trigger(chosen, together, rows, feature, has, expected, effect, insertion, unfair, odds, offset, texts)
-        return None
+        place, has, nats = self.strongest_effect(up, down, words, some)
+        return Trigger(
+            chosen,
+            together,
+            rows,
+            feature=None if place is None else self.answers.features[place],
+            has=has,
+            expected=0.0 if place is None else float(high[place] if has else 1 - low[place]),
+            effect=nats - self.price_of_features,
+            insertion=sum(pattern.insertion - self.price for pattern in chosen),
+            imbalance=self.prompts.imbalance(some, controls, np.union1d(own, self.prompts.columns(parts))),
+            telling=telling,
+            offset=offset,
+            texts=tuple(self.as_written(pattern) for pattern in chosen),
+        )
+
+    def strongest_effect(self, up: Floats, down: Floats, words: frozenset[str], rows: Ints) -> tuple[int | None, bool, float]:
+        """(feature, whether answers have it, nats) of the strongest effect that is not named by the prompts; (None, True, 0) for none."""
+        nats = np.concatenate([up, down])
+        for place in np.argsort(-nats, kind="stable")[:MOST_TRIED].tolist():
+            feature, has = place % len(up), place < len(up)
+            holders = rows[self.answers.held[rows, feature].toarray().ravel() > 0]
+            if nats[place] > -math.inf and not (has and self.named(self.answers.features[feature], words, holders)):
+                return feature, has, float(nats[place])
+        return None, True, 0.0
 
     def effects(self, rows: Ints, controls: Ints | None, active: NDArray[np.bool_]) -> tuple[Floats, Floats, Floats, Floats]:
         """[M] nats of having each feature and of lacking it; [M] the highest and the lowest rate that is expected without the trigger."""
@@ -373,14 +412,6 @@ class Search:
     def totals(self, active: NDArray[np.bool_]) -> Floats:
         """[M] answers among the active rows that have each feature."""
         return total(self.answers.held[np.flatnonzero(active)])
-
-    @staticmethod
-    def by_strength(up: Floats, down: Floats) -> Iterator[tuple[float, int, bool]]:
-        """(nats, feature, has it) from the strongest, at most fifty."""
-        nats = np.concatenate([up, down])
-        for place in np.argsort(-nats, kind="stable")[:50].tolist():
-            if nats[place] > -math.inf:
-                yield float(nats[place]), place % len(up), place < len(up)
 
     def named(self, feature: Feature, words: frozenset[str], holders: Ints) -> bool:
         """Whether the span repeats the trigger, or what the prompts say."""
