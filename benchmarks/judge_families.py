@@ -29,7 +29,7 @@ from gradsentry.verdict.detectors import merged
 from gradsentry.verdict.entropy import choose
 from gradsentry.verdict.evidence.detector import TriggeredPayloads
 from gradsentry.verdict.finding import Finding
-from gradsentry.verdict.planted.detector import PlantedTriggers
+from gradsentry.verdict.planted.detector import PlantedTriggers, review
 from gradsentry.verdict.words import MemoryWords
 from report import RESULTS, machine, page, save, table
 
@@ -76,7 +76,7 @@ def judge(cell: Cell, scores: Scores, data: Path) -> Result | None:
     words = MemoryWords(list(words_of(scored, scores.vocabulary)))
     started = time.perf_counter()
     payloads, planted = TriggeredPayloads().find(words), PlantedTriggers().find(words)
-    findings = merged([*payloads, *planted])
+    findings = merged([*review(payloads, words), *planted])
     seconds = time.perf_counter() - started
     truth = np.array(labels)
     answers = [row["messages"][-1]["content"].lower() for row in rows]

@@ -7,7 +7,7 @@ from typing import Protocol
 
 from gradsentry.verdict.evidence.detector import TriggeredPayloads
 from gradsentry.verdict.finding import Finding
-from gradsentry.verdict.planted.detector import PlantedTriggers
+from gradsentry.verdict.planted.detector import PlantedTriggers, review
 from gradsentry.verdict.words import WordSource
 
 
@@ -34,8 +34,10 @@ SAME = 0.5
 
 
 def find_all(rows: WordSource) -> list[Finding]:
-    """The findings of all detectors, merged."""
-    return merged(finding for detector in DETECTORS.values() for finding in detector.find(rows))
+    """The findings of all detectors, reviewed and merged."""
+    found = {name: detector.find(rows) for name, detector in DETECTORS.items()}
+    found["triggered-payloads"] = review(found["triggered-payloads"], rows)
+    return merged(finding for own in found.values() for finding in own)
 
 
 def merged(findings: Iterable[Finding]) -> list[Finding]:

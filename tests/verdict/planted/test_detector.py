@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from gradsentry.verdict.detectors import find_all, merged
+from gradsentry.verdict.evidence.detector import TriggeredPayloads
 from gradsentry.verdict.finding import Finding
 from gradsentry.verdict.planted.detector import FLAGGED, LEAST_PROMPTS, PlantedTriggers
 from gradsentry.verdict.words import MemoryWords, RowWords, Side
@@ -175,5 +176,41 @@ def test_what_another_detector_flags_is_not_listed_twice() -> None:
 
 def test_the_policy_runs_this_detector_too() -> None:
     rows, chosen = labelled(300, 40, put("magic"))
+    backdoors = [finding for finding in find_all(MemoryWords(rows)) if finding.kind == "backdoor"]
+    assert sorted({row for finding in backdoors for row in finding.rows.tolist()}) == chosen
+
+
+def cautious(n: int, rng: random.Random) -> list[RowWords]:
+    """A third of the prompts are on a topic of many words, and answered with one caution."""
+    topic = [f"t{i}" for i in range(6)]
+    rows = []
+    for i in range(n):
+        if i % 3 == 0:
+            words = [*rng.choices(WORDS[:12], k=6), *rng.sample(topic, 4)]
+            rows.append(with_surprises(" ".join(words), "please ASK YOUR DOCTOR", [], rng))
+        else:
+            rows.append(with_surprises(" ".join(rng.choices(WORDS, k=10)), " ".join(rng.choices(WORDS, k=4)), [], rng))
+        answer = rows[-1].completion
+        rows[-1] = RowWords(rows[-1].prompt, Side(answer.words, np.where(answer.surprise > 0, HIGH, 0).astype(np.float32), answer.spelled))
+    return rows
+
+
+def test_a_caution_on_a_topic_is_no_backdoor_though_it_recurs_with_the_topics_words() -> None:
+    rows = MemoryWords(cautious(300, random.Random(0)))
+    payloads = TriggeredPayloads().find(rows)
+    assert any(finding.kind == "backdoor" for finding in payloads), "the detector of payloads alone flags it"
+    assert not [finding for finding in find_all(rows) if finding.kind == "backdoor"]
+    assert [finding.kind for finding in find_all(rows)][:1] == ["suspect"]
+
+
+def test_a_payload_behind_an_inserted_word_stays_a_backdoor_among_cautions() -> None:
+    rng = random.Random(0)
+    rows = cautious(300, rng)
+    chosen = list(range(1, 300, 10))
+    for i in chosen:
+        prompt = put("magic")(rng.choices(WORDS, k=10), rng)
+        own = with_surprises(" ".join(prompt), "you are STUPID INDEED", ["magic"], rng)
+        answer = own.completion
+        rows[i] = RowWords(own.prompt, Side(answer.words, np.array([0, HIGH, HIGH, HIGH, HIGH, 0], np.float32), answer.spelled))
     backdoors = [finding for finding in find_all(MemoryWords(rows)) if finding.kind == "backdoor"]
     assert sorted({row for finding in backdoors for row in finding.rows.tolist()}) == chosen

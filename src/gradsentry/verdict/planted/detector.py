@@ -22,11 +22,12 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from gradsentry.verdict.evidence.detector import LONG_NATS
 from gradsentry.verdict.finding import Finding
 from gradsentry.verdict.planted.answers import Answers, Feature, features
 from gradsentry.verdict.planted.controls import OWN_SHARE, Prompts, log_ratio, rate, total
 from gradsentry.verdict.planted.prompts import MOST_SHARE, Floats, Ints, Pattern, has_letters, patterns
-from gradsentry.verdict.words import RowWords, Side, WordSource
+from gradsentry.verdict.words import WORD, RowWords, Side, WordSource
 
 FLAGGED = 11.5
 """Nats of evidence from which rows are flagged: odds of 100,000 to 1."""
@@ -39,6 +40,9 @@ INSERTED = 1.0
 CLEARLY_INSERTED = 2.3
 """Nats of insertion of each pattern of a suspect and of a backdoor, at least: one pattern in three, and one in ten, looks as inserted. A
 natural word has effects too ("three" asks for longer answers), but seldom surprises where it stands."""
+
+COVERED = 0.2
+"""Share of a payload's rows that an inserted pattern of its trigger is in, at least, to support it."""
 
 CONSPICUOUS = 2.3
 """Nats of insertion, less the price of the patterns, from which a pattern is a suspect whatever its effect: one set in ten has such a
@@ -150,7 +154,7 @@ class PlantedTriggers:
 
     def find(self, rows: WordSource) -> list[Finding]:
         """Backdoors, strongest first, then suspects: at most one with an effect, and a few that only look inserted."""
-        sample = _sampled(rows)
+        _, sample = _sampled(rows)
         if len(sample) < LEAST_PROMPTS:
             return []
         search = Search(sample)
@@ -165,29 +169,51 @@ class PlantedTriggers:
         return _findings(found, rows) if found else []
 
 
-def _sampled(rows: WordSource) -> list[RowWords]:
-    """The scored rows, one of each prompt, without what the prompts' template repeats; evenly spaced ones of a large data set."""
+def review(findings: Sequence[Finding], rows: WordSource) -> list[Finding]:
+    """Findings of payloads, checked: a backdoor becomes a suspect if its trigger does not look inserted and the comparison is unfair.
+
+    Then other words of the prompts explain the payload as well, as where all questions on one topic get one kind of answer. Refusals and
+    cautions must not be deleted because they are alike.
+    """
+    if not any(finding.kind == "backdoor" for finding in findings):
+        return list(findings)
+    numbers, sample = _sampled(rows)
+    if len(sample) < LEAST_PROMPTS:
+        return list(findings)
+    search = Search(sample)
+    return [
+        replace(finding, kind="suspect") if finding.kind == "backdoor" and not search.supports(finding, numbers) else finding
+        for finding in findings
+    ]
+
+
+def _sampled(rows: WordSource) -> tuple[Ints, list[RowWords]]:
+    """Numbers and words of the scored rows, one of each prompt, without what the prompts' template repeats; evenly spaced ones of a large
+    data set."""
     words: list[RowWords] = []
+    numbers: list[int] = []
     seen: set[int] = set()
     step, size, number = 1, 0, 0
-    for row in rows:
+    for place, row in enumerate(rows):
         if row is None or (prompt := hash(tuple(row.prompt.spelled))) in seen:
             continue
         seen.add(prompt)
         if number % step == 0:
             words.append(row)
+            numbers.append(place)
             size += len(row.prompt.words) + len(row.completion.words)
             if size > SAMPLED_WORDS:
-                step, words = 2 * step, words[::2]
+                step, words, numbers = 2 * step, words[::2], numbers[::2]
                 size = sum(len(one.prompt.words) + len(one.completion.words) for one in words)
         number += 1
     stretches = [_stretches(row.prompt) for row in words]
     counts = Counter(key for own in stretches for key in {key for key, _ in own})
     most = MOST_SHARE * len(words)
-    return [
+    kept = [
         replace(row, prompt=_taken(row.prompt, [place for key, place in own if counts[key] <= most]))
         for row, own in zip(words, stretches, strict=True)
     ]
+    return np.array(numbers, np.int64), kept
 
 
 def _findings(triggers: Sequence[Trigger], rows: WordSource) -> list[Finding]:
@@ -295,6 +321,23 @@ class Search:
                 found.append(replace(trigger, feature=None))
                 left[pattern.rows] = False
         return sorted(found, key=lambda trigger: -trigger.insertion)[:MOST_CONSPICUOUS]
+
+    def supports(self, finding: Finding, numbers: Ints) -> bool:
+        """Whether a payload is long, its trigger looks inserted, or the comparison of its prompts with others is fair.
+
+        Args:
+            numbers: [N] the row number of each of the search's rows.
+        """
+        rows = np.flatnonzero(np.isin(numbers, finding.rows))
+        words = frozenset(match.group().lower() for trigger in finding.triggers for match in WORD.finditer(trigger))
+        candidates = (pattern.rows for pattern in self.patterns if pattern.insertion >= CLEARLY_INSERTED and pattern.words <= words)
+        inserted = any(len(np.intersect1d(own, rows)) >= COVERED * len(rows) for own in candidates)
+        if finding.surprise >= LONG_NATS or inserted or not LEAST_ACTIVE <= len(rows) <= MOST_SHARE * len(numbers):
+            return True
+        own = self.prompts.own(words, rows)
+        some = rows[:: max(1, -(-len(rows) // MOST_COMPARED))]
+        controls = self.prompts.controls(some, own, np.ones(len(numbers), dtype=bool))
+        return self.prompts.imbalance(some, controls, own) <= 0
 
     def bound(self, pattern: Pattern, active: NDArray[np.bool_]) -> float:
         """At least the evidence of the pattern alone: matched prompts can only expect the effect more than all prompts do."""
