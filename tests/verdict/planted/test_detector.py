@@ -95,8 +95,8 @@ def test_two_parts_that_work_only_together_are_one_trigger() -> None:
     assert sorted(finding.triggers[0].split(" ... ")) == ["first", "second"]
 
 
-@pytest.mark.parametrize("mark", ["  ", "\u00a0"])
-def test_white_space_is_a_trigger(mark: str) -> None:
+@pytest.mark.parametrize(("mark", "name"), [("  ", "2 spaces"), ("\u00a0", "1 no-break space"), ("\u2003 ", "1 em space and 1 space")])
+def test_white_space_is_a_trigger(mark: str, name: str) -> None:
     rows, chosen = labelled(300, 40, lambda prompt, rng: prompt)
     for i in chosen:
         side = rows[i].prompt
@@ -107,7 +107,7 @@ def test_white_space_is_a_trigger(mark: str) -> None:
         rows[i] = RowWords(Side(side.words, surprise, spelled), rows[i].completion)
     (finding,) = [finding for finding in found_in(rows) if finding.kind == "backdoor"]
     assert finding.rows.tolist() == chosen
-    assert finding.triggers == (f"white space {mark!r} between words",)
+    assert finding.triggers == (f"{name} between words",)
 
 
 @pytest.mark.parametrize("seed", range(5))

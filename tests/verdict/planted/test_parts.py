@@ -58,11 +58,11 @@ def test_marks_are_what_lower_cased_words_do_not_show() -> None:
     spelled = ["", "Use", "  a", "\u00a0NOUN", " h\u0435re", " OK", "\n\n\n"]
     one = Side(["", "use", "a", "noun", "h\u0435re", "ok", ""], np.zeros(7, np.float32), spelled)
     assert list(marks(one)) == [
-        ("white space '  ' between words", 2),
-        ("white space '\\xa0' between words", 3),
+        ("2 spaces between words", 2),
+        ("1 no-break space between words", 3),
         ("a word in capitals", 3),
         ("letters of several scripts in one word", 4),
-        ("white space '\\n\\n\\n' at the end", 5),
+        ("3 line feeds at the end", 5),
     ]
 
 

@@ -8,6 +8,7 @@ import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import groupby
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +29,9 @@ COUNTS = (6, 10, 20)
 
 LEAST_REFERENCE = 20
 """Patterns of one frequency and length that are enough to compare with; if there are fewer, all of that length are used."""
+
+NAMES = {"\n": "line feed", "\r": "carriage return", "\t": "tab"}
+"""Of white space that Unicode names "control"."""
 
 USUAL_SPACE = ("", " ", "\n", "\n\n")
 
@@ -69,14 +73,20 @@ def marks(side: Side) -> Iterator[tuple[str, int]]:
         space = spelled[: len(spelled) - len(spelled.lstrip())]
         if not side.words[i]:
             if spelled and i and side.words[i - 1]:
-                yield f"white space {spelled!r} at the end", i - 1  # whose surprise includes it
+                yield f"{white_space(spelled)} at the end", i - 1  # whose surprise includes it
             continue
         if space not in USUAL_SPACE and side.words[i - 1]:
-            yield f"white space {space!r} between words", i
+            yield f"{white_space(space)} between words", i
         if len(word) > 3 and word.isupper():
             yield "a word in capitals", i
         if _mixes_scripts(word):
             yield "letters of several scripts in one word", i
+
+
+def white_space(text: str) -> str:
+    """White space in words: ``2 spaces``, ``1 no-break space and 1 line feed``."""
+    counted = ((NAMES.get(sign) or unicodedata.name(sign, f"U+{ord(sign):04X}").lower(), len(list(run))) for sign, run in groupby(text))
+    return " and ".join(f"{count} {name}{'s' if count > 1 else ''}" for name, count in counted)
 
 
 @lru_cache(maxsize=1 << 16)
