@@ -164,6 +164,7 @@ def main() -> None:
     save("families", {"machine": machine(), "results": results, "not scored": missing})
     planted = [result for result in results if result["trigger"] and result["effect"] != "clean" and result["trigger"] not in STYLES]
     others = [result for result in results if result["trigger"] and result not in planted]
+    others = [result | ({"trigger": "any, clean label"} if result["effect"] == "clean" else {}) for result in others]
     at_ten = [result for result in planted if result["ratio"] == 0.1]
     text = f"""# Kinds of triggers and effects
 
@@ -188,7 +189,7 @@ poisoned rows are in a finding or a suspect. Figures are per cent of the sets.
 
 {share_table(at_ten, "effect")}
 
-## Styles and clean labels, all ratios
+## Styles and clean labels
 
 {share_table(others, "trigger")}
 """
