@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from families import CELLS, SETS, TRIGGERS, Cell, Row, key, made
+from families import CELLS, EFFECTS, SETS, TRIGGERS, Cell, Row, key, made
 
 from gradsentry.run.directory import RunDirectory
 from gradsentry.run.words import words_of
@@ -149,12 +149,15 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--ratios", type=float, nargs="*", default=RATIOS, help="Results of other ratios are kept.")
+    parser.add_argument("--effects", nargs="*", default=list(EFFECTS), choices=EFFECTS, help="Results of other effects are kept.")
     arguments = parser.parse_args()
     scores = Scores(arguments.work)
     saved = RESULTS / "families.json"
     known = json.loads(saved.read_text(encoding="utf-8"))["results"] if saved.exists() else []
-    results, missing = [old for old in known if old["trigger"] and old["ratio"] not in arguments.ratios], 0
-    for cell in grid(arguments.ratios):
+    cells = [cell for cell in grid(arguments.ratios) if not cell.effect or cell.effect in arguments.effects]
+    judged = {(cell.ratio, cell.effect) for cell in cells}
+    results, missing = [old for old in known if old["trigger"] and (old["ratio"], old["effect"]) not in judged], 0
+    for cell in cells:
         result = judge(cell, scores, arguments.data)
         missing += result is None
         if result is not None:

@@ -162,10 +162,11 @@ class PlantedTriggers:
         found: list[Trigger] = []
         while (trigger := search.strongest(active)) is not None and trigger.evidence >= SUSPECT:
             found.append(trigger)
-            active[trigger.rows] = False
             if not trigger.is_backdoor:
                 break
-        found += search.conspicuous(active)
+            active[trigger.rows] = False
+        known = [pattern.rows for trigger in found for pattern in trigger.patterns]
+        found += [own for own in search.conspicuous(active) if not any(np.array_equal(own.patterns[0].rows, rows) for rows in known)]
         return _findings(found, rows) if found else []
 
 
