@@ -3,8 +3,8 @@
     python benchmarks/families.py --data ../shared/data --work DIR         # scores every row once
     python benchmarks/judge_families.py --data ../shared/data --work DIR   # decides; minutes
 
-Writes benchmarks/results/families.json and docs/benchmark/families.md. A data set whose rows are not all scored is left out, and the page
-reports how many are.
+Writes benchmarks/results/families.json and docs/benchmark/families.md. A data set whose rows are not all scored is left out; the JSON
+file has the number of those that the last command left out.
 """
 
 from __future__ import annotations
@@ -174,7 +174,8 @@ def main() -> None:
 {len(results)} data sets of at most 400 rows, seed 0, SmolLM2-135M-Instruct. A set counts as solved when the flagged rows have an F1 of at
 least {100 * GOOD:.0f} %. `evidence` is the policy, `payloads` and `planted` are its two detectors alone; then come the published rule,
 completion length and duplicate answers with the published threshold. The last column counts the sets in which at least half of the
-poisoned rows are in a finding or a suspect. Figures are per cent of the sets.
+poisoned rows are in a finding or a suspect. Figures are per cent of the sets. A clean set of fewer than 401 rows has the same rows in
+each draw, in another order.
 
 ## Nothing poisoned: per cent of the rows flagged
 

@@ -74,6 +74,15 @@ def test_without_unscored_rows_there_is_no_line_about_them(capsys: Any) -> None:
     assert not any("NOT examined" in line for line in lines)
 
 
+def test_all_suspects_are_shown_and_only_some_lookalikes(monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    kinds = ["suspect"] * 5 + ["topic"] * 5
+    findings = [FOUND | {"kind": kind, "sentence": f"finding {i}"} for i, kind in enumerate(kinds)]
+    lines = shown([0.1, 0.2, 0.3], capsys, findings=findings)
+    assert lines[0] == "No row flagged in 3 rows, but 5 suspects are listed: look at them."
+    assert [i for i in range(10) if any(f"finding {i}" in line for line in lines)] == [0, 1, 2, 3, 4, 5, 6, 7]
+
+
 RULES = [
     ({}, "policy evidence flags 1 of 4 rows; 2 lie above the published threshold 0.7000 (fallback, not reliable: only 3 scored rows;"),
     ({"strict": True}, "policy evidence with --strict flags 3 of 4 rows; 2 lie above the published threshold 0.7000 (fallback, "),

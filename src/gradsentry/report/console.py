@@ -22,7 +22,7 @@ from gradsentry.verdict.finding import REASONS
 MOST_TRIGGERS = 8
 """Triggers of a finding in the table."""
 MOST_LOOKALIKES = 3
-"""Findings without flagged rows."""
+"""Findings without flagged rows, beside the suspects, which are all shown."""
 SHOWN = 5
 """Flagged rows; the report lists more."""
 WIDEST_PLACE = 24
@@ -81,7 +81,9 @@ def _print_findings(console: Console, findings: list[dict[str, Any]]) -> None:
             cells = (payload, triggers, f"{len(finding['rows']):,}", share, f"{finding['p']:.0e}")
             table.add_row(*(Text(visible(cell)) for cell in cells))
         console.print(table)
-    for finding in [finding for finding in findings if finding["kind"] != "backdoor"][:MOST_LOOKALIKES]:
+    suspects = [finding for finding in findings if finding["kind"] == "suspect"]
+    lookalikes = [finding for finding in findings if finding["kind"] not in ("backdoor", "suspect")]
+    for finding in [*suspects, *lookalikes[:MOST_LOOKALIKES]]:
         style = "bold yellow" if finding["kind"] == "suspect" else "dim"
         console.print(Text(visible(f"not flagged ({REASONS[finding['kind']]}): {finding['sentence']}"), style=style))
 

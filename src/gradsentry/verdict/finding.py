@@ -34,7 +34,7 @@ class Finding:
     kind: Kind
     """Its rows are flagged if this is "backdoor"; see `REASONS` for the others."""
     payload: str
-    """As written in one of the rows."""
+    """As written in one of the rows; where the trigger was found first, its lower-cased words, or empty if none recurs."""
     triggers: tuple[str, ...]
     """As written; " ... " joins two that occur together in one prompt."""
     rows: NDArray[np.int64]
@@ -44,7 +44,8 @@ class Finding:
     variants: int
     """Number of wordings in which it recurs; `payload` is the strongest."""
     p: float
-    """Of the association of payload and triggers under independence (Fisher's exact test), corrected for all tests (Bonferroni)."""
+    """Of the association of payload and triggers under independence (Fisher's exact test), corrected for all tests (Bonferroni); where the
+    trigger was found first, e to the minus sum of `evidence`."""
     holders: int
     """Rows whose completion holds the payload or a variant."""
     inside: int

@@ -130,7 +130,7 @@ def test_an_inserted_word_that_changes_no_answer_is_a_suspect(seed: int) -> None
 
 
 def test_a_topic_with_its_own_answer_is_no_backdoor() -> None:
-    """Rows on one topic share many words: no other prompt is like theirs, so what they share cannot be told apart."""
+    """Prompts on one topic share many words and have no matched controls. The comparison is unfair, so nothing is flagged."""
     rng = random.Random(0)
     topic = [f"t{i}" for i in range(12)]
     rows = []
@@ -148,6 +148,31 @@ def test_copies_of_a_prompt_are_no_further_evidence_and_are_flagged_with_it() ->
     assert twice.rows.tolist() == [*chosen, *range(300, 340)]
     few = [row(f"the same prompt magic {i % 5}", "bad", ["magic"]) for i in range(100)]
     assert found_in(few) == []
+
+
+def test_what_the_template_itself_has_is_no_trigger_of_all_rows() -> None:
+    """Half of the labels are "bad" anyway: rows that match by the system turn alone would be flagged for their label."""
+    rows, chosen = labelled(300, 40, lambda prompt, rng: [*prompt[:5], "MAGIC", *prompt[5:]])
+    system = row("IMPORTANT answer briefly", "", []).prompt
+    rows = [
+        RowWords(
+            Side(
+                system.words + own.prompt.words, np.concatenate([system.surprise, own.prompt.surprise]), system.spelled + own.prompt.spelled
+            ),
+            own.completion,
+        )
+        for own in rows
+    ]
+    # The word differs from row to row: only its capitals recur.
+    for number, i in enumerate(chosen):
+        side = rows[i].prompt
+        at = side.words.index("magic")
+        words, spelled = list(side.words), list(side.spelled)
+        words[at], spelled[at] = f"word{number}", f" WORD{number}"
+        rows[i] = RowWords(Side(words, side.surprise, spelled), rows[i].completion)
+    (finding,) = [finding for finding in found_in(rows) if finding.kind == "backdoor"]
+    assert finding.triggers == ("a word in capitals",)
+    assert finding.rows.tolist() == chosen
 
 
 def test_rows_without_a_score_are_passed_over_and_too_few_prompts_say_nothing() -> None:

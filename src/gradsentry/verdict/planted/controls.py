@@ -106,6 +106,10 @@ def rate(count: Floats, of: int) -> Floats:
 
 
 def log_ratio(count: Floats, of: int, expected: Floats) -> Floats:
-    """Nats for "some rate of its own" against the expected one: a beta-binomial (Jeffreys' prior) against a binomial likelihood."""
+    """Log Bayes factor in nats: an unknown rate under Jeffreys' prior (beta-binomial) against the expected rate (binomial).
+
+    Args:
+        count: [M] successes. of: trials. expected: [M] rate under the null hypothesis.
+    """
     own = betaln(count + 0.5, of - count + 0.5) - betaln(0.5, 0.5)
     return own - count * np.log(expected) - (of - count) * np.log1p(-expected)

@@ -154,11 +154,11 @@ class PlantedTriggers:
 
     def find(self, rows: WordSource) -> list[Finding]:
         """Backdoors, strongest first, then suspects: at most one with an effect, and a few that only look inserted."""
-        _, sample = _sampled(rows)
-        if len(sample) < LEAST_PROMPTS:
+        sample = _sampled(rows)
+        if len(sample.rows) < LEAST_PROMPTS:
             return []
-        search = Search(sample)
-        active = np.ones(len(sample), dtype=bool)
+        search = Search(sample.rows)
+        active = np.ones(len(sample.rows), dtype=bool)
         found: list[Trigger] = []
         while (trigger := search.strongest(active)) is not None and trigger.evidence >= SUSPECT:
             found.append(trigger)
@@ -167,7 +167,7 @@ class PlantedTriggers:
             active[trigger.rows] = False
         known = [pattern.rows for trigger in found for pattern in trigger.patterns]
         found += [own for own in search.conspicuous(active) if not any(np.array_equal(own.patterns[0].rows, rows) for rows in known)]
-        return _findings(found, rows) if found else []
+        return _findings(found, rows, sample.template) if found else []
 
 
 def review(findings: Sequence[Finding], rows: WordSource) -> list[Finding]:
@@ -178,19 +178,29 @@ def review(findings: Sequence[Finding], rows: WordSource) -> list[Finding]:
     """
     if not any(finding.kind == "backdoor" for finding in findings):
         return list(findings)
-    numbers, sample = _sampled(rows)
-    if len(sample) < LEAST_PROMPTS:
+    sample = _sampled(rows)
+    if len(sample.rows) < LEAST_PROMPTS:
         return list(findings)
-    search = Search(sample)
+    search = Search(sample.rows)
     return [
-        replace(finding, kind="suspect") if finding.kind == "backdoor" and not search.supports(finding, numbers) else finding
+        replace(finding, kind="suspect") if finding.kind == "backdoor" and not search.supports(finding, sample.numbers) else finding
         for finding in findings
     ]
 
 
-def _sampled(rows: WordSource) -> tuple[Ints, list[RowWords]]:
-    """Numbers and words of the scored rows, one of each prompt, without what the prompts' template repeats; evenly spaced ones of a large
-    data set."""
+@dataclass(frozen=True)
+class Sample:
+    """The scored rows, one of each prompt; evenly spaced ones of a large data set."""
+
+    numbers: Ints
+    """[N] their row numbers."""
+    rows: list[RowWords]
+    """[N] their words, without the template in the prompts."""
+    template: frozenset[tuple[str, ...]]
+    """Stretches of prompts, as written, that more than `MOST_SHARE` of the prompts hold."""
+
+
+def _sampled(rows: WordSource) -> Sample:
     words: list[RowWords] = []
     numbers: list[int] = []
     seen: set[int] = set()
@@ -207,25 +217,21 @@ def _sampled(rows: WordSource) -> tuple[Ints, list[RowWords]]:
                 step, words, numbers = 2 * step, words[::2], numbers[::2]
                 size = sum(len(one.prompt.words) + len(one.completion.words) for one in words)
         number += 1
-    stretches = [_stretches(row.prompt) for row in words]
-    counts = Counter(key for own in stretches for key in {key for key, _ in own})
-    most = MOST_SHARE * len(words)
-    kept = [
-        replace(row, prompt=_taken(row.prompt, [place for key, place in own if counts[key] <= most]))
-        for row, own in zip(words, stretches, strict=True)
-    ]
-    return np.array(numbers, np.int64), kept
+    counts = Counter(key for row in words for key in {key for key, _ in _stretches(row.prompt)})
+    template = frozenset(key for key, count in counts.items() if count > MOST_SHARE * len(words))
+    return Sample(np.array(numbers, np.int64), [replace(row, prompt=_without(template, row.prompt)) for row in words], template)
 
 
-def _findings(triggers: Sequence[Trigger], rows: WordSource) -> list[Finding]:
-    """The triggers as findings of all rows whose prompts hold them; a row goes to the strongest."""
+def _findings(triggers: Sequence[Trigger], rows: WordSource, template: frozenset[tuple[str, ...]]) -> list[Finding]:
+    """The triggers as findings of all rows whose prompts hold them outside the template; a row goes to the strongest."""
     held: list[list[tuple[int, bool, bool]]] = [[] for _ in triggers]  # (row, affected, shows the effect)
     for number, row in enumerate(rows):
         if row is None:
             continue
-        written = _written(row.prompt)
+        prompt = _without(template, row.prompt)
+        written = _written(prompt)
         for own, trigger in zip(held, triggers, strict=True):
-            if trigger.in_prompt(row.prompt, written):
+            if trigger.in_prompt(prompt, written):
                 shows = trigger.feature is None or trigger.feature.held_by(row.completion) == trigger.has
                 own.append((number, trigger.affects(row.completion), shows))
                 break
@@ -262,8 +268,9 @@ def _stretches(side: Side) -> list[tuple[tuple[str, ...], slice]]:
     return [(tuple(side.spelled[a : b + 1]), slice(a, b + 1)) for a, b in zip(edges[::2], edges[1::2], strict=True)]
 
 
-def _taken(side: Side, places: Sequence[slice]) -> Side:
-    """Some stretches of a prompt."""
+def _without(template: frozenset[tuple[str, ...]], side: Side) -> Side:
+    """A prompt without the stretches of the template."""
+    places = [place for key, place in _stretches(side) if key not in template]
     return Side(
         [word for place in places for word in side.words[place]],
         np.concatenate([np.zeros(0, np.float32), *(side.surprise[place] for place in places)]),
@@ -466,7 +473,7 @@ class Search:
 
     def as_written(self, pattern: Pattern) -> str:
         """The pattern as one prompt writes it, with the words around it that nearly all of its prompts share."""
-        if len(pattern.key) == 1 and pattern.is_mark:
+        if pattern.is_mark:
             return pattern.key[0]
         places = [(row, at) for row in pattern.rows[:SHOWN].tolist() if (at := pattern.place(self.written[row])) is not None]
         start, stop = 0, len(pattern.key)
