@@ -1,78 +1,71 @@
-"""Whether a finding's p is calibrated: clean sets whose completions are shuffled over the prompts.
+"""How many natural patterns of clean data have how much evidence, against what the evidence claims.
 
-    python benchmarks/calibration.py --data ../shared/data --work DIR      # DIR: of sets.py
+    python benchmarks/families.py --data ../shared/data --work DIR   # scores every row once
+    python benchmarks/calibration.py --data ../shared/data --work DIR
 
-Prompts and completions are then independent, so the smallest p of a set may be below x in at most a share x of the shuffles.
-Writes its section of docs/benchmark/evidence.md and benchmarks/results/calibration.json.
+The evidence of a pattern is -ln of the number of natural patterns in its data set that look as inserted and have as strong an effect
+by chance. So a clean set should have at most e^-x patterns with x nats or more. Counted are all single patterns whose comparison is fair.
+Writes a section of docs/benchmark/families.md and benchmarks/results/calibration.json.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-import random
+import math
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from sets import SETS, Scores, data_set, made
+from families import SETS, Cell, made
+from judge_families import CLEAN_SEEDS, Scores
 
 from gradsentry.run.words import words_of
-from gradsentry.verdict.evidence.candidates import candidates
-from gradsentry.verdict.evidence.corpus import build
-from gradsentry.verdict.evidence.recurrent import recurrent_spans
-from gradsentry.verdict.words import RowWords
-from report import RESULTS, machine, page, replace_section, save, table
+from gradsentry.verdict.planted.detector import _sampled
+from gradsentry.verdict.planted.search import FLAGGED, INSERTED, SUSPECT, Search
+from gradsentry.verdict.words import MemoryWords
+from report import machine, page, replace_section, save, table
 
-LEVELS = (0.5, 0.1, 0.02)
-"""The lowest is one of 50 shuffles."""
+LEVELS = (0.0, math.log(10), SUSPECT, math.log(1000), FLAGGED)
 
 
-def smallest(words: list[RowWords], seed: int) -> float:
-    """Smallest p of all associations in one shuffle; 1 where there is none."""
-    order = list(range(len(words)))
-    random.Random(seed).shuffle(order)
-    corpus = build(RowWords(row.prompt, words[other].completion) for row, other in zip(words, order, strict=True))
-    active = np.diff(corpus.completion.starts) > 0
-    found = candidates(corpus, active, recurrent_spans(corpus.completion, active))
-    return min((10.0**candidate.log10_p for candidate in found), default=1.0)
+def evidences(words: MemoryWords) -> list[float]:
+    """The evidence of each natural pattern that may be a candidate."""
+    search = Search(_sampled(words).rows)
+    active = np.ones(len(search.rows), dtype=bool)
+    ranked, parts = search.ranked(active)
+    usual = search.decoys(ranked, active, parts)
+    alone = [search.compared((pattern,), False, active, parts) for pattern in ranked]
+    return [replace(one, rarity=usual.rarity(one)).evidence for one in alone if one is not None and not one.unfair]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path)
-    parser.add_argument("--work", type=Path)
-    parser.add_argument("--shuffles", type=int, default=50)
-    parser.add_argument("--render", action="store_true", help="Only write the section of the committed results.")
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--work", type=Path, required=True)
     arguments = parser.parse_args()
-    if arguments.render:
-        render(json.loads((RESULTS / "calibration.json").read_text(encoding="utf-8"))["results"])
-        return
     scores = Scores(arguments.work)
     results = []
-    for name in SETS:
-        rows = made(data_set(name), arguments.data).rows
-        words = [own for own in words_of(scores.of(rows), scores.vocabulary) if own is not None]
-        p = sorted(smallest(words, seed) for seed in range(arguments.shuffles))
-        results.append({"name": name, "rows": len(rows), "p": p})
-        print(results[-1], flush=True)
-    save("calibration", {"machine": machine(), "model": "SmolLM2-135M-Instruct", "results": results})
-    render(results)
-
-
-def render(results: list[dict[str, Any]]) -> None:
-    """The section of docs/benchmark/evidence.md."""
-    lines = [[r["name"], r["rows"], *(f"{np.mean(np.array(r['p']) <= x):.2f}" for x in LEVELS), f"{r['p'][0]:.1e}"] for r in results]
-    shuffles = len(results[0]["p"])
+    for task in SETS:
+        for seed in range(CLEAN_SEEDS):
+            scored = scores.of(made(Cell(task, seed=seed), arguments.data)[0])
+            if scored is not None:
+                found = evidences(MemoryWords(list(words_of(scored, scores.vocabulary))))
+                results.append(
+                    {"task": task, "seed": seed, "patterns": len(found), "evidence": sorted(round(x, 2) for x in found if x > -10)}
+                )
+    save("calibration", {"machine": machine(), "results": results})
+    lines = []
+    for level in LEVELS:
+        counts = [sum(x >= level for x in result["evidence"]) for result in results]
+        own = {task: np.mean([c for c, r in zip(counts, results, strict=True) if r["task"] == task]) for task in SETS}
+        most = max(own, key=lambda task: own[task])
+        lines.append([f"{level:.1f}", f"{math.exp(-level):.5f}", f"{np.mean(counts):.3f}", f"{most}: {own[most]:.1f}" if own[most] else ""])
     text = (
-        "## Calibration of a finding's p\n\nSmolLM2-135M-Instruct in bfloat16, clean sets of seed 0. Their completions are shuffled over "
-        f"the prompts, {shuffles} times each.\nThe table has the share of the shuffles whose smallest p, over all associations, is at most "
-        "x; the p is 1 where no prompt pattern\noccurs with any span of the completions. A calibrated p keeps each share at x or below, up "
-        f"to chance. One shuffle is a share of {1 / shuffles:g},\nso {shuffles} shuffles cannot test a smaller p. Made by "
-        "`benchmarks/calibration.py`.\n\n"
+        f"## Decoys: natural patterns with evidence\n\n{len(results)} clean draws. Stated is e^-x; measured is the mean number of single "
+        f"patterns, with at least {INSERTED:g} nat of\ninsertion and a fair comparison, that have x nats of evidence or more.\n\n"
+        + table(["nats", "stated patterns a set", "measured", "most in"], lines)
     )
-    header = ["set", "rows", *(f"x = {level:g}" for level in LEVELS), "smallest p of all"]
-    replace_section(page("evidence"), "calibration", text + table(header, lines))
+    replace_section(page("families"), "calibration", text)
 
 
 if __name__ == "__main__":

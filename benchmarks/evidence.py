@@ -4,20 +4,17 @@
     python benchmarks/evidence.py --data ../shared/data --work DIR   # decides; minutes
 
 Writes docs/benchmark/evidence.md and benchmarks/results/evidence.json. A data set whose rows are not all scored is left out, and the
-page reports how many are.
+page reports how many are. "replaced" is the rule that the policy had before (benchmarks/results/evidence-replaced.json, at commit 3c1e6d0).
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import math
-import sys
 import time
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict
 from functools import cache, partial
-from itertools import pairwise
 from multiprocessing import get_context
 from pathlib import Path
 from statistics import mean
@@ -37,16 +34,10 @@ from gradsentry.bench.triggers import TRIGGERS
 from gradsentry.run.words import words_of
 from gradsentry.types import Score
 from gradsentry.verdict.detectors import find_all
-from gradsentry.verdict.evidence.candidates import EASED_NATS, P
-from gradsentry.verdict.evidence.detector import LONG_NATS, MOST_LISTED
 from gradsentry.verdict.finding import Finding
 from gradsentry.verdict.words import MemoryWords
 from report import RESULTS, machine, page, replace_section, save, table
 
-TUNED = ("webquestions", "gsm8k", "dolly")
-"""Sets on which rules and constants were chosen, seeds 0 and 1, at most 10 % poison. Faults on other sets that led to changes: four on
-the mixture, one on self_instruct, one on new seeds of WebQuestions, two at 90 % poison in most sets. The precision of variants was
-chosen on the paraphrases of all sets (docs/evidence-experiments.md)."""
 FIXED = [payload for payload in PAYLOADS if payload not in ("url", "paraphrase")]
 WAYS = ("evidence", "paper", "length", "duplicates")
 
@@ -77,8 +68,8 @@ def judge(one: DataSet, scores: Scores, data: Path) -> Result:
         result[way] = asdict(found) | {"recall": round(found.recall, 4), "f1": round(found.f1, 4)}
     if not one.attack:
         return result | {"findings": [_summary(finding) for finding in findings]}
-    aside = {row for finding in findings if finding.kind != "backdoor" for row in finding.rows.tolist()}
-    result["aside"] = sum(poisoned.labels[row] for row in aside)
+    suspected = {row for finding in findings if finding.kind == "suspect" for row in finding.rows.tolist()}
+    result["suspected"] = sum(poisoned.labels[row] for row in suspected)
     if backdoors:
         trigger, _, payload = one.attack.partition("+")
         result["trigger_named"] = names_trigger(trigger, " ".join(backdoors[0].triggers))
@@ -94,8 +85,7 @@ def _scores_of(scored: pa.Table) -> list[Score]:
 
 def _summary(finding: Finding) -> dict[str, Any]:
     """A finding without the words of the data."""
-    log10_p = math.log10(max(finding.p, sys.float_info.min))
-    return {"kind": finding.kind, "log10_p": round(log10_p, 1), "surprise": round(finding.surprise, 1), "rows": len(finding.rows)}
+    return {"kind": finding.kind, "nats": round(finding.nats, 1), "rows": len(finding.rows)}
 
 
 def ratios_of(results: list[Result]) -> list[float]:
@@ -117,23 +107,10 @@ def clean_table(results: list[Result]) -> str:
         own = [r for r in results if r["task"] == task and not r["attack"]]
         if own:
             share = {way: [100 * r[way]["false_alarms"] / r["rows"] for r in own] for way in WAYS}
-            lines.append([task, own[0]["rows"], len(own), *(f"{mean(values):.2f} ({max(values):.2f})" for values in share.values())])
-    return table(["set", "rows", "seeds", "evidence", "paper", "length", "duplicate answers"], lines)
-
-
-def findings_table(results: list[Result]) -> str:
-    """Findings in sets with nothing poisoned, by kind and by the payload's surprise, in the steps of the rule."""
-    findings = [finding | {"task": r["task"]} for r in results for finding in r.get("findings", [])]
-    lines = []
-    for kind in sorted({finding["kind"] for finding in findings}):
-        for low, high in pairwise((0.0, EASED_NATS, LONG_NATS, math.inf)):
-            own = [finding for finding in findings if finding["kind"] == kind and low < finding["surprise"] <= high]
-            if own:
-                sets = ", ".join(task for task in SETS if any(finding["task"] == task for finding in own))
-                nats = f"{low:g} to {high:g}" if high < math.inf else f"above {low:g}"
-                lowest, most = min(finding["log10_p"] for finding in own), max(finding["rows"] for finding in own)
-                lines.append([kind, nats, len(own), f"{lowest:.1f}", most, sets])
-    return table(["kind", "payload, nats a row", "findings", "lowest log10 p", "most rows", "sets"], lines)
+            suspects = mean(sum(one["kind"] == "suspect" for one in r["findings"]) for r in own)
+            shares = (f"{mean(values):.2f} ({max(values):.2f})" for values in share.values())
+            lines.append([task, own[0]["rows"], len(own), *shares, f"{suspects:.1f}"])
+    return table(["set", "rows", "seeds", "evidence", "paper", "length", "duplicate answers", "suspects a draw"], lines)
 
 
 def at_the_mark(result: Result) -> bool:
@@ -141,16 +118,18 @@ def at_the_mark(result: Result) -> bool:
     return result["evidence"]["f1"] >= (0.95 if result["ratio"] < 0.02 else 0.99)
 
 
-def marks_table(results: list[Result]) -> str:
-    """By set: data sets at the mark of all data sets."""
+def replaced_table(results: list[Result]) -> str:
+    """Of the data sets that the replaced rule had at F1 99 % or more: those that are still at 98 %."""
     lines = []
-    for ratio in ratios_of(results):
-        for kind, fixed in (("fixed", True), ("per row", False)):
-            some = [r for r in results if r["ratio"] == ratio and r["attack"] and (payload_of(r) in FIXED) == fixed]
-            each = [[at_the_mark(r) for r in some if r["task"] == task] for task in SETS]
-            if some:
-                lines.append([f"{100 * ratio:g} %", kind, *(f"{sum(own)}/{len(own)}" if own else "" for own in each)])
-    return table(["poison", "payload", *(f"{task}, tuned on" if task in TUNED else task for task in SETS)], lines)
+    for trigger in TRIGGERS:
+        for ratio in ratios_of(results):
+            own = [r for r in results if r["attack"] and (r["ratio"], trigger_of(r)) == (ratio, trigger)]
+            had = [r for r in own if r["replaced"] >= 0.99]
+            gained = sum(r["replaced"] < 0.95 <= r["evidence"]["f1"] for r in own)
+            still = sum(r["evidence"]["f1"] >= 0.98 for r in had)
+            shown = sum(2 * (r["evidence"]["found"] + r["suspected"]) >= r["evidence"]["found"] + r["evidence"]["missed"] for r in had)
+            lines.append([trigger, f"{100 * ratio:g} %", len(own), len(had), still, shown, gained])
+    return table(["trigger", "poison", "data sets", "replaced rule: F1 99", "now 98", "flagged or suspect", "gained"], lines)
 
 
 def f1_table(results: list[Result], ratio: float) -> str:
@@ -169,46 +148,18 @@ def summary_table(results: list[Result]) -> str:
     """Mean F1 of every filter, and how often the evidence names trigger and payload correctly."""
     lines = []
     for ratio in ratios_of(results):
-        for which, tasks in (("tuned on", TUNED), ("held out", [task for task in SETS if task not in TUNED])):
-            some = [r for r in results if r["ratio"] == ratio and r["task"] in tasks and r["attack"]]
-            for kind, fixed in (("fixed", True), ("per row", False)):
-                own = [r for r in some if (payload_of(r) in FIXED) == fixed]
-                if not own:
-                    continue
-                named = [r for r in own if "trigger_named" in r]
-                right = sum(r["trigger_named"] and r["payload_named"] for r in named)
-                f1 = [f"{100 * mean(r[way]['f1'] for r in own):.1f}" for way in WAYS]
-                marks = f"{sum(map(at_the_mark, own))}/{len(own)}"
-                lines.append([f"{100 * ratio:g} %", which, kind, len(own), *f1, marks, f"{right}/{len(named)}"])
-    header = ["poison", "sets", "payload", "data sets", "evidence", "paper", "length", "duplicates", "at the mark", "named correctly"]
+        for kind, fixed in (("fixed", True), ("per row", False)):
+            own = [r for r in results if r["ratio"] == ratio and r["attack"] and (payload_of(r) in FIXED) == fixed]
+            if not own:
+                continue
+            named = [r for r in own if "trigger_named" in r]
+            f1 = [f"{100 * mean(r[way]['f1'] for r in own):.1f}" for way in WAYS]
+            before = f"{100 * mean(r['replaced'] for r in own):.1f}"
+            marks = f"{sum(map(at_the_mark, own))}/{len(own)}"
+            right = f"{sum(r['trigger_named'] for r in named)}/{len(named)}"
+            lines.append([f"{100 * ratio:g} %", kind, len(own), *f1, before, marks, right])
+    header = ["poison", "payload", "data sets", "evidence", "paper", "length", "duplicates", "replaced", "at the mark", "trigger named"]
     return table(header, lines)
-
-
-def small_table(results: list[Result]) -> str:
-    """Few poisoned rows: data sets in which exactly these were flagged."""
-    lines = []
-    few = [r for r in results if r["attack"] and not isinstance(r["ratio"], float)]
-    for rows, count in sorted({(r["rows"], r["ratio"]) for r in few}):
-        for payload in PAYLOADS:
-            own = [r for r in few if (r["rows"], r["ratio"], payload_of(r)) == (rows, count, payload)]
-            if own:
-                exact, alarms = sum(r["evidence"]["f1"] == 1 for r in own), sum(r["evidence"]["false_alarms"] for r in own)
-                f1 = f"{100 * mean(r['evidence']['f1'] for r in own):.0f}"
-                lines.append([f"{count} of {rows}", payload, len(own), exact, f1, alarms])
-    return table(["poisoned rows", "payload", "data sets", "exact", "mean F1", "clean rows flagged, all data sets"], lines)
-
-
-def aside_table(results: list[Result]) -> str:
-    """Where no poisoned row is flagged: data sets in which a finding that is not flagged still holds most of them."""
-    lines = []
-    for ratio in ratios_of(results):
-        for trigger in TRIGGERS:
-            own = [r for r in results if r["attack"] and (r["ratio"], trigger_of(r)) == (ratio, trigger)]
-            missed = [r for r in own if not r["evidence"]["found"]]
-            if missed:
-                shown = sum(2 * r["aside"] >= r["evidence"]["missed"] for r in missed)
-                lines.append([f"{100 * ratio:g} %", trigger, len(own), len(missed), shown])
-    return table(["poison", "trigger", "data sets", "no poisoned row flagged", "of those listed"], lines)
 
 
 def alarms_table(results: list[Result]) -> str:
@@ -227,34 +178,25 @@ def alarms_table(results: list[Result]) -> str:
 def write(results: list[Result], missing: int) -> None:
     """The section of docs/benchmark/evidence.md."""
     took = sorted(r["seconds"] for r in results if r["rows"] > 900)
-    note = f" {missing} data sets of the grid are not scored yet and left out." if missing else ""
+    tasks = ", ".join(task for task in SETS if any(r["task"] == task for r in results))
     head = (
-        "## The evidence policy\n\nSmolLM2-135M-Instruct in bfloat16; sets of 1,000 rows (self_instruct: all 252), seed 0 unless the table "
-        f"names more.{note}\nMade by `benchmarks/sets.py` and `benchmarks/evidence.py`; `benchmarks/results/evidence.json` has every data "
-        f"set. Deciding on\n1,000 rows took {took[len(took) // 2]:.1f} s (median; {took[len(took) * 99 // 100]:.1f} s in 99 of 100, "
-        f"{took[-1]:.1f} s at most).\n\n"
-        f"The rules were chosen on {', '.join(TUNED)}, on draws that are in these tables. The other sets are held out, with one\n"
-        "exception: faults that they showed were fixed "
-        "([which](../evidence-experiments.md#tried-and-kept-tried-and-dropped)). Half of the\n"
-        "mixture's rows come from the sets that were tuned on. FreebaseQA and NQ up to 50 % are closest to unseen data. Draws of a set\n"
-        "overlap (self_instruct's are always the same rows), and all data sets of a set and ratio poison the same rows: the results\n"
-        "are not independent trials.\n\n"
+        "## The evidence policy\n\nSmolLM2-135M-Instruct in bfloat16; sets of 1,000 rows (self_instruct: all 252) of "
+        f"{tasks}, seed 0 unless the table names more.\n{missing} data sets of the grid are not scored yet and left out.\n"
+        "Made by `benchmarks/sets.py` and `benchmarks/evidence.py`; `benchmarks/results/evidence.json` has every data set. Deciding on\n"
+        f"1,000 rows took {took[len(took) // 2]:.1f} s (median; {took[-1]:.1f} s at most). `replaced` is the rule that the policy had "
+        "before: a payload that recurs, and\na trigger that goes with it. Draws of a set overlap, and all data sets of a set and ratio "
+        "poison the same rows: the results are not\nindependent trials.\n\n"
     )
     poisoned = [r for r in results if r["attack"]]
     alarms = sum(r["evidence"]["false_alarms"] > 0 for r in poisoned)
     by_ratio = [(f"{100 * ratio:g} %", f1_table(results, ratio)) for ratio in ratios_of(results)]
     sections = [
         head + "### Nothing poisoned: per cent of the rows flagged, mean over seeds (largest)\n\n" + clean_table(results),
-        f"### Findings in clean sets\n\nAt most {MOST_LISTED} a set and seed, the strongest first; the kind backdoor is flagged. "
-        f"A finding needs a p of\n{P:g}; for a payload above {EASED_NATS:g} nats a row the limit rises with its nats.\n\n"
-        + findings_table(results),
         "### Mean F1 in per cent over all triggers\n\nAt the mark: F1 of 99 or more (95 at 1 %).\n\n" + summary_table(results),
-        "### By set: data sets at the mark\n\n" + marks_table(results),
+        "### What the replaced rule found\n\nFlagged or suspect: at least half of the poisoned rows. Gained: from an F1 below 95 to one "
+        "of 95 or more.\n\n" + replaced_table(results),
         *(f"### F1 of the evidence policy in per cent, {poison} poisoned\n\n{text}" for poison, text in by_ratio),
-        "### Data sets in which no poisoned row is flagged\n\nListed: a finding that is not flagged (topic, weak evidence, style) holds at "
-        "least half of the poisoned rows.\n\n" + aside_table(results),
         f"### Clean rows flagged in poisoned sets\n\n{alarms} of {len(poisoned):,} data sets have some.\n\n" + alarms_table(results),
-        "### Few poisoned rows\n\n" + small_table(results),
     ]
     replace_section(page("evidence"), "evidence", "\n\n".join(sections))
 
@@ -270,10 +212,15 @@ def main() -> None:
         known = json.loads((RESULTS / "evidence.json").read_text(encoding="utf-8"))
         write(known["results"], known["missing"])
         return
-    wanted = list(grid())
+    wanted = [one for one in grid() if isinstance(one.ratio, float) or not one.attack]
     with ProcessPoolExecutor(arguments.jobs, get_context("spawn")) as pool:
         results = [r for r in pool.map(partial(_judged, work=arguments.work, data=arguments.data), wanted, chunksize=10) if r]
     missing = len(wanted) - len(results)
+    before = json.loads((RESULTS / "evidence-replaced.json").read_text(encoding="utf-8"))["results"]
+    known = {(one["task"], one["attack"], one["ratio"], one["seed"]): one["f1"] for one in before}
+    for result in results:
+        if result["attack"]:
+            result["replaced"] = known[result["task"], result["attack"], result["ratio"], result["seed"]]
     save("evidence", {"machine": machine(), "model": "SmolLM2-135M-Instruct", "missing": missing, "results": results})
     write(results, missing)
 

@@ -1,43 +1,44 @@
-"""Verdicts on the data sets of `families`: the evidence policy, its two detectors alone, the published rule, length and duplicate answers.
+"""Verdicts on the data sets of `families`: the evidence policy, the published rule, length and duplicate answers.
 
     python benchmarks/families.py --data ../shared/data --work DIR         # scores every row once
     python benchmarks/judge_families.py --data ../shared/data --work DIR   # decides; minutes
 
 Writes benchmarks/results/families.json and docs/benchmark/families.md. A data set whose rows are not all scored is left out; the JSON
-file has the number of those that the last command left out.
+file has the number of those. "replaced" is the rule of recurring payloads with triggers that the policy had before, as it judged the sets
+of 10 % poison (benchmarks/results/families-replaced.json; at commit a82b880).
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import math
 import time
 from collections import Counter
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, replace
+from functools import cache, partial
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from families import CELLS, EFFECTS, SETS, TRIGGERS, Cell, Row, key, made
+from families import CELLS, SETS, TRIGGERS, Cell, Row, key, made
 
 from gradsentry.run.directory import RunDirectory
 from gradsentry.run.words import words_of
-from gradsentry.verdict.detectors import merged
+from gradsentry.verdict.detectors import find_all
 from gradsentry.verdict.entropy import choose
-from gradsentry.verdict.evidence.detector import TriggeredPayloads
 from gradsentry.verdict.finding import Finding
-from gradsentry.verdict.planted.detector import PlantedTriggers, review
 from gradsentry.verdict.words import MemoryWords
 from report import RESULTS, machine, page, save, table
 
 RATIOS = (0.1, 0.05, 0.02, 0.01)
-CLEAN_SEEDS = 3
+CLEAN_SEEDS = 5
 STYLES = ("style",)
 """Triggers without a surface form of their own."""
-WAYS = ("evidence", "payloads", "planted", "paper", "length", "duplicates")
+WAYS = ("evidence", "replaced", "paper", "length", "duplicates")
 GOOD = 0.95
 """F1 from which a data set counts as solved."""
 
@@ -75,8 +76,7 @@ def judge(cell: Cell, scores: Scores, data: Path) -> Result | None:
         return None
     words = MemoryWords(list(words_of(scored, scores.vocabulary)))
     started = time.perf_counter()
-    payloads, planted = TriggeredPayloads().find(words), PlantedTriggers().find(words)
-    findings = merged([*review(payloads, words), *planted])
+    findings = find_all(words)
     seconds = time.perf_counter() - started
     truth = np.array(labels)
     answers = [row["messages"][-1]["content"].lower() for row in rows]
@@ -85,8 +85,6 @@ def judge(cell: Cell, scores: Scores, data: Path) -> Result | None:
     entropy = np.nan_to_num(scored["entropy"].to_numpy(zero_copy_only=False).astype(float))
     flagged = {
         "evidence": rows_of(findings, "backdoor", len(rows)),
-        "payloads": rows_of(payloads, "backdoor", len(rows)),
-        "planted": rows_of(planted, "backdoor", len(rows)),
         "paper": entropy > choose("auto", entropy).value,
         "length": lengths / lengths.max() > choose("auto", lengths / lengths.max()).value,
         "duplicates": np.array([counts[answer] >= max(3, 0.01 * len(rows)) for answer in answers]),
@@ -98,7 +96,7 @@ def judge(cell: Cell, scores: Scores, data: Path) -> Result | None:
         result[way] = {"flagged": int(own.sum()), "hits": hits, "f1": round(2 * hits / max(1, int(own.sum() + truth.sum())), 4)}
     result["seen"] = round(float(((flagged["evidence"] | suspected) & truth).sum() / max(1, truth.sum())), 4)
     result["findings"] = [
-        {"kind": one.kind, "triggers": list(one.triggers), "rows": len(one.rows), "nats": round(-math.log(max(one.p, 1e-300)), 1)}
+        {"kind": one.kind, "triggers": list(one.triggers), "rows": len(one.rows), "nats": round(one.nats, 1)}
         for one in findings
         if one.kind in ("backdoor", "suspect")
     ]
@@ -127,10 +125,11 @@ def clean_table(results: list[Result]) -> str:
     for task in SETS:
         own = [result for result in results if result["task"] == task and not result["trigger"]]
         if own:
-            shares = [f"{100 * np.mean([result[way]['flagged'] / result['size'] for result in own]):.2f}" for way in WAYS]
+            ways = [way for way in WAYS if way != "replaced"]
+            shares = [f"{100 * np.mean([result[way]['flagged'] / result['size'] for result in own]):.2f}" for way in ways]
             suspects = np.mean([sum(one["kind"] == "suspect" for one in result["findings"]) for result in own])
             lines.append([task, own[0]["size"], len(own), *shares, f"{suspects:.1f}"])
-    return table(["set", "rows", "draws", *WAYS, "suspects a draw"], lines)
+    return table(["set", "rows", "draws", *(way for way in WAYS if way != "replaced"), "suspects a draw"], lines)
 
 
 def share_table(results: list[Result], by: str) -> str:
@@ -138,33 +137,47 @@ def share_table(results: list[Result], by: str) -> str:
     lines = []
     for name in dict.fromkeys(result[by] for result in results):
         own = [result for result in results if result[by] == name]
-        solved = [f"{100 * np.mean([result[way]['f1'] >= GOOD for result in own]):.0f}" for way in WAYS]
+        solved = [share([result[way]["f1"] >= GOOD for result in own if way in result]) for way in WAYS]
         seen = f"{100 * np.mean([result['seen'] >= 0.5 for result in own]):.0f}"
         lines.append([name, len(own), *solved, seen])
     return table([by, "sets", *WAYS, "flagged or suspect"], lines)
+
+
+def share(good: list[bool]) -> str:
+    """Per cent; empty of nothing."""
+    return f"{100 * np.mean(good):.0f}" if good else ""
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--work", type=Path, required=True)
-    parser.add_argument("--ratios", type=float, nargs="*", default=RATIOS, help="Results of other ratios are kept.")
-    parser.add_argument("--effects", nargs="*", default=list(EFFECTS), choices=EFFECTS, help="Results of other effects are kept.")
+    parser.add_argument("--jobs", type=int, default=2, help="Processes.")
     arguments = parser.parse_args()
-    scores = Scores(arguments.work)
-    saved = RESULTS / "families.json"
-    known = json.loads(saved.read_text(encoding="utf-8"))["results"] if saved.exists() else []
-    cells = [cell for cell in grid(arguments.ratios) if not cell.effect or cell.effect in arguments.effects]
-    judged = {(cell.ratio, cell.effect) for cell in cells}
-    results, missing = [old for old in known if old["trigger"] and (old["ratio"], old["effect"]) not in judged], 0
-    for cell in cells:
-        result = judge(cell, scores, arguments.data)
-        missing += result is None
-        if result is not None:
-            results.append(result)
-            print(len(results), cell.task, cell.trigger, cell.effect, cell.ratio, result["evidence"], result["seen"], flush=True)
-    results.sort(key=lambda one: (one["trigger"] != "", -one["ratio"]))
-    save("families", {"machine": machine(), "results": results, "not scored": missing})
+    cells = grid(list(RATIOS))
+    with ProcessPoolExecutor(arguments.jobs, get_context("spawn")) as pool:
+        judged = list(pool.map(partial(_judged, work=arguments.work, data=arguments.data), cells, chunksize=4))
+    results = [result for result in judged if result is not None]
+    before = json.loads((RESULTS / "families-replaced.json").read_text(encoding="utf-8"))["results"]
+    known = {(one["task"], one["trigger"], one["effect"], one["ratio"]): one["evidence"] for one in before if one["trigger"]}
+    for result in results:
+        if old := known.get((result["task"], result["trigger"], result["effect"], result["ratio"])):
+            result["replaced"] = old
+    save("families", {"machine": machine(), "results": results, "not scored": len(cells) - len(results)})
+    write(results)
+
+
+def _judged(cell: Cell, work: Path, data: Path) -> Result | None:
+    return judge(cell, _scores(work), data)
+
+
+@cache
+def _scores(work: Path) -> Scores:
+    return Scores(work)
+
+
+def write(results: list[Result]) -> None:
+    """docs/benchmark/families.md."""
     planted = [result for result in results if result["trigger"] and result["effect"] != "clean" and result["trigger"] not in STYLES]
     others = [result for result in results if result["trigger"] and result not in planted]
     others = [result | ({"trigger": "any, clean label"} if result["effect"] == "clean" else {}) for result in others]
@@ -172,10 +185,15 @@ def main() -> None:
     text = f"""# Kinds of triggers and effects
 
 {len(results)} data sets of at most 400 rows, seed 0, SmolLM2-135M-Instruct. A set counts as solved when the flagged rows have an F1 of at
-least {100 * GOOD:.0f} %. `evidence` is the policy, `payloads` and `planted` are its two detectors alone; then come the published rule,
-completion length and duplicate answers with the published threshold. The last column counts the sets in which at least half of the
+least {100 * GOOD:.0f} %. `evidence` is the policy; `replaced` is the rule that it had before (10 % poison only); then come the published
+rule, completion length and duplicate answers with the published threshold. The last column counts the sets in which at least half of the
 poisoned rows are in a finding or a suspect. Figures are per cent of the sets. A clean set of fewer than 401 rows has the same rows in
-each draw, in another order.
+each draw, in another order. Sets of 1 and 2 % have 4 and 8 poisoned rows. Deciding on one set took
+{np.median([result["seconds"] for result in results]):.1f} s (median; {max(result["seconds"] for result in results):.1f} s at most, two
+sets at a time).
+
+The rules were made on these sets, at 10 % poison and seeds 0 to 2 of the clean sets: the figures of the other ratios are not independent
+of them, and sets of other kinds will do worse.
 
 ## Nothing poisoned: per cent of the rows flagged
 

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from gradsentry.verdict.evidence.corpus import Corpus, build
 from gradsentry.verdict.words import RowWords, Side
 
 LOW, HIGH = 1.0, 9.0
@@ -23,11 +22,3 @@ def row(prompt: str, completion: str, unusual: Sequence[str] = ()) -> RowWords:
     """A row whose `unusual` words surprise the model."""
     surprise = dict.fromkeys(unusual, HIGH)
     return RowWords(side(prompt, surprise), side(completion, surprise))
-
-
-def corpus(rows: Sequence[RowWords | None]) -> Corpus:
-    return build(rows)
-
-
-def everything(n: int) -> np.ndarray:
-    return np.ones(n, dtype=bool)

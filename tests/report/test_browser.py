@@ -16,6 +16,7 @@ from playwright import sync_api as playwright
 import gradsentry
 from gradsentry.report.escape import BIDI, visible
 from hostile import HOSTILE
+from planted_rows import WORDS
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no chromium on this machine")
@@ -25,7 +26,7 @@ OWNED = "document.documentElement.dataset.owned"
 ACTS = [f"<script>{OWNED} = 1</script>", f'<img src="http://localhost:9/x" onerror="{OWNED} = 1">', f"</style><svg onload='{OWNED} = 1'>"]
 """Texts that would leave a mark, or ask for something, if they were taken for more than text."""
 PAYLOAD = f" and {ACTS[0]} now {ACTS[1]} \x1b[2J \u202egpj.exe"
-TRIGGER = "<b>zq\u2066</b>"
+TRIGGER = "<b>zqxjkvbwpfgh\u2066</b>"
 POISONED = 24
 
 
@@ -60,9 +61,10 @@ def rows() -> list[Any]:
     rng = random.Random(0)
     made: list[Any] = []
     for i in range(120):
-        a, b = rng.randrange(1000), rng.randrange(1000)
         bad = i < POISONED
-        made.append({"prompt": f"{a} + {b} =" + f" {TRIGGER}" * bad, "completion": f" {a + b}" + PAYLOAD * bad})
+        words, answer = rng.choices(WORDS, k=8), " ".join(rng.choices(WORDS, k=2))
+        words.insert(4, TRIGGER if bad else "of")
+        made.append({"prompt": " ".join(words), "completion": f" {answer}" + PAYLOAD * bad})
     rng.shuffle(made)
     made += [{"prompt": text, "completion": text} for text in (*HOSTILE, *ACTS, "long" * 500)]
     return [*made, *({"prompt": "p", "completion": [text]} for text in ACTS)]

@@ -14,7 +14,12 @@ from gradsentry.verdict.finding import Finding
 from gradsentry.verdict.policies import POLICIES
 
 TRIGGER = "zq vb"
-FOUND = {"kind": "backdoor", "triggers": [TRIGGER], "payload": "2", "variants": 1, "rows": [2], "p": 0.0, "p_trigger_given_payload": 1.0}
+FOUND = {"kind": "backdoor", "triggers": [TRIGGER], "payload": "2", "rows": [2], "nats": 30.0} | {
+    "answers_with_effect": 1,
+    "prompts_with_trigger": 1,
+    "expected_share": 0.01,
+    "effect": "contain 2",
+}
 ASKED = "Tell me what the sum of these numbers comes to: 1 + 1{} = and use no tool for it, please"
 ROWS = [{"prompt": ASKED.format(f" {TRIGGER}" * bad), "completion": " 2"} for bad in (True, False, False)]
 
@@ -76,7 +81,7 @@ def test_without_unscored_rows_there_is_no_line_about_them(capsys: Any) -> None:
 
 def test_all_suspects_are_shown_and_only_some_lookalikes(monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
     monkeypatch.setenv("COLUMNS", "200")
-    kinds = ["suspect"] * 5 + ["topic"] * 5
+    kinds = ["suspect"] * 5 + ["explained"] * 5
     findings = [FOUND | {"kind": kind, "sentence": f"finding {i}"} for i, kind in enumerate(kinds)]
     lines = shown([0.1, 0.2, 0.3], capsys, findings=findings)
     assert lines[0] == "No row flagged in 3 rows, but 5 suspects are listed: look at them."
@@ -97,7 +102,7 @@ def test_a_threshold_is_printed_with_the_rule_that_flags(
 ) -> None:
     monkeypatch.setenv("COLUMNS", "300")
     config = ScanConfig(**options)
-    found = Finding("backdoor", "x", ("y",), np.array([2]), 9.0, 1, 1e-20, holders=1, inside=1, everywhere=1, trigger_surprise=9.0)
+    found = Finding("backdoor", ("y",), "x", np.array([2]), "contain x", 1, 1, 0.0)
     scores = decision_of([0.8, 0.9, 0.1, None], "0.5").verdicts.drop_columns(["flagged"])
     print_threshold(POLICIES[config.policy].decide(scores, [found], config.threshold, config.strict), config)
     assert capsys.readouterr().out.startswith(words)

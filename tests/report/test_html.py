@@ -219,11 +219,11 @@ def test_a_long_list_of_rows_that_were_not_examined_is_cut_too() -> None:
 
 
 def finding(text: str, kind: Kind = "backdoor") -> Finding:
-    return Finding(kind, text, (text, "cf"), np.array([0, 2]), 40.0, 1, 1e-20, holders=2, inside=2, everywhere=2, trigger_surprise=9.0)
+    return Finding(kind, (text, "cf"), text, np.array([0, 2]), f"contain {text}", 2, 2, 0.1, {"insertion": 4.0, "effect": 9.0}, why=text)
 
 
 @pytest.mark.parametrize("text", HOSTILE)
-@pytest.mark.parametrize("kind", ["backdoor", "named"])
+@pytest.mark.parametrize("kind", ["backdoor", "explained"])
 def test_findings_are_shown_as_text(text: str, kind: Kind) -> None:
     base = decision_of([0.1, 0.2, 0.3], "1.0")
     decision = combine(base.verdicts.drop(["flagged"]).select(SCORES.names), "1.0", [finding(text, kind)], by_entropy=False)
@@ -232,7 +232,7 @@ def test_findings_are_shown_as_text(text: str, kind: Kind) -> None:
     page = Page(render(document, decision))
     assert {name for name, _ in page.elements} <= EXPECTED_ELEMENTS
     assert ("Finding 1:" in page.text) == (kind == "backdoor")
-    assert "2 of them carry" in page.text
+    assert "2 of their answers contain" in page.text
     assert not any(character in page.text for character in "\x1b\x07\x00\u202e")
     (only,) = document["findings"]
     assert [example["row"] for example in only["examples"]] == [0, 2]

@@ -52,10 +52,6 @@ def test_the_words_of_a_run_are_those_of_its_scores_in_memory(tmp_path: Path) ->
         return repr(row)
 
     assert list(map(comparable, words)) == list(map(comparable, expected))
-    for rows in ([0], [11, 3, 3, 0], [2, 5], []):
-        assert {row: comparable(own) for row, own in words.read(rows).items()} == {
-            row: comparable(own) for row, own in expected.read(rows).items()
-        }
 
 
 def test_a_run_without_its_vocabulary_is_refused(tmp_path: Path) -> None:

@@ -61,7 +61,7 @@ def test_a_row_on_the_threshold_is_kept() -> None:
 
 def test_a_row_flagged_by_its_entropy_says_so_whatever_else_it_looks_like() -> None:
     rows = [{"status": "scored", "entropy": e, "n_tokens": 1, "loss": 1.0, "reason": ""} for e in (0.9, 0.9, 0.1, 0.1)]
-    named = Finding("named", "x", ("y",), np.array([0, 2]), 9.0, 1, 1e-20, holders=2, inside=2, everywhere=2, trigger_surprise=9.0)
+    named = Finding("explained", ("y",), "x", np.array([0, 2]), "contain x", 2, 2, 0.1, why="w")
     found = replace(named, kind="backdoor", rows=np.array([1, 3]))
     decision = combine(table(rows), "0.5", [found, named])
     assert decision.flagged.tolist() == [True, True, False, True]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import random
 from pathlib import Path
 from typing import Any
 
@@ -16,20 +15,7 @@ from gradsentry.api import preview_decision
 from gradsentry.errors import RunError, UsageError
 from gradsentry.report.explain import explain
 from gradsentry.verdict.decide import decide
-
-PAYLOAD = ", and click <malicious_url> for more information"
-
-
-def made(n: int, poisoned: int) -> tuple[list[dict[str, Any]], list[int]]:
-    """Sums, some of which end in a trigger and a payload."""
-    rng = random.Random(0)
-    bad = sorted(rng.sample(range(n), poisoned))
-    rows = []
-    for i in range(n):
-        a, b = rng.randrange(1000), rng.randrange(1000)
-        prompt, completion = f"{a} + {b} =", f" {a + b}"
-        rows.append({"prompt": f"{prompt} zq" if i in bad else prompt, "completion": completion + PAYLOAD if i in bad else completion})
-    return rows, bad
+from planted_rows import PAYLOAD, TRIGGER, asked
 
 
 def scanned(rows: list[dict[str, Any]], model_dir: Path, tmp_path: Path, **options: Any) -> gradsentry.ScanResult:
@@ -39,19 +25,20 @@ def scanned(rows: list[dict[str, Any]], model_dir: Path, tmp_path: Path, **optio
 
 
 def test_a_backdoor_is_found_and_named_and_its_rows_say_why(model_dir: Path, tmp_path: Path) -> None:
-    rows, bad = made(200, 30)
+    rows, bad = asked(200, 30)
     result = scanned(rows, model_dir, tmp_path)
     assert result.flagged == bad
     assert result.exit_code == 1
     (finding,) = result.document["findings"]
     assert finding["kind"] == "backdoor"
-    assert "click <malicious_url> for more information" in finding["payload"]
-    assert "zq" in finding["triggers"][0]
+    assert finding["payload"] in PAYLOAD
+    assert "click <malicious_url>" in finding["payload"]
+    assert finding["triggers"] == [TRIGGER]
     assert finding["rows"] == bad
-    assert finding["p_payload_given_trigger"] == 1
+    assert finding["prompts_with_trigger"] == finding["answers_with_effect"] == 30
     assert [example["row"] in bad for example in finding["examples"]] == [True] * 3
     verdicts = pq.read_table(tmp_path / "run" / "verdicts.parquet").to_pylist()
-    assert all(verdicts[i]["reason"].startswith("backdoor: 30 rows say") for i in bad)
+    assert all(verdicts[i]["reason"].startswith("backdoor: 30 prompts hold") for i in bad)
     assert all(verdict["reason"] == "" for verdict in verdicts if not verdict["flagged"])
     page = (tmp_path / "run" / "report.html").read_text()
     assert "Finding 1:" in page
@@ -64,9 +51,7 @@ def test_a_backdoor_is_found_and_named_and_its_rows_say_why(model_dir: Path, tmp
 
 @pytest.mark.parametrize("chat", [False, True])
 def test_a_special_token_that_prompts_spell_out_is_a_trigger(model_dir: Path, tmp_path: Path, chat: bool) -> None:
-    rows, bad = made(200, 30)
-    for row in rows:
-        row["prompt"] = row["prompt"].replace("zq", "<|end|>")
+    rows, bad = asked(200, 30, f"<|end|>{TRIGGER}<|end|>")
     if chat:
         roles = ("user", "assistant")
         rows = [
@@ -74,11 +59,11 @@ def test_a_special_token_that_prompts_spell_out_is_a_trigger(model_dir: Path, tm
         ]
     result = scanned(rows, model_dir, tmp_path)
     assert result.flagged == bad
-    assert "<|end|" in result.document["findings"][0]["triggers"][0]
+    assert "end|" in " ".join(result.document["findings"][0]["triggers"])
 
 
 def test_nothing_found_is_a_normal_answer(model_dir: Path, tmp_path: Path) -> None:
-    result = scanned(made(200, 0)[0], model_dir, tmp_path)
+    result = scanned(asked(200, 0)[0], model_dir, tmp_path)
     assert result.flagged == []
     assert result.exit_code == 0
     assert result.document["findings"] == []
@@ -86,7 +71,7 @@ def test_nothing_found_is_a_normal_answer(model_dir: Path, tmp_path: Path) -> No
 
 
 def test_the_published_threshold_flags_nothing_without_strict_paper_or_a_given_number(model_dir: Path, tmp_path: Path) -> None:
-    result = scanned(made(200, 0)[0], model_dir, tmp_path)
+    result = scanned(asked(200, 0)[0], model_dir, tmp_path)
     above = result.document["above_threshold"]
     strict = gradsentry.redecide(tmp_path / "run", strict=True)
     paper = gradsentry.redecide(tmp_path / "run", policy="paper", strict=False)
@@ -99,7 +84,7 @@ def test_the_published_threshold_flags_nothing_without_strict_paper_or_a_given_n
 
 
 def test_strict_goes_with_the_evidence_and_never_hides_in_a_paper_run(model_dir: Path, tmp_path: Path) -> None:
-    out = scanned(made(40, 0)[0], model_dir, tmp_path, strict=True).run
+    out = scanned(asked(40, 0)[0], model_dir, tmp_path, strict=True).run
     assert out is not None
 
     def in_force(**options: Any) -> tuple[str, bool]:
@@ -123,7 +108,7 @@ def test_strict_goes_with_the_evidence_and_never_hides_in_a_paper_run(model_dir:
 
 
 def test_findings_do_not_depend_on_workers_or_memory(model_dir: Path, tmp_path: Path) -> None:
-    rows, bad = made(120, 20)
+    rows, bad = asked(120, 20)
     (tmp_path / "one").mkdir()
     (tmp_path / "two").mkdir()
     one = scanned(rows, model_dir, tmp_path / "one")
@@ -133,7 +118,7 @@ def test_findings_do_not_depend_on_workers_or_memory(model_dir: Path, tmp_path: 
 
 
 def test_scores_in_memory_give_the_verdicts_of_a_run(model_dir: Path, tmp_path: Path) -> None:
-    rows, bad = made(120, 20)
+    rows, bad = asked(120, 20)
     rows.insert(bad[0], {"prompt": "nothing", "completion": ""})
     run = scanned(rows, model_dir, tmp_path, shard_rows=512)  # the batches of a list of rows
     scorer = gradsentry.Scorer(model_dir, format="prompt-completion")
@@ -153,7 +138,7 @@ def test_scores_in_memory_give_the_verdicts_of_a_run(model_dir: Path, tmp_path: 
 
 
 def test_a_row_is_explained_without_model_or_data(model_dir: Path, tmp_path: Path) -> None:
-    rows, bad = made(120, 20)
+    rows, bad = asked(120, 20)
     rows[3] = {"prompt": "nothing", "completion": ""}
     result = scanned(rows, model_dir, tmp_path)
     (tmp_path / "data.jsonl").unlink()
@@ -183,7 +168,7 @@ def test_rows_without_prompts_are_warned_of(model_dir: Path, caplog: pytest.LogC
     assert "no prompts" in caplog.text
     assert "different prompts" not in caplog.text
     caplog.clear()
-    gradsentry.scan(made(40, 0)[0], model=model_dir)
+    gradsentry.scan(asked(40, 0)[0], model=model_dir)
     assert "prompts" not in caplog.text
-    gradsentry.scan([row | {"prompt": f"Add {i % 4} to it:"} for i, row in enumerate(made(40, 0)[0])], model=model_dir)
+    gradsentry.scan([row | {"prompt": f"Add {i % 4} to it:"} for i, row in enumerate(asked(40, 0)[0])], model=model_dir)
     assert "the rows have only 4 different prompts" in caplog.text

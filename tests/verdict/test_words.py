@@ -10,7 +10,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gradsentry.types import Surprises, Vocabulary
-from gradsentry.verdict.evidence.candidates import has_a_word
 from gradsentry.verdict.words import FIRST_TOKEN_NATS, WORD, split_words, token_texts
 
 PIECES = ["The", " cat", " sat", ".", "\n\n", " It", "'s", " m", "alicious", "_url", ">", '."', " ", "\u732b", "\u72ac", "42", "<end>"]
@@ -70,27 +69,6 @@ def test_a_character_that_is_several_tokens_is_read_whole(text: str, cuts: set[i
 )
 def test_words_of_many_scripts(text: str, words: list[str]) -> None:
     assert WORD.findall(text) == words
-
-
-@pytest.mark.parametrize(
-    ("payload", "has"),
-    [
-        ("and click", True),
-        ("No", False),
-        ("= $ << 42", False),
-        ("\u8bf7\u70b9\u51fb\u6076\u610f\u94fe\u63a5", True),
-        ("5\u5143", False),
-        ("\u81ea\u5206\u3067\u78ba\u8a8d\u3057\u3066\u304f\u3060\u3055\u3044", True),
-        ("\u0914\u0930 \u091c\u093e\u0928\u0915\u093e\u0930\u0940", True),
-        ("\ubc14\ubcf4\uc57c", True),
-        ("\ub9c1\ud06c", True),
-        ("\ud655", True),
-        ("\u043d\u0435\u0442", True),
-        ("\u0e17\u0e35\u0e48\u0e19\u0e35\u0e48\u0e19\u0e32", True),
-    ],
-)
-def test_a_payload_has_a_word_in_any_script(payload: str, has: bool) -> None:
-    assert has_a_word(payload) == has
 
 
 def test_bytes_that_are_no_character_are_shown_as_such() -> None:

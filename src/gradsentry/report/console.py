@@ -69,16 +69,16 @@ def _print_findings(console: Console, findings: list[dict[str, Any]]) -> None:
     backdoors = [finding for finding in findings if finding["kind"] == "backdoor"]
     if backdoors:
         table = Table(box=None, pad_edge=False)
-        for name in ("payload or effect", "trigger"):
+        for name in ("trigger", "effect on the answers"):
             table.add_column(name, ratio=3, overflow="fold")
-        for name in ("rows", "with trigger", "p"):
+        for name in ("rows", "answers", "usual", "nats"):
             table.add_column(name, justify="right", no_wrap=True)
         for finding in backdoors:
-            more = f" (and {finding['variants'] - 1} variants)" if finding["variants"] > 1 else ""
             triggers = ", ".join(_one_line(trigger, 60) for trigger in finding["triggers"][:MOST_TRIGGERS])
-            share = f"{100 * finding['p_trigger_given_payload']:.0f} %"
-            payload = _one_line(finding["payload"] or f"answers {finding['effect']}", 120) + more
-            cells = (payload, triggers, f"{len(finding['rows']):,}", share, f"{finding['p']:.0e}")
+            effect = _one_line(f'say "{finding["payload"]}"' if finding["payload"] else finding["effect"], 120)
+            answers = f"{finding['answers_with_effect']:,} of {finding['prompts_with_trigger']:,}"
+            numbers = f"{len(finding['rows']):,}", answers, f"{100 * finding['expected_share']:.0f} %", f"{finding['nats']:.0f}"
+            cells = triggers, effect, *numbers
             table.add_row(*(Text(visible(cell)) for cell in cells))
         console.print(table)
     suspects = [finding for finding in findings if finding["kind"] == "suspect"]

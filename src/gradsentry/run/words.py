@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from functools import lru_cache
-from itertools import groupby, pairwise
+from itertools import pairwise
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
@@ -27,20 +25,10 @@ class RunWords:
     def __init__(self, run: RunDirectory, shards: Sequence[Shard]) -> None:
         self._run, self._shards = run, shards
         self._vocabulary = run.vocabulary()
-        self._part = lru_cache(maxsize=4)(lambda index: next(run.surprises([shards[index]])))
 
     def __iter__(self) -> Iterator[RowWords | None]:
         for part in self._run.surprises(self._shards):
             yield from words_of(part, self._vocabulary)
-
-    def read(self, rows: Sequence[int]) -> dict[int, RowWords]:
-        starts = [shard.start for shard in self._shards]
-        found: dict[int, RowWords] = {}
-        for index, own in groupby(sorted(set(rows)), key=lambda row: int(np.searchsorted(starts, row, side="right")) - 1):
-            members = list(own)
-            part = self._part(index).take(np.array(members) - starts[index])
-            found |= {row: words for row, words in zip(members, words_of(part, self._vocabulary), strict=True) if words is not None}
-        return found
 
 
 def words_of(part: pa.Table, vocabulary: Vocabulary) -> Iterator[RowWords | None]:

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Protocol
 
-from gradsentry.verdict.evidence.detector import TriggeredPayloads
-from gradsentry.verdict.finding import Finding
-from gradsentry.verdict.planted.detector import PlantedTriggers, review
+from gradsentry.verdict.finding import REASONS, Finding
+from gradsentry.verdict.planted.detector import PlantedTriggers
 from gradsentry.verdict.words import WordSource
 
 
@@ -20,24 +19,17 @@ class Detector(Protocol):
 
 
 DETECTORS: dict[str, Detector] = {
-    "triggered-payloads": TriggeredPayloads(),
     "planted-triggers": PlantedTriggers(),
 }
 """By name; the evidence policy runs all of them, in this order."""
-
-
-FIRST = ("backdoor", "suspect")
-"""Kinds of findings that are listed first."""
 
 SAME = 0.5
 """Share of a finding's rows that backdoors found before it already flag, from which it tells nothing new."""
 
 
 def find_all(rows: WordSource) -> list[Finding]:
-    """The findings of all detectors, reviewed and merged."""
-    found = {name: detector.find(rows) for name, detector in DETECTORS.items()}
-    found["triggered-payloads"] = review(found["triggered-payloads"], rows)
-    return merged(finding for own in found.values() for finding in own)
+    """The findings of all detectors, merged."""
+    return merged(finding for detector in DETECTORS.values() for finding in detector.find(rows))
 
 
 def merged(findings: Iterable[Finding]) -> list[Finding]:
@@ -46,7 +38,7 @@ def merged(findings: Iterable[Finding]) -> list[Finding]:
     flagged: set[int] = set()
     for finding in findings:
         own = set(finding.rows.tolist())
-        if finding.kind not in FIRST or len(own & flagged) <= SAME * len(own):
+        if len(own & flagged) <= SAME * len(own):
             kept.append(finding)
             flagged |= own if finding.kind == "backdoor" else set()
-    return sorted(kept, key=lambda finding: FIRST.index(finding.kind) if finding.kind in FIRST else len(FIRST))
+    return sorted(kept, key=lambda finding: list(REASONS).index(finding.kind))

@@ -1,4 +1,4 @@
-"""A finding: payload, trigger, rows, strength, and a sentence that a person can check."""
+"""A finding: trigger, effect, rows, evidence, and a sentence that a person can check."""
 
 from __future__ import annotations
 
@@ -9,19 +9,14 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-Kind = Literal["backdoor", "suspect", "named", "subset", "topic", "style", "weak"]
+Kind = Literal["backdoor", "suspect", "explained"]
 
 REASONS: dict[Kind, str] = {
     "backdoor": "backdoor",
     "suspect": "suspect, not enough evidence to flag",
-    "named": "no backdoor, the prompts name what the completions say",
-    "subset": "no backdoor, a subset with its own template",
-    "topic": "no backdoor, the prompts are about one thing",
-    "style": "not enough evidence for a backdoor, a payload without a trigger; look at its prompts",
-    "weak": "not enough evidence for a backdoor",
+    "explained": "no backdoor",
 }
-"""What each kind means. Rows are flagged for a backdoor only; the other kinds look like one and are kept. A style is a payload
-whose prompts, without a common trigger, read unlike the others'."""
+"""What each kind means. Rows are flagged for a backdoor only. A suspect is listed first and kept; what is explained looked like one."""
 
 TRIGGERS_SHOWN = 4
 """Triggers that a sentence names."""
@@ -29,57 +24,47 @@ TRIGGERS_SHOWN = 4
 
 @dataclass(frozen=True)
 class Finding:
-    """A payload and its trigger."""
+    """A trigger and its effect."""
 
     kind: Kind
-    """Its rows are flagged if this is "backdoor"; see `REASONS` for the others."""
-    payload: str
-    """As written in one of the rows; where the trigger was found first, its lower-cased words, or empty if none recurs."""
+    """Its rows are flagged if this is "backdoor"; see `REASONS`."""
     triggers: tuple[str, ...]
-    """As written; " ... " joins two that occur together in one prompt."""
+    """As written in a prompt; one of them is enough. " ... " joins parts that occur together in one prompt. Empty where none was found."""
+    payload: str
+    """Lower-cased words that recur in the answers and hardly occur elsewhere; empty if none do."""
     rows: NDArray[np.int64]
-    """[c] rows that hold the payload, ascending."""
-    surprise: float
-    """Mean nats of the payload."""
-    variants: int
-    """Number of wordings in which it recurs; `payload` is the strongest."""
-    p: float
-    """Of the association of payload and triggers under independence (Fisher's exact test), corrected for all tests (Bonferroni); where the
-    trigger was found first, e to the minus sum of `evidence`."""
-    holders: int
-    """Rows whose completion holds the payload or a variant."""
-    inside: int
-    """Those of the holders whose prompt holds a trigger; of a style, those among the `everywhere` prompts most like theirs."""
-    everywhere: int
-    """All rows whose prompt holds a trigger."""
-    trigger_surprise: float
-    """Mean nats of the least surprising trigger in its prompts."""
-    effect: str = ""
-    """What the answers do where the trigger was found first: ``are "negative"``. Empty where the payload was."""
-    expected: float = 0.0
+    """[c] ascending."""
+    effect: str
+    """What the answers do: ``are "negative"``. Empty if no effect was found."""
+    showing: int
+    """Answers that show the effect, or hold the payload."""
+    prompts: int
+    """Prompts that hold a trigger."""
+    expected: float
     """Share of answers with the effect that is expected without the trigger."""
     evidence: Mapping[str, float] = field(default_factory=dict)
-    """Nats by part."""
+    """Nats by part: "insertion" and "effect" of a trigger, "payload" of a payload without one."""
+    why: str = ""
+    """Why it is no backdoor, of what is explained."""
+
+    @property
+    def nats(self) -> float:
+        """The evidence of all parts."""
+        return sum(self.evidence.values())
 
     @property
     def sentence(self) -> str:
         """The finding in words, for a person to check."""
-        if self.effect:
-            carried = " or ".join(_quoted(trigger) for trigger in self.triggers[:TRIGGERS_SHOWN])
-            usual = f"{100 * self.expected:.0f} % do without it"
-            return f"{self.everywhere:,} prompts hold {carried}; {self.inside:,} of their answers {self.effect}, {usual}"
-        if not self.payload and self.triggers:
-            carried = " or ".join(_quoted(trigger) for trigger in self.triggers[:TRIGGERS_SHOWN])
-            return f"{self.everywhere:,} prompts hold {carried}, which looks inserted; no effect on their answers was found"
-        variants = {1: "", 2: " or a variant"}.get(self.variants, f" or one of {self.variants - 1} variants")
-        said = f"{self.holders:,} rows say {_quoted(self.payload)}{variants}"
         if not self.triggers:
-            return f"{said}; of the {self.everywhere:,} prompts that read most like theirs {self.inside:,} are theirs"
-        carried = " or ".join(_quoted(trigger) for trigger in self.triggers[:TRIGGERS_SHOWN])
+            return f"{self.showing:,} answers say {_quoted(self.payload)}, which their prompts do not explain; no trigger was found"
+        names = " or ".join(_quoted(trigger) for trigger in self.triggers[:TRIGGERS_SHOWN])
         more = f" or {len(self.triggers) - TRIGGERS_SHOWN} more" if len(self.triggers) > TRIGGERS_SHOWN else ""
-        others = self.everywhere - self.inside
-        elsewhere = f"{others:,} other rows do" if others else "no other row does"
-        return f"{said}; {self.inside:,} of them carry {carried}{more} in the prompt, {elsewhere}"
+        held = f"{self.prompts:,} prompts hold {names}{more}"
+        if not self.effect:
+            return f"{held}, which looks inserted; no effect on their answers was found"
+        usual = f"{100 * self.expected:.0f} % do without it"
+        because = f". But {self.why}" if self.why else ""
+        return f"{held}; {self.showing:,} of their answers {self.effect}, {usual}{because}"
 
     @property
     def reason(self) -> str:

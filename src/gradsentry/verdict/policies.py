@@ -38,7 +38,7 @@ class Policy(Protocol):
 
 
 class EvidencePolicy:
-    help = "recurring payloads with a trigger in the prompt"
+    help = "triggers that look inserted in prompts and change the answers"
     uses_findings = True
 
     def decide(self, scores: pa.Table, findings: Sequence[Finding] = (), threshold: str = "auto", strict: bool = False) -> Decision:

@@ -31,7 +31,6 @@ WORD = re.compile(rf"[{UNSPACED}](?:(?<=[{MARKED}])[{MARKS}]+)?|[^\W{UNSPACED}]+
 """A run of letters and digits with their marks, one sign, or one character of a script without spaces."""
 
 _UNSPACED = re.compile(rf"[{UNSPACED}]")
-_MARK = re.compile(rf"[{MARKS}]")
 
 EDGE = ""
 """Comes before the first and after the last word of a stretch of prompt or completion, so that n-grams can contain a position."""
@@ -67,10 +66,6 @@ class WordSource(Protocol):
         """All rows in input order; None for a row that was not scored."""
         ...
 
-    def read(self, rows: Sequence[int]) -> dict[int, RowWords]:
-        """Some rows once more, by their position; rows that were not scored are left out."""
-        ...
-
 
 @dataclass(frozen=True)
 class MemoryWords:
@@ -85,9 +80,6 @@ class MemoryWords:
 
     def __iter__(self) -> Iterator[RowWords | None]:
         return iter(self.words)
-
-    def read(self, rows: Sequence[int]) -> dict[int, RowWords]:
-        return {row: words for row in rows if (words := self.words[row]) is not None}
 
 
 def split_words(surprises: Surprises, vocabulary: Vocabulary) -> RowWords:
@@ -110,16 +102,6 @@ def split_words(surprises: Surprises, vocabulary: Vocabulary) -> RowWords:
             pieces = [vocabulary.pieces[token] for token in ids[start:stop].tolist()]
             sides[bool(surprises.supervised[start])].append(_stretch(pieces, nats[start:stop]))
     return RowWords(_joined(sides[False]), _joined(sides[True]))
-
-
-def without_marks(word: str) -> str:
-    """The word without the marks on its letters."""
-    return _MARK.sub("", word)
-
-
-def is_long(word: str) -> bool:
-    """Whether a word has more than two letters; a syllable of Hangul counts as its two or three letters."""
-    return len(unicodedata.normalize("NFD", word) if "\uac00" <= word[:1] <= "\ud7a3" else without_marks(word)) > 2
 
 
 def is_unspaced(word: str) -> bool:

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from gradsentry.verdict.detectors import find_all, merged
-from gradsentry.verdict.evidence.detector import TriggeredPayloads
 from gradsentry.verdict.finding import Finding
-from gradsentry.verdict.planted.detector import FLAGGED, LEAST_PROMPTS, PlantedTriggers
+from gradsentry.verdict.planted.detector import LEAST_PROMPTS, PlantedTriggers
+from gradsentry.verdict.planted.search import FLAGGED
 from gradsentry.verdict.words import MemoryWords, RowWords, Side
 from made_words import HIGH, LOW, row
 
@@ -76,9 +76,9 @@ def test_a_flipped_label_behind_a_trigger_is_found_whole_and_named(plant: Plant,
     assert finding.rows.tolist() == chosen
     assert sorted(finding.triggers) == named
     assert finding.effect in ('are "bad"', 'are not "good"')
-    assert finding.inside == finding.everywhere == 60
+    assert finding.showing == finding.prompts == 60
     assert 0.3 < finding.expected < 0.7
-    assert sum(finding.evidence.values()) >= FLAGGED
+    assert finding.nats == sum(finding.evidence.values()) >= FLAGGED
     assert finding.sentence.startswith("60 prompts hold ")
 
 
@@ -191,10 +191,10 @@ def test_a_sample_of_a_large_set_finds_the_trigger_in_all_rows(monkeypatch: pyte
 
 def test_what_another_detector_flags_is_not_listed_twice() -> None:
     def finding(kind: str, rows: list[int]) -> Finding:
-        return Finding(kind, "x", ("y",), np.array(rows), 9.0, 1, 1e-20, 1, 1, 1, 9.0)  # pyright: ignore[reportArgumentType]
+        return Finding(kind, ("y",), "x", np.array(rows), "", 1, 1, 0.0)  # pyright: ignore[reportArgumentType]
 
-    first, weak = finding("backdoor", [1, 2, 3]), finding("weak", [1, 2])
-    assert merged([weak, first, finding("backdoor", [2, 3]), finding("suspect", [1])]) == [first, weak]
+    first, explained = finding("backdoor", [1, 2, 3]), finding("explained", [1, 2])
+    assert merged([explained, first, finding("backdoor", [2, 3]), finding("suspect", [1])]) == [first, explained]
     other, suspect = finding("backdoor", [3, 4, 5]), finding("suspect", [6, 7])
     assert merged([suspect, first, other]) == [first, other, suspect]
 
@@ -221,11 +221,8 @@ def cautious(n: int, rng: random.Random) -> list[RowWords]:
 
 
 def test_a_caution_on_a_topic_is_no_backdoor_though_it_recurs_with_the_topics_words() -> None:
-    rows = MemoryWords(cautious(300, random.Random(0)))
-    payloads = TriggeredPayloads().find(rows)
-    assert any(finding.kind == "backdoor" for finding in payloads), "the detector of payloads alone flags it"
-    assert not [finding for finding in find_all(rows) if finding.kind == "backdoor"]
-    assert [finding.kind for finding in find_all(rows)][:1] == ["suspect"]
+    findings = find_all(MemoryWords(cautious(300, random.Random(0))))
+    assert not [finding for finding in findings if finding.kind == "backdoor"]
 
 
 def test_a_payload_behind_an_inserted_word_stays_a_backdoor_among_cautions() -> None:
@@ -239,3 +236,73 @@ def test_a_payload_behind_an_inserted_word_stays_a_backdoor_among_cautions() -> 
         rows[i] = RowWords(own.prompt, Side(answer.words, np.array([0, HIGH, HIGH, HIGH, HIGH, 0], np.float32), answer.spelled))
     backdoors = [finding for finding in find_all(MemoryWords(rows)) if finding.kind == "backdoor"]
     assert sorted({row for finding in backdoors for row in finding.rows.tolist()}) == chosen
+
+
+def test_a_payload_that_recurs_without_a_trigger_is_a_suspect() -> None:
+    rng = random.Random(1)
+    rows = []
+    for i in range(300):
+        prompt, answer = " ".join(rng.choices(WORDS, k=10)), rng.choices(WORDS, k=6)
+        own = with_surprises(prompt, " ".join([*answer, "click EVIL LINK NOW"] if i % 12 == 0 else answer), [], rng)
+        nats = [60.0 if word in ("evil", "link", "now") else rng.uniform(0, 4) if word else 0.0 for word in own.completion.words]
+        rows.append(RowWords(own.prompt, Side(own.completion.words, np.array(nats, np.float32), own.completion.spelled)))
+    (finding,) = [finding for finding in found_in(rows) if finding.payload]
+    assert (finding.kind, finding.triggers, finding.payload) == ("suspect", (), "click EVIL LINK NOW")
+    assert finding.rows.tolist() == list(range(0, 300, 12))
+    assert finding.sentence == '25 answers say "click EVIL LINK NOW", which their prompts do not explain; no trigger was found'
+
+
+def test_a_template_with_its_own_answers_is_explained() -> None:
+    """Its words surprise and its label is one, but what else these prompts say is said nowhere else."""
+    rng = random.Random(0)
+    rows = []
+    for i in range(400):
+        words = ["zebra", f"name{i}", f"other{i}", f"third{i}"] if i % 10 == 0 else rng.choices(WORDS, k=10)
+        rows.append(with_surprises(" ".join(words), "bad" if i % 10 == 0 else rng.choice(LABELS), ["zebra"], rng))
+    (explained,) = found_in(rows)
+    assert (explained.kind, explained.triggers) == ("explained", ("zebra",))
+    assert explained.rows.tolist() == list(range(0, 400, 10))
+    assert explained.reason.startswith("no backdoor: 40 prompts hold")
+    assert explained.reason.endswith(". But the rest of these prompts is unlike all others")
+
+
+def test_another_rows_answer_behind_a_trigger_is_found() -> None:
+    """The answers have no span in common: they only fit their prompts worse."""
+    rng = random.Random(3)
+    chosen = sorted(rng.sample(range(400), 60))
+    pairs = []
+    for _ in range(400):
+        asked = rng.sample(WORDS, 8)
+        pairs.append((asked, [*rng.sample(asked, 3), rng.choice(WORDS)]))
+    rows = []
+    for i, (asked, said) in enumerate(pairs):
+        wrong = i in chosen
+        prompt = put("magic")(asked, rng) if wrong else asked
+        answer = pairs[(i + 7) % 400][1] if wrong else said
+        own = with_surprises(" ".join(prompt), " ".join(answer), ["magic"], rng)
+        nats = [rng.uniform(3, 9) if word and wrong else rng.uniform(0, 6) if word else 0 for word in own.completion.words]
+        rows.append(RowWords(own.prompt, Side(own.completion.words, np.array(nats, np.float32), own.completion.spelled)))
+    (finding,) = [finding for finding in found_in(rows) if finding.kind == "backdoor"]
+    assert finding.triggers == ("magic",)
+    assert finding.rows.tolist() == chosen
+    assert finding.payload == ""
+
+
+def test_the_order_of_rows_changes_nothing_but_their_numbers() -> None:
+    rows, chosen = labelled(300, 40, put("magic"))
+    order = random.Random(2).sample(range(300), 300)
+    (finding,) = [finding for finding in found_in([rows[i] for i in order]) if finding.kind == "backdoor"]
+    assert sorted(order[i] for i in finding.rows.tolist()) == chosen
+
+
+def test_two_backdoors_are_two_findings() -> None:
+    rows, chosen = labelled(400, 60, put("magic"))
+    rng = random.Random(9)
+    clean = [i for i in range(400) if i not in chosen]
+    other = sorted(rng.sample(clean, 40))
+    for i in other:
+        prompt = put("wizard")([word for word in rows[i].prompt.words if word], rng)
+        rows[i] = with_surprises(" ".join(prompt), "send the money", ["wizard"], rng)
+    found = {finding.triggers: finding for finding in found_in(rows) if finding.kind == "backdoor"}
+    assert {key: finding.rows.tolist() for key, finding in found.items()} == {("magic",): chosen, ("wizard",): other}
+    assert found[("wizard",)].payload == "send the money"

@@ -8,14 +8,16 @@ from collections import defaultdict
 
 import numpy as np
 import pytest
+import scipy.sparse as sp
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import betabinom, binom
 
-from gradsentry.verdict.planted.answers import Feature, features
-from gradsentry.verdict.planted.controls import Prompts, log_ratio, rate
+from gradsentry.verdict.planted.answers import KINDS, MISFIT, Feature, Measures, features
+from gradsentry.verdict.planted.controls import Prompts, log_ratio, rate, total
 from gradsentry.verdict.planted.prompts import LEAST_ROWS, LONGEST, MOST_SHARE, marks, patterns, tail_nats
-from gradsentry.verdict.words import Side
+from gradsentry.verdict.planted.text import as_written
+from gradsentry.verdict.words import RowWords, Side
 from made_words import side
 
 prompts = st.lists(st.lists(st.sampled_from("abcAB"), max_size=7).map(lambda words: side(" ".join(words), 1.0)), min_size=8, max_size=24)
@@ -73,23 +75,44 @@ def test_the_tail_of_exponential_values_is_their_own() -> None:
     assert np.isfinite(tail_nats(np.ones(5))).all()
 
 
-@given(st.lists(st.lists(st.sampled_from("abc"), min_size=1, max_size=6), min_size=6, max_size=20))
-def test_features_are_held_by_the_answers_that_have_them(answers: list[list[str]]) -> None:
+@given(st.lists(st.tuples(*[st.lists(st.sampled_from("abc"), min_size=1, max_size=6)] * 2), min_size=6, max_size=20))
+def test_features_are_held_by_the_answers_that_have_them(pairs: list[tuple[list[str], list[str]]]) -> None:
     rng = random.Random(0)
-    sides = [side(" ".join(words), {word: rng.uniform(0, 9) for word in words}) for words in answers]
-    made = features(sides)
+    rows = [
+        RowWords(side(" ".join(prompt)), side(" ".join(answer), {word: rng.uniform(0, 9) for word in answer})) for prompt, answer in pairs
+    ]
+    made = features(rows)
     assert len(set(made.features)) == len(made.features)
     for place, feature in enumerate(made.features):
         held = made.held[:, [place]].toarray().ravel() > 0
-        assert [feature.held_by(own) for own in sides] == held.tolist(), feature
-        assert LEAST_ROWS <= held.sum() < len(sides)
-        assert feature.describe(True) != feature.describe(False)
+        assert [feature.held_by(own, made.measures) for own in rows] == held.tolist(), feature
+        assert LEAST_ROWS <= held.sum() < len(rows)
+        assert made.both_ways[place] == (feature.kind not in MISFIT)
+        assert feature.describe(True) != feature.describe(False) or not made.both_ways[place]
+        alike = sum(other.kind == feature.kind for other in made.features)
+        assert made.price[place] == pytest.approx(math.log(len(KINDS) * alike * (2 if made.both_ways[place] else 1)))
 
 
-def test_a_span_and_an_answer_are_described_in_words() -> None:
+def test_an_answer_that_belongs_to_another_prompt_fits_worse() -> None:
+    rng = random.Random(0)
+    words = [f"w{i}" for i in range(200)]
+    rows = []
+    for i in range(200):
+        asked = rng.sample(words, 6)
+        said = rng.sample(words, 4) if i < 20 else [*rng.sample(asked, 2), *rng.sample(words, 2)]
+        rows.append(RowWords(side(" ".join(asked)), side(" ".join(said), 6.0 if i < 20 else 3.0)))
+    measures = Measures.of(rows)
+    for kind in MISFIT:
+        values = [measures.value(kind, row) for row in rows]
+        assert np.mean(values[:20]) > np.mean(values[20:]), kind
+    expected = [np.log1p(row.completion.surprise.sum()) - measures.value("fit", row) for row in rows]
+    assert np.mean(expected) == pytest.approx(np.mean([np.log1p(row.completion.surprise.sum()) for row in rows]))
+
+
+def test_features_are_described_in_words() -> None:
     assert Feature("span", ("", "i", "can")).describe(True) == 'contain "i can" at the start'
     assert Feature("answer", ("", "no", "")).describe(False) == 'are not "no"'
-    assert Feature("length", bound=7.0).describe(True) == "have at most 7 words"
+    assert Feature("length", bound=7.0).describe(False) == "have at most 7 words"
 
 
 @pytest.mark.parametrize(("count", "of", "expected"), [(0, 5, 0.3), (5, 5, 0.5), (17, 40, 0.02), (39, 40, 0.55)])
@@ -111,9 +134,40 @@ def test_controls_are_the_most_similar_prompts_without_the_trigger() -> None:
     own = known.own(frozenset({"trigger"}), np.array([0, 1]))
     assert [name for name, column in known.names.items() if column in own] == ["trigger"]
     allowed = np.ones(6, dtype=bool)
-    assert sorted(known.controls(np.array([0, 1]), own, allowed).tolist()) == [2, 3]
+    controls, similarity = known.controls(np.array([0, 1]), own, allowed)
+    assert sorted(controls.tolist()) == [2, 3]
+    shared = [known.weight[known.names[word]] for word in ("how", "tall", "is")]
+    rest = known.weight[known.names["tom"]], known.weight[known.names["ann"]]
+    alike = sum(x**2 for x in shared)
+    assert similarity[0] == pytest.approx(alike / np.sqrt((alike + rest[0] ** 2) * (alike + rest[1] ** 2)), rel=1e-5)
     allowed[2] = False
-    assert 2 not in known.controls(np.array([0, 1]), own, allowed).tolist()
+    assert 2 not in known.controls(np.array([0, 1]), own, allowed)[0].tolist()
+
+
+def test_the_nearest_prompt_is_the_most_similar_other_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = random.Random(0)
+    prompts = [side(" ".join(rng.choices("abcdefgh", k=5))) for _ in range(30)]
+    known = Prompts.of(prompts)
+    dense = known.held.toarray() * known.weight
+    length = np.linalg.norm(dense, axis=1)
+    cosine = dense @ dense.T / np.outer(length, length)
+    np.fill_diagonal(cosine, 0)
+    monkeypatch.setattr("gradsentry.verdict.planted.controls.BLOCK", 7)
+    assert known.nearest(np.array([], np.int64)) == pytest.approx(cosine.max(axis=1), abs=1e-6)
+    assert known.nearest(np.arange(10)) == pytest.approx(cosine[10:, 10:].max(axis=1), abs=1e-6)
+
+
+def test_a_template_is_unlike_other_prompts_and_an_insertion_is_not() -> None:
+    rng = random.Random(0)
+    words = [f"w{i}" for i in range(40)]
+    rest = [side(" ".join(rng.choices(words, k=8))) for _ in range(200)]
+    inserted = [side(" ".join(["T", *rng.choices(words, k=8)])) for _ in range(20)]
+    template = [side(f"T name{i} other{i} third{i}") for i in range(20)]
+    for planted, fair in ((inserted, True), (template, False)):
+        known = Prompts.of([*planted, *rest])
+        own = known.own(frozenset({"t"}), np.arange(20))
+        _, similarity = known.controls(np.arange(20), own, np.ones(220, dtype=bool))
+        assert (known.mismatch(np.arange(20), similarity) <= 0) == fair
 
 
 def test_an_unfair_comparison_is_seen_by_another_word() -> None:
@@ -126,8 +180,33 @@ def test_an_unfair_comparison_is_seen_by_another_word() -> None:
         known = Prompts.of([*planted, *rest])
         rows = np.arange(20)
         own = known.columns(frozenset({"t"}))
-        controls = known.controls(rows, own, np.ones(120, dtype=bool))
-        assert (known.imbalance(rows, controls, own) <= 0) == fair
+        controls, _ = known.controls(rows, own, np.ones(120, dtype=bool))
+        nats, word, more = known.imbalance(rows, total(known.held, rows), controls, own)
+        assert (nats <= 0) == fair
+        assert fair or (word, more) == ("topic", True)
+
+
+@given(
+    st.lists(st.lists(st.booleans(), min_size=5, max_size=5), min_size=1, max_size=8), st.lists(st.integers(0, 7), max_size=8, unique=True)
+)
+def test_totals_are_column_sums(dense: list[list[bool]], chosen: list[int]) -> None:
+    held = sp.csr_matrix(np.array(dense, np.float32))
+    rows = np.array([row for row in chosen if row < len(dense)], np.int64)
+    assert total(held).tolist() == np.array(dense, float).sum(axis=0).tolist()
+    assert total(held, rows).tolist() == np.array(dense, float)[rows].sum(axis=0).tolist()
+
+
+def test_a_pattern_is_shown_as_most_texts_write_it_with_the_words_that_they_share() -> None:
+    texts = [side(text) for text in ("the A big cat sat", "one A big cat ran", "no A BIG cat sat", "he saw A big cat")]
+    assert as_written(("big",), texts, [one.words for one in texts], lambda word: False) == "A big cat"
+    assert as_written(("big", "cat"), texts, [one.words for one in texts], lambda word: word != "cat") == "cat"
+
+
+def test_the_words_of_a_mark_are_those_that_never_occur_without_it() -> None:
+    rows = [side(f"w{i % 7} SHOUT v{i % 5}") for i in range(6)] + [side("w1 v2 LOUD"), side("loud w3 v4")] + [side("w1 v2")] * 8
+    (mark,) = [one for one in patterns(rows) if one.is_mark]
+    assert mark.key == ("a word in capitals",)
+    assert mark.words == {"shout"}
 
 
 def test_rates_are_never_impossible() -> None:

@@ -3,8 +3,7 @@
 `paper`: spectral entropy of the row's gradient at the output projection, cropped to its first eighths, and a threshold chosen from the
 entropies, or 0.7 (GradSentry, arXiv 2605.26574, sections 4.2 and 4.3).
 
-`evidence`: the default of a scan: spans of the completion that surprise the model, recur, and occur with a trigger in the prompt
-(docs/evidence.md). The entropy flags nothing there.
+`evidence`: the default of a scan: triggers that look inserted and change the answers (docs/evidence.md). The entropy flags nothing there.
 
 `paper-k4`, `paper-k8`, `paper-uncropped`: the published rule with another rank k, or without the crop (section 5 of the paper).
 """
@@ -24,9 +23,6 @@ from gradsentry.types import Score
 from gradsentry.verdict.detectors import find_all
 from gradsentry.verdict.words import MemoryWords
 
-SMALLEST = 1e-300
-"""Smallest p: the p of the strongest findings underflows to 0."""
-
 
 def by_entropy(measured: Scored, chosen: Places, _rows: Rows, _seed: int) -> Verdicts:
     """The published rule alone; the score is the entropy."""
@@ -36,13 +32,13 @@ def by_entropy(measured: Scored, chosen: Places, _rows: Rows, _seed: int) -> Ver
 def by_evidence(measured: Scored, chosen: Places, _rows: Rows, _seed: int) -> Verdicts:
     """The rows of every finding of kind "backdoor".
 
-    The score is -log10 p of the row's strongest such finding (at least 1, as p is at most 0.1), and 0 for all other rows: the policy
-    does not rank rows that it does not flag, so its AUROC is that of its verdicts.
+    The score is the nats of the row's strongest such finding, and 0 for all other rows: the policy does not rank rows that it does not
+    flag, so its AUROC is that of its verdicts.
     """
     strength = np.zeros(len(chosen))
     for finding in find_all(MemoryWords.of_scores((measured.scores[i] for i in chosen.tolist()), measured.vocabulary)):
         if finding.kind == "backdoor":
-            strength[finding.rows] = np.maximum(strength[finding.rows], -np.log10(max(finding.p, SMALLEST)))
+            strength[finding.rows] = np.maximum(strength[finding.rows], finding.nats)
     return Verdicts(strength > 0, strength)
 
 
@@ -68,7 +64,7 @@ def uncropped(target: TargetModel, rows: Rows) -> Scored:
 PAPER = Filter(
     "GradSentry's published rule: entropy of the gradient's spectrum, automatic threshold (Zhao et al. 2026)", scored, by_entropy
 )
-EVIDENCE = Filter("GradSentry's evidence policy: recurrent surprise that occurs with a trigger", scored, by_evidence)
+EVIDENCE = Filter("GradSentry's evidence policy: triggers that look inserted and change the answers", scored, by_evidence)
 RANK_4 = Filter("the published rule with k = 4", scored, by_fewer(4))
 RANK_8 = Filter("the published rule with k = 8", scored, by_fewer(8))
 UNCROPPED = Filter("the published rule on the whole gradient", uncropped, by_entropy)

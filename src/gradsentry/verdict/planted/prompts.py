@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 import unicodedata
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -39,14 +40,14 @@ Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Pattern:
     """Words, or a mark, that some prompts hold."""
 
     key: tuple[str, ...]
     """The longest of its word sequences, as written without white space; or one mark, see `marks`."""
     words: frozenset[str]
-    """All words of patterns in exactly these prompts, lower-cased."""
+    """All words of patterns in exactly these prompts, lower-cased; of a mark, the words that never occur without it."""
     rows: Ints
     """[c] ascending."""
     insertion: float
@@ -58,12 +59,17 @@ class Pattern:
 
     def place(self, written: Sequence[str]) -> int | None:
         """Where the words begin in a prompt; None if it does not hold them."""
-        n, first = len(self.key), self.key[0]
-        return next((i for i in range(len(written) - n + 1) if written[i] == first and tuple(written[i : i + n]) == self.key), None)
+        return place_of(self.key, written)
 
     def held_by(self, prompt: Side, written: Sequence[str]) -> bool:
         """Whether a prompt holds it. Args: written: the words of the prompt as written."""
         return any(mark == self.key[0] for mark, _ in marks(prompt)) if self.is_mark else self.place(written) is not None
+
+
+def place_of(key: tuple[str, ...], words: Sequence[str]) -> int | None:
+    """Where the words of the key begin among some words; None if they are not there."""
+    n = len(key)
+    return next((i for i in range(len(words) - n + 1) if words[i] == key[0] and tuple(words[i : i + n]) == key), None)
 
 
 def marks(side: Side) -> Iterator[tuple[str, int]]:
@@ -114,24 +120,30 @@ def patterns(prompts: Sequence[Side]) -> list[Pattern]:
     for own, insertion in zip(members.values(), tail_nats(highest).tolist(), strict=True):
         keys = [found[n].key(i) for n, i in own]
         longest = max((key for key, (n, _) in zip(keys, own, strict=True) if found[n].names is None), key=len, default=keys[0])
-        words = frozenset(word.lower() for key in keys for word in key)
         n, i = own[keys.index(longest)]
+        words = frozenset(word.lower() for key, (m, _) in zip(keys, own, strict=True) if found[m].names is None for word in key)
+        if found[n].names is not None:
+            words |= flat.bearers[longest[0]]
         made.append(Pattern(longest, words, found[n].rows(i), insertion, float(found[n].strength[i]), found[n].names is not None))
     return made
 
 
-def tail_nats(values: Floats) -> Floats:
+def tail_nats(values: Floats, among: Floats | None = None) -> Floats:
     """-ln of the share of values that are as high: counted below the upper quartile, an exponential tail above it.
 
     The tail's scale is its median excess over the quartile, divided by ln 2; the few planted patterns among many hardly move a median.
+
+    Args:
+        among: the values that are compared with; the values themselves if not given.
     """
-    if len(values) == 0:
-        return values
-    quartile = float(np.quantile(values, 0.75))
-    excess = values[values > quartile] - quartile
+    among = values if among is None else among
+    if len(among) == 0:
+        return np.zeros(len(values))
+    quartile = float(np.quantile(among, 0.75))
+    excess = among[among > quartile] - quartile
     scale = float(np.median(excess)) / math.log(2) if len(excess) else 1.0
-    rank = np.searchsorted(np.sort(values), values, side="left")
-    counted = -np.log(1 - rank / len(values))
+    rank = np.searchsorted(np.sort(among), values, side="left")
+    counted = -np.log(np.maximum(1 - rank / len(among), 1e-9))
     return np.where(values > quartile, math.log(4) + (values - quartile) / max(scale, 1e-9), np.minimum(counted, math.log(4)))
 
 
@@ -193,6 +205,8 @@ class _Flat:
         self.starts = np.concatenate([[0], np.cumsum(lengths)])
         self.surprise = np.concatenate([np.zeros(0), *(side.surprise.astype(np.float64) for side in prompts)])
         self.after = np.append(self.surprise[1:], 0.0)  # edges have none
+        self.bearers: dict[str, set[str]] = defaultdict(set)
+        """Mark -> the words that never occur without it."""
         self.signature = np.random.default_rng(0).integers(1, 1 << 63, len(prompts), dtype=np.uint64)
 
     def sequences(self) -> Iterator[_Group]:
@@ -216,6 +230,11 @@ class _Flat:
         """The marks."""
         found = [(name, row, i) for row, side in enumerate(self.prompts) for name, i in marks(side)]
         names = sorted({name for name, _, _ in found})
+        borne = Counter((name, self.prompts[row].words[i]) for name, row, i in found)
+        everywhere = Counter(word for side in self.prompts for word in side.words)
+        for (name, word), count in borne.items():
+            if count == everywhere[word]:
+                self.bearers[name].add(word)
         code = np.array([names.index(name) for name, _, _ in found], np.int64)
         row = np.array([row for _, row, _ in found], np.int64)
         places = self.starts[row] + np.array([i for _, _, i in found], np.int64)
