@@ -21,6 +21,7 @@ from gradsentry.config import ScanConfig
 from gradsentry.data.sources import Source, open_source
 from gradsentry.errors import RunError, UsageError
 from gradsentry.report.document import Previews, report_document, rows_to_show
+from gradsentry.report.escape import visible
 from gradsentry.report.html import render
 from gradsentry.run.atomic import atomic_write
 from gradsentry.run.directory import RunDirectory, as_json, open_run, write_text
@@ -191,6 +192,23 @@ def preview_decision(run_path: str | os.PathLike[str], threshold: str = "auto", 
     run, manifest, shards = open_run(run_path)
     config = _config(manifest, threshold, options)
     return decide_table(run.read_scores(shards), lambda: RunWords(run, shards), config), config
+
+
+def row_at(run_path: str | os.PathLike[str], place: str) -> int:
+    """The row at a place, as results name it (``data.jsonl:37``). Reads the data again, up to that row.
+
+    Raises:
+        RunError: no run, or its data cannot be read again. DataError: the data is missing or has changed. UsageError: no row is there.
+    """
+    _, manifest, _ = open_run(run_path)
+    source, shards = _reopened(manifest, _config(manifest, "auto", {}))
+    first = ""
+    for shard in shards:
+        for record in source.read(shard):
+            first = first or record.place
+            if record.place == place:
+                return record.row
+    raise UsageError(f"{visible(place)}: no row is there; give the number of a row, or a place such as {visible(first)}")
 
 
 @contextmanager

@@ -140,6 +140,11 @@ def test_a_row_is_explained(data: Path, model_dir: Path, tmp_path: Path) -> None
     document = json.loads(gradsentry("explain", "run", "7", "--json", cwd=tmp_path).stdout)
     assert document["row"] == 7
     assert {"text", "surprise", "supervised"} == set(document["tokens"][0])
+    place = f"{data.name}:8"
+    assert json.loads(gradsentry("explain", "run", place, "--json", cwd=tmp_path).stdout) == document
+    wrong = gradsentry("explain", "run", "elsewhere.jsonl:8", cwd=tmp_path)
+    assert wrong.returncode == 2
+    assert f"elsewhere.jsonl:8: no row is there; give the number of a row, or a place such as {data.name}:1" in clean(wrong)
     for row in (40, -1):
         wrong = gradsentry("explain", "run", row, cwd=tmp_path)
         assert wrong.returncode == 2

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import io
+import re
 import sys
 from contextlib import nullcontext
 from dataclasses import asdict
@@ -143,13 +144,19 @@ def _preview(run: Path, threshold: str, as_json: bool, options: dict[str, Any]) 
 @with_exit_code
 def explain(
     run: RunArgument,
-    row: Annotated[int, typer.Argument(metavar="ROW", help="Position of the row in the data, from 0.", show_default=False)],
+    row: Annotated[str, typer.Argument(metavar="ROW", help="Its number, from 0, or its place: data.jsonl:37.", show_default=False)],
     as_json: JsonOption = False,
 ) -> int:
     """Show one row of RUN: its tokens with their surprise, its spectrum beside the data set's, and its finding."""
     from gradsentry.report.explain import explain as explain_row
 
-    explanation = explain_row(run, row)
+    if re.fullmatch(r"-?\d{1,18}", row, re.ASCII):
+        number = int(row)
+    else:
+        from gradsentry.api import row_at
+
+        number = row_at(run, row)
+    explanation = explain_row(run, number)
     if as_json:
         print_json(asdict(explanation))
     else:

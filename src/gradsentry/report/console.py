@@ -33,8 +33,8 @@ SHADES = ((4.0, ""), (8.0, "yellow"), (float("inf"), "bold red"))
 """Style of a token with a surprise below so many nats."""
 BAR = 40
 """Characters of a bar of 100 %."""
-TOKENS_LISTED = 12
-"""Tokens of the completion, the most surprising ones, that are listed with their surprise."""
+TOKENS_LISTED = 8
+"""Tokens of each side, the most surprising ones, that are listed with their surprise."""
 
 
 def print_result(document: dict[str, Any], run: Path | None) -> None:
@@ -151,7 +151,7 @@ def _around(text: str, triggers: list[str], width: int) -> str:
 
 
 def print_explanation(explained: Explanation) -> None:
-    """Verdict, entropy, tokens, the completion's most surprising ones, and each singular value's share beside the data set's median."""
+    """Verdict, entropy, tokens, the most surprising ones, and each singular value's share beside the data set's median."""
     console = Terminal()
     verdict = "flagged" if explained.flagged else "kept"
     console.print(Text(visible(f"row {explained.row}: {verdict}, {explained.status}"), style="bold red" if explained.flagged else "bold"))
@@ -170,11 +170,13 @@ def print_explanation(explained: Explanation) -> None:
             if token.supervised == mine:
                 line.append(visible(token.text), style=next(style for limit, style in SHADES if token.surprise < limit))
         console.print(line)
-    table = Table("token", "nats", title="most surprising", title_justify="left", box=None, pad_edge=False)
-    own = [place for place, token in enumerate(explained.tokens) if token.supervised]
-    for place in sorted(own, key=lambda place: -explained.tokens[place].surprise)[:TOKENS_LISTED]:
-        table.add_row(Text(visible(_name(explained.tokens, place))), f"{explained.tokens[place].surprise:.1f}")
-    console.print(table)
+    for title, mine in (("prompt", False), ("completion", True)):
+        console.print(Text(f"most surprising in the {title}"))
+        table = Table("token", "nats", box=None, pad_edge=False)
+        own = [place for place, token in enumerate(explained.tokens) if token.supervised == mine]
+        for place in sorted(own, key=lambda place: -explained.tokens[place].surprise)[:TOKENS_LISTED]:
+            table.add_row(Text(visible(_name(explained.tokens, place))), f"{explained.tokens[place].surprise:.1f}")
+        console.print(table)
     table = Table("value", "this row", "usual", "", title="spectrum, shares of the sum", title_justify="left", box=None, pad_edge=False)
     for number, (share, usual) in enumerate(zip(explained.spectrum, explained.usual, strict=True), start=1):
         table.add_row(str(number), f"{share:.3f}", f"{usual:.3f}", "#" * round(BAR * share))

@@ -7,6 +7,8 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from gradsentry.verdict.detectors import find_all, merged
 from gradsentry.verdict.finding import Finding
@@ -306,3 +308,24 @@ def test_two_backdoors_are_two_findings() -> None:
     found = {finding.triggers: finding for finding in found_in(rows) if finding.kind == "backdoor"}
     assert {key: finding.rows.tolist() for key, finding in found.items()} == {("magic",): chosen, ("wizard",): other}
     assert found[("wizard",)].payload == "send the money"
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.randoms(use_true_random=False), st.integers(20, 40), st.integers(1, 4), st.integers(0, 3), st.sampled_from(["", "\u4f60", "A b"]))
+def test_any_rows_can_be_searched(rng: random.Random, n: int, words: int, answers: int, extra: str) -> None:
+    """Few words, empty prompts, one answer for all rows: something is found or nothing, and findings name rows that exist."""
+    rows: list[RowWords | None] = []
+    for i in range(n):
+        prompt = " ".join([*rng.choices(WORDS[: 3 * words], k=rng.randint(0, 2 * words)), f"n{i}" * (words % 2), extra])
+        rows.append(with_surprises(prompt, " ".join(rng.choices(WORDS[: answers + 1], k=answers)), ["A"], rng))
+    rows.insert(3, None)
+    for finding in found_in(rows):
+        assert finding.rows.tolist() == sorted(set(finding.rows.tolist()))
+        assert all(rows[row] is not None for row in finding.rows)
+        assert finding.sentence
+        assert finding.nats == sum(finding.evidence.values())
+
+
+def test_one_answer_to_all_prompts_has_no_effect_to_find() -> None:
+    rows = [with_surprises(f"{'magic ' * (i % 9 == 0)}w{i % 7} w{i % 11} w{i % 13}", "yes", ["magic"], random.Random(i)) for i in range(60)]
+    assert not [finding for finding in found_in(rows) if finding.kind == "backdoor"]

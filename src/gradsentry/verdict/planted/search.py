@@ -211,7 +211,7 @@ class Search:
         alone = [trigger for pattern in seeds if (trigger := self.compared((pattern,), False, active, parts))]
         alone.sort(key=lambda trigger: -trigger.evidence)
         usual = self.decoys(ranked, active, parts)
-        matched = [trigger.patterns[0] for trigger in alone if trigger.unfair != UNLIKE]
+        matched = [trigger.patterns[0] for trigger in alone if trigger.feature is not None and trigger.unfair != UNLIKE]
         together = (pair for pattern in matched[:EXTENDED] for pair in self.together(pattern, matched, active, parts))
         in_turn = (wider for pattern in matched if (wider := self.in_turn(pattern, ranked, active, parts)))
         fair = [trigger for trigger in (*alone, *together, *in_turn) if not trigger.unfair and trigger.effect > 0]
