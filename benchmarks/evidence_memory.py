@@ -14,7 +14,7 @@ import resource
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -29,8 +29,7 @@ from gradsentry.verdict.words import RowWords
 WORDS, PROMPT, COMPLETION, SHARD = 20_000, 40, 20, 512
 TRIGGER, PAYLOAD = [WORDS], list(range(WORDS + 1, WORDS + 9))
 POISONED = 400
-"""One row in 400 is poisoned: 25 of 10,000. With fewer than 20 rows the prompts are compared, and chance takes one set in fifty for a
-topic (docs/evidence.md, step 5); that happened with 10 rows of 10,000."""
+"""One row in 400 is poisoned: 25 of 10,000."""
 
 
 def vocabulary() -> Vocabulary:
@@ -38,11 +37,11 @@ def vocabulary() -> Vocabulary:
     return Vocabulary(pieces, np.zeros(len(pieces), dtype=bool))
 
 
-def parts(rows: int, only: set[int] | None = None) -> Iterator[pa.Table]:
+def parts(rows: int) -> Iterator[pa.Table]:
     """Parts of a run, made shard by shard; the same whenever they are made."""
     weights = 1 / np.arange(1, WORDS + 1)
     weights /= weights.sum()
-    for index in sorted(only) if only is not None else range(-(-rows // SHARD)):
+    for index in range(-(-rows // SHARD)):
         rng = np.random.default_rng(index)
         first, count = index * SHARD, min(SHARD, rows - index * SHARD)
         tokens = rng.choice(WORDS, size=(count, PROMPT + COMPLETION), p=weights).astype(np.int32)
@@ -66,11 +65,6 @@ class SyntheticWords:
         for part in parts(self.rows):
             yield from words_of(part, self.vocabulary)
         self.ended = time.perf_counter()
-
-    def read(self, rows: Sequence[int]) -> dict[int, RowWords]:
-        wanted = set(rows)
-        some = ((part["row"].to_pylist(), words_of(part, self.vocabulary)) for part in parts(self.rows, {row // SHARD for row in wanted}))
-        return {row: words for numbers, found in some for row, words in zip(numbers, found, strict=True) if words and row in wanted}
 
 
 def measure(rows: int) -> dict[str, Any]:

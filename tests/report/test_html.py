@@ -232,7 +232,7 @@ def test_findings_are_shown_as_text(text: str, kind: Kind) -> None:
     page = Page(render(document, decision))
     assert {name for name, _ in page.elements} <= EXPECTED_ELEMENTS
     assert ("Finding 1:" in page.text) == (kind == "backdoor")
-    assert "2 of their answers contain" in page.text
+    assert "2 of their answers say" in page.text
     assert not any(character in page.text for character in "\x1b\x07\x00\u202e")
     (only,) = document["findings"]
     assert [example["row"] for example in only["examples"]] == [0, 2]

@@ -64,7 +64,8 @@ class Finding:
             return f"{held}, which looks inserted; no effect on their answers was found"
         usual = f"{100 * self.expected:.0f} % do without it"
         because = f". But {self.why}" if self.why else ""
-        return f"{held}; {self.showing:,} of their answers {self.effect}, {usual}{because}"
+        effect = f"say {_quoted(self.payload)}" if self.payload else self.effect
+        return f"{held}; {self.showing:,} of their answers {effect}, {usual}{because}"
 
     @property
     def reason(self) -> str:

@@ -191,6 +191,21 @@ def test_a_sample_of_a_large_set_finds_the_trigger_in_all_rows(monkeypatch: pyte
     assert finding.rows.tolist() == chosen
 
 
+def test_no_place_in_a_large_set_is_safe_and_its_order_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    clean, _ = labelled(2000, 0, put("magic"))
+    rng = random.Random(1)
+    for i in range(1, 2000, 8):
+        words = put("magic")([word for word in clean[i].prompt.words if word], rng)
+        clean[i] = with_surprises(" ".join(words), "bad", ["magic"], rng)
+    monkeypatch.setattr("gradsentry.verdict.planted.detector.SAMPLED_WORDS", 10_000)
+    (finding,) = found_in(clean)
+    assert finding.rows.tolist() == list(range(1, 2000, 8))
+    order = random.Random(2).sample(range(2000), 2000)
+    (again,) = found_in([clean[i] for i in order])
+    assert sorted(order[i] for i in again.rows.tolist()) == finding.rows.tolist()
+    assert abs(again.nats - finding.nats) < 3
+
+
 def test_what_another_detector_flags_is_not_listed_twice() -> None:
     def finding(kind: str, rows: list[int]) -> Finding:
         return Finding(kind, ("y",), "x", np.array(rows), "", 1, 1, 0.0)  # pyright: ignore[reportArgumentType]

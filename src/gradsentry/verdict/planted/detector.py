@@ -7,6 +7,7 @@ import logging
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from hashlib import blake2b
 
 import numpy as np
 
@@ -22,7 +23,7 @@ PURE = 0.85
 """Share of affected rows from which all rows of a trigger are flagged, and not only those."""
 
 SAMPLED_WORDS = 300_000
-"""Words of prompts and answers among which triggers are searched; of a larger data set, rows evenly spaced."""
+"""Words of prompts and answers among which triggers are searched; of a larger data set, rows drawn at random."""
 
 LEAST_PROMPTS = 20
 """Different prompts without which there is nothing to compare."""
@@ -75,7 +76,7 @@ class PlantedTriggers:
 
 @dataclass(frozen=True)
 class Sample:
-    """The scored rows, one of each prompt; evenly spaced ones of a large data set."""
+    """The scored rows, one of each prompt; some of a large data set."""
 
     numbers: Ints
     """[N] their row numbers."""
@@ -86,25 +87,33 @@ class Sample:
 
 
 def _sampled(rows: WordSource) -> Sample:
+    """One row of each prompt; of more than `SAMPLED_WORDS` words, rows drawn by a hash of all prompts, which nobody who adds rows knows."""
     words: list[RowWords] = []
-    numbers: list[int] = []
-    seen: set[int] = set()
-    step, size, number = 1, 0, 0
+    numbers: dict[int, int] = {}
+    size = 0
     for place, row in enumerate(rows):
-        if row is None or (prompt := hash(tuple(row.prompt.spelled))) in seen:
-            continue
-        seen.add(prompt)
-        if number % step == 0:
-            words.append(row)
-            numbers.append(place)
+        if row is not None and (key := _key(row)) not in numbers:
+            numbers[key] = place
             size += len(row.prompt.words) + len(row.completion.words)
-            if size > SAMPLED_WORDS:
-                step, words, numbers = 2 * step, words[::2], numbers[::2]
-                size = sum(len(one.prompt.words) + len(one.completion.words) for one in words)
-        number += 1
+            if size <= SAMPLED_WORDS:
+                words.append(row)
+    places = np.array(list(numbers.values()), np.int64)
+    if size > SAMPLED_WORDS:
+        keys = np.array(list(numbers), np.uint64)
+        salt = int.from_bytes(blake2b(np.sort(keys).tobytes(), digest_size=8).digest(), "big")
+        mixed = (blake2b((key ^ salt).to_bytes(8, "big"), digest_size=8).digest() for key in keys.tolist())
+        order = np.argsort([int.from_bytes(own, "big") for own in mixed], kind="stable")
+        places = np.sort(places[order[: len(places) * SAMPLED_WORDS // size]])
+        chosen = frozenset(places.tolist())
+        words = [row for place, row in enumerate(rows) if place in chosen and row is not None]
     counts = Counter(key for row in words for key in {key for key, _ in _stretches(row.prompt)})
     template = frozenset(key for key, count in counts.items() if count > MOST_SHARE * len(words))
-    return Sample(np.array(numbers, np.int64), [replace(row, prompt=_without(template, row.prompt)) for row in words], template)
+    return Sample(places, [replace(row, prompt=_without(template, row.prompt)) for row in words], template)
+
+
+def _key(row: RowWords) -> int:
+    """A hash of a row's prompt."""
+    return int.from_bytes(blake2b("\0".join(row.prompt.spelled).encode("utf-8", "surrogatepass"), digest_size=8).digest(), "big")
 
 
 def _findings(triggers: Sequence[Trigger], rows: WordSource, template: frozenset[tuple[str, ...]]) -> list[Finding]:
