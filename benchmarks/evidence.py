@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 from naming import names_payload, names_trigger
-from sets import SETS, NotScored, Scores, grid, made
+from sets import RATIOS, SETS, NotScored, Scores, grid, made
 
 from gradsentry.bench.filters import FILTERS
 from gradsentry.bench.filters.base import Scored
@@ -181,7 +181,7 @@ def write(results: list[Result], missing: int) -> None:
     tasks = ", ".join(task for task in SETS if any(r["task"] == task for r in results))
     head = (
         "## The evidence policy\n\nSmolLM2-135M-Instruct in bfloat16; sets of 1,000 rows (self_instruct: all 252) of "
-        f"{tasks}, seed 0 unless the table names more.\n{missing} data sets of the grid are not scored yet and left out.\n"
+        f"{tasks}, seed 0 unless the table names more.\n{missing} data sets of these are not scored yet and left out.\n"
         "Made by `benchmarks/sets.py` and `benchmarks/evidence.py`; `benchmarks/results/evidence.json` has every data set. Deciding on\n"
         f"1,000 rows took {took[len(took) // 2]:.1f} s (median; {took[-1]:.1f} s at most). `replaced` is the rule that the policy had "
         "before: a payload that recurs, and\na trigger that goes with it. Draws of a set overlap, and all data sets of a set and ratio "
@@ -206,13 +206,15 @@ def main() -> None:
     parser.add_argument("--data", type=Path)
     parser.add_argument("--work", type=Path, help="Where sets.py keeps its runs.")
     parser.add_argument("--jobs", type=int, default=1, help="Processes.")
+    parser.add_argument("--sets", nargs="*", default=SETS, choices=SETS)
+    parser.add_argument("--ratios", type=float, nargs="*", default=RATIOS)
     parser.add_argument("--render", action="store_true", help="Only write the page of the committed results.")
     arguments = parser.parse_args()
     if arguments.render:
         known = json.loads((RESULTS / "evidence.json").read_text(encoding="utf-8"))
         write(known["results"], known["missing"])
         return
-    wanted = [one for one in grid() if isinstance(one.ratio, float) or not one.attack]
+    wanted = [one for one in grid(arguments.ratios) if one.task in arguments.sets and (isinstance(one.ratio, float) or not one.attack)]
     with ProcessPoolExecutor(arguments.jobs, get_context("spawn")) as pool:
         results = [r for r in pool.map(partial(_judged, work=arguments.work, data=arguments.data), wanted, chunksize=10) if r]
     missing = len(wanted) - len(results)

@@ -268,9 +268,11 @@ class Search:
         up, down, _, _ = self.effects(rows, None, active)
         return self.insertion(chosen) + float(np.maximum(up, down).max(initial=-np.inf))
 
-    def insertion(self, chosen: tuple[Pattern, ...]) -> float:
-        """Nats, less the price of the patterns."""
-        return sum(pattern.insertion - self.price for pattern in chosen)
+    def insertion(self, chosen: tuple[Pattern, ...], together: bool = True) -> float:
+        """Nats, less the price of the patterns. Of those that work in turn the first counts, and the others can only cost: a small one
+        that stands out without an effect must not carry the rest."""
+        nats = [pattern.insertion - self.price for pattern in chosen]
+        return sum(nats) if together else nats[0] + sum(min(0.0, own) for own in nats[1:])
 
     def together(self, first: Pattern, others: Sequence[Pattern], active: NDArray[np.bool_], parts: frozenset[str]) -> Iterator[Trigger]:
         """Triggers of a pattern and another one in the same prompts."""
@@ -348,7 +350,7 @@ class Search:
             expected=0.0 if place is None else float(high[place] if has else 1 - low[place]),
             effect=nats,
             rarity=math.inf,
-            insertion=self.insertion(chosen),
+            insertion=self.insertion(chosen, together),
             unfair=self.unfair(chosen, together, some, controls, similarity, np.union1d(own, self.prompts.columns(parts))),
             telling=telling,
             offset=offset,
