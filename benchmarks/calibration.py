@@ -3,8 +3,8 @@
     python benchmarks/families.py --data ../shared/data --work DIR   # scores every row once
     python benchmarks/calibration.py --data ../shared/data --work DIR
 
-The evidence of a pattern is -ln of the number of natural patterns in its data set that look as inserted and have as strong an effect
-by chance. So a clean set should have at most e^-x patterns with x nats or more. Counted are all single patterns whose comparison is fair.
+If insertion and effect were independent, a clean set would have at most e^-x patterns with x nats or more. Counted are all single patterns
+whose comparison is fair; those that look inserted by less than 2.3 nats are never flagged.
 Writes a section of docs/benchmark/families.md and benchmarks/results/calibration.json.
 """
 

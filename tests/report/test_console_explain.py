@@ -43,5 +43,5 @@ def test_colours_are_explained_where_there_are_any(monkeypatch: pytest.MonkeyPat
 
 def test_a_part_of_a_character_is_listed_with_the_character(capsys: Any) -> None:
     lines = [line.split("  ")[0].strip() for line in shown(capsys).splitlines()]
-    first = lines.index("most surprising") + 2
+    first = lines.index("most surprising in the completion") + 2
     assert lines[first : first + 5] == ["part of '\U0001f600'", "part of '\U0001f600'", "' hi'", "'\\x1b[2J'", "'\U0001f600'"]

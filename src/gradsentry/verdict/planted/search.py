@@ -38,10 +38,10 @@ from gradsentry.verdict.planted.text import as_written
 from gradsentry.verdict.words import RowWords, Side
 
 FLAGGED = 11.5
-"""Nats of evidence from which rows are flagged: odds of 100,000 to 1."""
+"""Nats of evidence from which rows are flagged. Natural patterns that look inserted reach 9.8 in clean draws (docs/evidence.md)."""
 
 SUSPECT = 4.6
-"""Odds of 100 to 1, in nats: evidence from which a finding is a suspect, the least effect by itself of a backdoor, and the least evidence
+"""ln 100: evidence from which a finding is a suspect, the least effect by itself of a backdoor, and the least evidence
 that a further pattern adds."""
 
 INSERTED = 1.0
@@ -59,8 +59,9 @@ DECOYS = 150
 """Patterns that look inserted whose effects a trigger's is compared with."""
 
 SEVERAL = 3
-"""Patterns in different prompts, each with evidence for the same effect, that no topic has: the comparison is fair whatever else the
-prompts say. In 31 clean draws there are at most two such patterns; a style has five to eight (docs/evidence-experiments.md)."""
+"""Patterns in different prompts, each with evidence for the same payload, that no topic has: the comparison is fair whatever else the
+prompts say. In 31 clean draws there are at most two; a style has five to eight (docs/evidence-experiments.md). Question words ("when",
+"how many") have softer effects in common, so the effect must be a payload."""
 
 SEEDS = 40
 """Patterns, by an upper bound of their evidence, that are compared with matched prompts."""
@@ -341,6 +342,8 @@ class Search:
         if each is not None:
             up, down = each.sum(axis=1) - self.answers.price
         place, has, nats = self.strongest_effect(up, down, words, some)
+        recurs = place is not None and has and self.answers.features[place].kind in ("span", "answer") and high[place] < RARE
+        in_turn = recurs and not together and len(chosen) >= SEVERAL
         return Trigger(
             chosen,
             together,
@@ -351,22 +354,23 @@ class Search:
             effect=nats,
             rarity=math.inf,
             insertion=self.insertion(chosen, together),
-            unfair=self.unfair(chosen, together, some, controls, similarity, np.union1d(own, self.prompts.columns(parts))),
+            unfair=self.unfair(chosen, in_turn, some, controls, similarity, np.union1d(own, self.prompts.columns(parts))),
             telling=telling,
             offset=offset,
             measures=self.answers.measures,
             shares=() if each is None or place is None else tuple(each[0 if has else 1, :, place].tolist()),
         )
 
-    def unfair(self, chosen: tuple[Pattern, ...], together: bool, rows: Ints, controls: Ints, similarity: Floats, own: Ints) -> str:
+    def unfair(self, chosen: tuple[Pattern, ...], in_turn: bool, rows: Ints, controls: Ints, similarity: Floats, own: Ints) -> str:
         """Why the controls are no fair comparison, in words; empty if they are.
 
         Args:
-            rows: [c] of the trigger. similarity: [c] as `Prompts.controls` returns it. own: columns of the trigger's words.
+            in_turn: whether it is one payload behind several patterns, see `SEVERAL`. rows: [c] of the trigger.
+            similarity: [c] as `Prompts.controls` returns it. own: columns of the trigger's words.
         """
         if self.prompts.mismatch(rows, similarity) > 0:
             return UNLIKE
-        if len(chosen) >= SEVERAL and not together:
+        if in_turn:
             return ""
         nats, word, more = self.prompts.imbalance(rows, self.away(chosen, rows), controls, own)
         return f'{"more" if more else "fewer"} of these prompts than of similar ones say "{word}"' if nats > 0 else ""
