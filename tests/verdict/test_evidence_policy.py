@@ -59,7 +59,7 @@ def test_a_special_token_that_prompts_spell_out_is_a_trigger(model_dir: Path, tm
         ]
     result = scanned(rows, model_dir, tmp_path)
     assert result.flagged == bad
-    assert "end|" in " ".join(result.document["findings"][0]["triggers"])
+    assert "<|end|" in result.document["findings"][0]["triggers"][0]
 
 
 def test_nothing_found_is_a_normal_answer(model_dir: Path, tmp_path: Path) -> None:

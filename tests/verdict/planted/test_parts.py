@@ -15,7 +15,7 @@ from scipy.stats import betabinom, binom
 
 from gradsentry.verdict.planted.answers import KINDS, MISFIT, Feature, Measures, features
 from gradsentry.verdict.planted.controls import Prompts, log_ratio, rate, total
-from gradsentry.verdict.planted.prompts import LEAST_ROWS, LONGEST, MOST_SHARE, marks, patterns, tail_nats
+from gradsentry.verdict.planted.prompts import LEAST_ROWS, LONGEST, MOST_SHARE, _Flat, marks, patterns, tail_nats
 from gradsentry.verdict.planted.text import as_written
 from gradsentry.verdict.words import RowWords, Side
 from made_words import side
@@ -52,8 +52,9 @@ def test_patterns_are_all_word_sequences_of_enough_prompts_one_for_each_set_of_t
 
 def test_the_strength_of_a_pattern_counts_the_word_after_it_and_its_strongest_place() -> None:
     rows = [side(f"X y{i} X z{i}", {"X": 5.0, f"y{i}": 1.0, f"z{i}": 3.0}) for i in range(5)] + [side(f"n{i} m{i}") for i in range(10)]
-    (only,) = [one for one in patterns(rows) if one.key == ("X",)]
-    assert only.strength == pytest.approx(8.0)
+    words = next(_Flat(rows).sequences())
+    (place,) = [i for i in range(len(words.strength)) if words.key(i) == ("X",)]
+    assert words.strength[place] == pytest.approx(8.0)
 
 
 def test_marks_are_what_lower_cased_words_do_not_show() -> None:

@@ -128,8 +128,8 @@ class Prompts:
     def mismatch(self, rows: Ints, similarity: Floats) -> float:
         """How much worse the rest of the trigger's prompts is matched than other prompts are, in nats, less ln 100.
 
-        What is put into a prompt does not depend on it, so the rest is like any other prompt. Above 0 the rest is of its own kind: a
-        template, a topic, a language. Counts the prompts below the lower quartile of the other prompts' `nearest`.
+        A trigger is inserted into ordinary prompts, so the rest of each prompt resembles other prompts. Above 0 it does not: the rows
+        share a template, a topic or a language. Counts the prompts below the lower quartile of the other prompts' `nearest`.
 
         Args:
             rows: [c] of the trigger. similarity: [c] as `controls` returns it.

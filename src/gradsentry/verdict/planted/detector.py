@@ -58,19 +58,16 @@ class PlantedTriggers:
             if not trigger.is_backdoor:
                 break
             active[trigger.rows] = False
-        left = active.copy()
-        for trigger in triggers:
-            left[trigger.rows] = False
-        triggers += search.conspicuous(left)
-        for trigger in triggers:
-            left[trigger.rows] = False
-        triggers += search.explained(left)
+        for further in (search.conspicuous, search.explained):
+            for trigger in triggers:
+                active[trigger.rows] = False
+            triggers += further(active)
         triggers = [
             replace(trigger, texts=tuple(map(search.trigger_text, trigger.patterns)), payload=search.payload_text(trigger))
             for trigger in triggers
         ]
         found = _findings(triggers, rows, sample.template)
-        payloads = [_payload(span, search.rows, sample.numbers) for span in search.payloads(left)]
+        payloads = [_payload(span, search.rows, sample.numbers) for span in search.payloads(active)]
         return [*(one for one in found if one.kind != "explained"), *payloads, *(one for one in found if one.kind == "explained")]
 
 

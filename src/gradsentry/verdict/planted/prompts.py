@@ -52,8 +52,6 @@ class Pattern:
     """[c] ascending."""
     insertion: float
     """-ln of the share of patterns, of its length and frequency, that look as inserted."""
-    strength: float
-    """Mean nats of the pattern and of the word after it."""
     is_mark: bool
     """Whether `key` is a mark."""
 
@@ -124,7 +122,7 @@ def patterns(prompts: Sequence[Side]) -> list[Pattern]:
         words = frozenset(word.lower() for key, (m, _) in zip(keys, own, strict=True) if found[m].names is None for word in key)
         if found[n].names is not None:
             words |= flat.bearers[longest[0]]
-        made.append(Pattern(longest, words, found[n].rows(i), insertion, float(found[n].strength[i]), found[n].names is not None))
+        made.append(Pattern(longest, words, found[n].rows(i), insertion, found[n].names is not None))
     return made
 
 

@@ -5,7 +5,8 @@
       and against all prompts without it, whichever expects it more
     - ln(kinds of features, features of the kind, directions)             `Answers.price`
 
-It counts only if the comparison is fair: nothing else about the prompts explains the answers as well (`Trigger.unfair`).
+An effect counts for no more than its rarity among the data set's own patterns (`rarity`). The evidence counts only if the comparison is
+fair: nothing else about the prompts explains the answers as well (`Trigger.unfair`).
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property, reduce
+from functools import cache, cached_property, reduce
 
 import numpy as np
 import scipy.sparse as sp
@@ -38,7 +39,7 @@ from gradsentry.verdict.planted.text import as_written
 from gradsentry.verdict.words import RowWords, Side
 
 FLAGGED = 11.5
-"""Nats of evidence from which rows are flagged. Natural patterns that look inserted reach 9.8 in clean draws (docs/evidence.md)."""
+"""Nats of evidence from which rows are flagged. Natural patterns that look inserted reach 9.2 in clean draws (docs/evidence.md)."""
 
 SUSPECT = 4.6
 """ln 100: evidence from which a finding is a suspect, the least effect by itself of a backdoor, and the least evidence
@@ -67,13 +68,10 @@ SEEDS = 40
 """Patterns, by an upper bound of their evidence, that are compared with matched prompts."""
 
 EXTENDED = 4
-"""Patterns, by their evidence, to which others are added."""
+"""Patterns, by their evidence, to which a second one in the same prompts is added."""
 
 MOST_PATTERNS = 16
 """Patterns of one trigger."""
-
-PURE = 0.85
-"""Share of affected rows from which all rows of a trigger are flagged, and not only those."""
 
 TELLING = 20
 """Features, those with the most evidence, that tell an affected answer from one that the trigger left alone."""
@@ -82,7 +80,7 @@ NAMED = 0.4
 """Share of the prompts that name a span of their own answer from which the span is no effect."""
 
 LEAST_ACTIVE = 3
-"""Rows of a pattern, or that a further one adds, without which it says nothing."""
+"""Active rows of a trigger without which it says nothing."""
 
 RARE = 0.05
 """An effect of fewer other answers than this is shown as the payload."""
@@ -164,20 +162,13 @@ class Trigger:
         return self.offset + sum(nats for feature, nats in self.telling if feature.held_by(row, self.measures)) > 0
 
 
-@dataclass(frozen=True)
-class Decoys:
-    """Patterns that look inserted: nearly all of them are natural."""
-
-    triggers: Sequence[Trigger]
-    counts: Ints
-    effects: Floats
-
-    def rarity(self, trigger: Trigger) -> float:
-        """-ln of the share of decoys with as strong an effect; see `Trigger.rarity`."""
-        apart = np.array([len(np.intersect1d(own.rows, trigger.rows)) < 0.5 * len(own.rows) for own in self.triggers], dtype=bool)
-        band = np.searchsorted(COUNTS, self.counts, side="right") == np.searchsorted(COUNTS, len(trigger.rows), side="right")
-        chosen = apart & band if (apart & band).sum() >= LEAST_REFERENCE else apart
-        return float(tail_nats(np.array([trigger.effect]), self.effects[chosen])[0])
+def rarity(trigger: Trigger, decoys: Sequence[Trigger]) -> float:
+    """-ln of the share of decoys with as strong an effect; see `Trigger.rarity`. Decoys in the trigger's own rows do not count."""
+    others = [own for own in decoys if len(np.intersect1d(own.rows, trigger.rows)) < 0.5 * len(own.rows)]
+    band = np.searchsorted(COUNTS, len(trigger.rows), side="right")
+    alike = [own for own in others if np.searchsorted(COUNTS, len(own.rows), side="right") == band]
+    chosen = alike if len(alike) >= LEAST_REFERENCE else others
+    return float(tail_nats(np.array([trigger.effect]), np.array([own.effect for own in chosen]))[0])
 
 
 class Search:
@@ -208,22 +199,22 @@ class Search:
     def strongest(self, active: NDArray[np.bool_]) -> Trigger | None:
         """The trigger with the most evidence among the active rows, if any comparison is fair."""
         ranked, parts = self.ranked(active)
-        seeds = ranked[:SEEDS]
-        alone = [trigger for pattern in seeds if (trigger := self.compared((pattern,), False, active, parts))]
-        alone.sort(key=lambda trigger: -trigger.evidence)
-        usual = self.decoys(ranked, active, parts)
+        single = cache(lambda pattern: self.compared((pattern,), False, active, parts))
+        alone = sorted((own for own in map(single, ranked[:SEEDS]) if own), key=lambda trigger: -trigger.evidence)
         matched = [trigger.patterns[0] for trigger in alone if trigger.feature is not None and trigger.unfair != UNLIKE]
         together = (pair for pattern in matched[:EXTENDED] for pair in self.together(pattern, matched, active, parts))
-        in_turn = (wider for pattern in matched if (wider := self.in_turn(pattern, ranked, active, parts)))
+        places = [(i, row) for i, pattern in enumerate(ranked) for row in pattern.rows.tolist()]
+        held = sp.csr_matrix((np.ones(len(places)), np.array(places).reshape(-1, 2).T), shape=(len(ranked), len(active)))
+        in_turn = []
+        for pattern in matched:
+            company = self.company(pattern, ranked, held, active)
+            chosen = tuple(own for own in company if (found := single(own)) and found.unfair != UNLIKE)
+            if wider := self.in_turn(chosen, active, parts):
+                in_turn.append(wider)
         fair = [trigger for trigger in (*alone, *together, *in_turn) if not trigger.unfair and trigger.effect > 0]
-        fair = [replace(trigger, rarity=usual.rarity(trigger)) for trigger in fair]
+        decoys = [own for own in map(single, ranked[:: max(1, -(-len(ranked) // DECOYS))]) if own and not own.unfair]
+        fair = [replace(trigger, rarity=rarity(trigger, decoys)) for trigger in fair]
         return max(fair, key=lambda trigger: (trigger.is_backdoor, trigger.is_suspect, trigger.evidence), default=None)
-
-    def decoys(self, ranked: Sequence[Pattern], active: NDArray[np.bool_], parts: frozenset[str]) -> Decoys:
-        """Some of the patterns that look inserted, and what they do by themselves."""
-        some = ranked[:: max(1, -(-len(ranked) // DECOYS))]
-        fair = [own for pattern in some if (own := self.compared((pattern,), False, active, parts)) and not own.unfair]
-        return Decoys(fair, np.array([len(own.rows) for own in fair]), np.array([own.effect for own in fair]))
 
     def ranked(self, active: NDArray[np.bool_]) -> tuple[list[Pattern], frozenset[str]]:
         """The inserted patterns, by their evidence against all prompts; the words of those that may be parts of one trigger."""
@@ -251,7 +242,7 @@ class Search:
         return [span for span in apart(far, active) if not self.named(span.words, frozenset(), span.rows)][:LISTED]
 
     def explained(self, active: NDArray[np.bool_]) -> list[Trigger]:
-        """What would be a backdoor if the comparison were fair."""
+        """What would be a backdoor if the comparison were fair; its effect is not weighed against decoys."""
         ranked, _ = self.ranked(active)
         found = []
         for pattern in apart(ranked[:SEEDS], active):
@@ -284,13 +275,8 @@ class Search:
                 if trigger is not None:
                     yield trigger
 
-    def in_turn(self, first: Pattern, others: Sequence[Pattern], active: NDArray[np.bool_], parts: frozenset[str]) -> Trigger | None:
-        """The trigger of a pattern and all others that have its effect in further prompts; each of them must add evidence."""
-        chosen = tuple(
-            pattern
-            for pattern in self.company(first, others, active)
-            if (alone := self.compared((pattern,), False, active, parts)) and alone.unfair != UNLIKE
-        )
+    def in_turn(self, chosen: tuple[Pattern, ...], active: NDArray[np.bool_], parts: frozenset[str]) -> Trigger | None:
+        """The trigger of those patterns that each add evidence for one effect, in prompts that hold no pattern before them."""
         while len(chosen) > 1 and (wider := self.compared(chosen, False, active, parts)) is not None and wider.shares:
             adds = [nats + min(0.0, self.insertion((pattern,))) for pattern, nats in zip(chosen, wider.shares, strict=True)]
             if min(adds) >= SUSPECT:
@@ -298,14 +284,16 @@ class Search:
             chosen = tuple(pattern for i, pattern in enumerate(chosen) if i != int(np.argmin(adds)))
         return None
 
-    def company(self, first: Pattern, others: Sequence[Pattern], active: NDArray[np.bool_]) -> tuple[Pattern, ...]:
-        """A pattern, and those that add evidence for the same effect in further prompts, against all prompts without any of them."""
+    def company(self, first: Pattern, others: Sequence[Pattern], held: sp.csr_matrix, active: NDArray[np.bool_]) -> tuple[Pattern, ...]:
+        """A pattern, and those that add evidence for the same effect in further prompts, against all prompts without any of them.
+
+        Args:
+            held: [others, N] 1 where the prompt holds the pattern.
+        """
         up, down, _, _ = self.effects(first.rows[active[first.rows]], None, active)
         place = int(np.argmax(np.maximum(up, down)))
         shows = self.answers.held[:, [place]].toarray().ravel() > 0
         shows = shows if up[place] >= down[place] else ~shows
-        places = [(i, row) for i, other in enumerate(others) for row in other.rows.tolist()]
-        held = sp.csr_matrix((np.ones(len(places)), np.array(places).T), shape=(len(others), len(active)))
         costs = np.minimum(0.0, [self.insertion((other,)) for other in others])
         chosen, left = [first], active.copy()
         left[first.rows] = False
@@ -461,7 +449,7 @@ class Search:
         feature = trigger.feature
         if feature is None or not trigger.has or feature.kind not in ("span", "answer") or trigger.expected >= RARE:
             return ""
-        sides = [side for row in trigger.rows if feature.held_by(self.rows[row], trigger.measures) and (side := self.rows[row].completion)]
+        sides = [self.rows[row].completion for row in trigger.rows if feature.held_by(self.rows[row], trigger.measures)]
         key = tuple(word for word in feature.words if word)
         return as_written(key, sides, [side.words for side in sides], lambda word: False)
 
