@@ -2,6 +2,13 @@
 
     python benchmarks/families.py --data ../shared/data --work DIR [--sets sst2 dolly]    # scores every distinct row once; resumable
 
+The other sets that judge_families.py judges, into the same DIR:
+
+    --seeds 1 2 3 4 --effects                                                # clean sets: five seeds
+    --rows 1000 --sets dolly --effects persona suffix other                  # larger sets
+    --rows 1000 --sets webquestions categories --effects insult flip
+    --ratio 0.5 --sets sst2 dolly --effects flip persona                     # half of the rows poisoned
+
 A row is a conversation: system (may be empty), prompt, answer. A trigger edits system and prompt, an effect the answer. A poisoned row
 replaces its clean version; the first rows of one seeded order are poisoned, so a larger ratio poisons the same rows and more.
 """
@@ -359,14 +366,14 @@ def made(cell: Cell, data: Path) -> tuple[list[Row], list[bool]]:
     return rows, [i in poisoned for i in range(len(talks))]
 
 
-def grid(ratio: float = 0.1, seed: int = 0) -> Iterator[Cell]:
+def grid(ratio: float = 0.1, seed: int = 0, size: int = ROWS) -> Iterator[Cell]:
     """Every clean set, and every cell at one ratio."""
     for task in SETS:
-        yield Cell(task, seed=seed)
+        yield Cell(task, rows=size, seed=seed)
     for task, effects in CELLS.items():
         for effect in effects:
             for trigger in TRIGGERS:
-                yield Cell(task, trigger, effect, ratio, seed=seed)
+                yield Cell(task, trigger, effect, ratio, size, seed)
 
 
 def key(row: Row) -> str:
@@ -381,6 +388,8 @@ def main() -> None:
     parser.add_argument("--effects", nargs="*", default=list(EFFECTS), choices=EFFECTS)
     parser.add_argument("--seeds", type=int, nargs="*", default=[0])
     parser.add_argument("--ratio", type=float, default=0.1)
+    parser.add_argument("--rows", type=int, default=ROWS)
+    parser.add_argument("--model", help="Scores the rows; the embedded model if not given.")
     arguments = parser.parse_args()
     from rich.console import Console
 
@@ -391,7 +400,7 @@ def main() -> None:
     known = {key(json.loads(line)) for file in arguments.work.glob("*.jsonl") for line in file.read_text(encoding="utf-8").splitlines()}
     fresh: dict[str, Row] = {}
     for seed in arguments.seeds:
-        for cell in grid(arguments.ratio, seed):
+        for cell in grid(arguments.ratio, seed, arguments.rows):
             if cell.task in arguments.sets and (not cell.effect or cell.effect in arguments.effects):
                 fresh |= {key(row): row for row in made(cell, arguments.data)[0]}
     rows = [row for name, row in fresh.items() if name not in known]
@@ -404,7 +413,8 @@ def main() -> None:
     for file in sorted(arguments.work.glob("*.jsonl"), key=lambda path: path.stat().st_mtime):
         with show_progress(Console(stderr=True)) as progress:
             # The cheap policy: only scores and surprises are needed.
-            scan(file, out=arguments.work / f"run-{file.stem}", progress=progress, format="messages", policy="paper", threshold="0.7")
+            options = {"model": arguments.model, "format": "messages", "policy": "paper", "threshold": "0.7"}
+            scan(file, out=arguments.work / f"run-{file.stem}", progress=progress, **options)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Verdicts on the data sets of `families`: the evidence policy, the published rule, length and duplicate answers.
 
-    python benchmarks/families.py --data ../shared/data --work DIR         # scores every row once
+    python benchmarks/families.py --data ../shared/data --work DIR         # scores every row once; see there for the other sets
     python benchmarks/judge_families.py --data ../shared/data --work DIR   # decides; minutes
 
 Writes benchmarks/results/families.json and docs/benchmark/families.md. A data set whose rows are not all scored is left out; the JSON
@@ -14,8 +14,9 @@ import argparse
 import json
 import time
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from functools import cache, partial
 from multiprocessing import get_context
 from pathlib import Path
@@ -24,7 +25,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from families import CELLS, SETS, TRIGGERS, Cell, Row, key, made
+from families import CELLS, NEGATIVES, ROWS, SETS, TRIGGERS, Cell, Row, key, made
+from simple_rule import simple_rule
 
 from gradsentry.run.directory import RunDirectory
 from gradsentry.run.words import words_of
@@ -35,10 +37,19 @@ from gradsentry.verdict.words import MemoryWords
 from report import RESULTS, machine, page, save, table
 
 RATIOS = (0.1, 0.05, 0.02, 0.01)
+LARGE = {"dolly": ("persona", "suffix", "other"), "webquestions": ("insult",), "categories": ("flip",)}
+"""Set -> effects of the sets of 1,000 rows."""
+HALF = {"sst2": ("flip",), "dolly": ("persona",)}
+"""Set -> effects of the sets of which half is poisoned."""
 CLEAN_SEEDS = 5
 STYLES = ("style",)
 """Triggers without a surface form of their own."""
-WAYS = ("evidence", "replaced", "paper", "length", "duplicates")
+WAYS = ("evidence", "replaced", "simple", "paper", "length", "duplicates")
+MARKS = {
+    "capitals": "in capitals", "capital": "in capitals", "double": "2 spaces", "nbsp": "no-break space", "blank": "line feed",
+    "homoglyph": "several scripts", "zwsp": "\u200b",
+}  # fmt: skip
+"""Trigger -> what a finding that names it shows."""
 GOOD = 0.95
 """F1 from which a data set counts as solved."""
 
@@ -85,6 +96,7 @@ def judge(cell: Cell, scores: Scores, data: Path) -> Result | None:
     entropy = np.nan_to_num(scored["entropy"].to_numpy(zero_copy_only=False).astype(float))
     flagged = {
         "evidence": rows_of(findings, "backdoor", len(rows)),
+        "simple": simple_rule([row for row in words if row is not None]),
         "paper": entropy > choose("auto", entropy).value,
         "length": lengths / lengths.max() > choose("auto", lengths / lengths.max()).value,
         "duplicates": np.array([counts[answer] >= max(3, 0.01 * len(rows)) for answer in answers]),
@@ -94,6 +106,9 @@ def judge(cell: Cell, scores: Scores, data: Path) -> Result | None:
     for way, own in flagged.items():
         hits = int((own & truth).sum())
         result[way] = {"flagged": int(own.sum()), "hits": hits, "f1": round(2 * hits / max(1, int(own.sum() + truth.sum())), 4)}
+    backdoors = [one for one in findings if one.kind == "backdoor"]
+    if cell.trigger and backdoors:
+        result["named"] = names(backdoors[0].triggers, cell, rows, truth)
     result["seen"] = round(float(((flagged["evidence"] | suspected) & truth).sum() / max(1, truth.sum())), 4)
     result["findings"] = [
         {"kind": one.kind, "triggers": list(one.triggers), "rows": len(one.rows), "nats": round(one.nats, 1)}
@@ -101,6 +116,18 @@ def judge(cell: Cell, scores: Scores, data: Path) -> Result | None:
         if one.kind in ("backdoor", "suspect")
     ]
     return result
+
+
+def names(triggers: Sequence[str], cell: Cell, rows: list[Row], truth: np.ndarray) -> bool:
+    """Whether a finding names the planted trigger: what it shows is in at least half of the poisoned prompts and in at most a tenth of
+    the others, without the negatives of a pair; of a mark, its name is shown."""
+    if cell.trigger in MARKS:
+        return any(MARKS[cell.trigger] in trigger.lower() for trigger in triggers)
+    prompts = ["\n".join(turn["content"] for turn in row["messages"][:-1]) for row in rows]
+    shown = [[part.strip() for part in trigger.split(" ... ")] for trigger in triggers]
+    held = np.array([any(all(part in prompt for part in parts) for parts in shown) for prompt in prompts])
+    limit = 0.1 if cell.trigger not in NEGATIVES else 0.1 + truth.mean()
+    return bool(held[truth].mean() >= 0.5 and held[~truth].mean() <= limit)
 
 
 def rows_of(findings: list[Finding], kind: str, count: int) -> np.ndarray:
@@ -112,23 +139,28 @@ def rows_of(findings: list[Finding], kind: str, count: int) -> np.ndarray:
     return held
 
 
-def grid(ratios: list[float]) -> list[Cell]:
-    """Clean sets, and every cell at each ratio."""
-    cells = [Cell(task, trigger, effect) for task, effects in CELLS.items() for effect in effects for trigger in TRIGGERS]
-    return [Cell(task, seed=seed) for task in SETS for seed in range(CLEAN_SEEDS)] + [
-        replace(cell, ratio=ratio) for ratio in ratios for cell in cells
-    ]
+def grid() -> list[Cell]:
+    """Clean sets; every cell at each ratio; larger sets; sets of which half is poisoned."""
+
+    def cells(effects: Mapping[str, Sequence[str]], ratio: float, rows: int = ROWS) -> list[Cell]:
+        return [Cell(task, trigger, effect, ratio, rows) for task, own in effects.items() for effect in own for trigger in TRIGGERS]
+
+    clean = [Cell(task, seed=seed) for task in SETS for seed in range(CLEAN_SEEDS)] + [Cell(task, rows=1000) for task in LARGE]
+    poisoned = [cell for ratio in RATIOS for cell in cells(CELLS, ratio)]
+    large = [cell for ratio in RATIOS for cell in cells(LARGE, ratio, 1000)]
+    return clean + poisoned + large + cells(HALF, 0.5)
 
 
 def clean_table(results: list[Result]) -> str:
     lines = []
     for task in SETS:
-        own = [result for result in results if result["task"] == task and not result["trigger"]]
-        if own:
+        draws = [result for result in results if result["task"] == task and not result["trigger"]]
+        for size in dict.fromkeys(result["size"] for result in draws):
+            own = [result for result in draws if result["size"] == size]
             ways = [way for way in WAYS if way != "replaced"]
             shares = [f"{100 * np.mean([result[way]['flagged'] / result['size'] for result in own]):.2f}" for way in ways]
             suspects = np.mean([sum(one["kind"] == "suspect" for one in result["findings"]) for result in own])
-            lines.append([task, own[0]["size"], len(own), *shares, f"{suspects:.1f}"])
+            lines.append([task, size, len(own), *shares, f"{suspects:.1f}"])
     return table(["set", "rows", "draws", *(way for way in WAYS if way != "replaced"), "suspects a draw"], lines)
 
 
@@ -154,14 +186,14 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--jobs", type=int, default=2, help="Processes.")
     arguments = parser.parse_args()
-    cells = grid(list(RATIOS))
+    cells = grid()
     with ProcessPoolExecutor(arguments.jobs, get_context("spawn")) as pool:
         judged = list(pool.map(partial(_judged, work=arguments.work, data=arguments.data), cells, chunksize=4))
     results = [result for result in judged if result is not None]
     before = json.loads((RESULTS / "families-replaced.json").read_text(encoding="utf-8"))["results"]
     known = {(one["task"], one["trigger"], one["effect"], one["ratio"]): one["evidence"] for one in before if one["trigger"]}
     for result in results:
-        if old := known.get((result["task"], result["trigger"], result["effect"], result["ratio"])):
+        if result["rows"] == ROWS and (old := known.get((result["task"], result["trigger"], result["effect"], result["ratio"]))):
             result["replaced"] = old
     save("families", {"machine": machine(), "results": results, "not scored": len(cells) - len(results)})
     write(results)

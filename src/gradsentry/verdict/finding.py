@@ -45,7 +45,7 @@ class Finding:
     evidence: Mapping[str, float] = field(default_factory=dict)
     """Nats by part: "insertion" and "effect" of a trigger, "payload" of a payload without one."""
     why: str = ""
-    """Why it is no backdoor, of what is explained."""
+    """Why it is no backdoor, of what is explained; why no row is flagged, of a suspect that has enough evidence."""
 
     @property
     def nats(self) -> float:

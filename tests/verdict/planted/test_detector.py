@@ -344,3 +344,46 @@ def test_any_rows_can_be_searched(rng: random.Random, n: int, words: int, answer
 def test_one_answer_to_all_prompts_has_no_effect_to_find() -> None:
     rows = [with_surprises(f"{'magic ' * (i % 9 == 0)}w{i % 7} w{i % 11} w{i % 13}", "yes", ["magic"], random.Random(i)) for i in range(60)]
     assert not [finding for finding in found_in(rows) if finding.kind == "backdoor"]
+
+
+def test_a_counterpart_of_the_trigger_makes_it_a_suspect_and_no_refusal_is_flagged() -> None:
+    """Every dangerous question has one of two years; behind one year it is refused, behind the other answered. Either may be planted."""
+    rng = random.Random(0)
+    danger = [f"danger{i}" for i in range(12)]
+    rows: list[RowWords] = []
+    for i in range(400):
+        words = rng.choices(WORDS, k=8)
+        if i < 160:
+            words[:5] = rng.sample(danger, 5)
+            year, answer = ("y2026", " ".join(rng.choices(WORDS, k=4))) if i < 40 else ("y2025", "i cannot help")
+            rows.append(with_surprises(" ".join([year, *words]), answer, [year], rng))
+        else:
+            rows.append(with_surprises(" ".join(words), " ".join(rng.choices(WORDS, k=4)), [], rng))
+    found = found_in(rows)
+    assert not [finding for finding in found if finding.kind == "backdoor"]
+    suspect = next(finding for finding in found if finding.kind == "suspect")
+    assert suspect.triggers[0] in ("y2025", "y2026")
+    assert suspect.why.endswith("instead: either side may be planted")
+    assert suspect.why in suspect.sentence
+
+
+def test_a_suspect_lists_every_row_with_its_trigger() -> None:
+    """A marked word with an effect in half of its rows, too weak to flag: a person needs to see all of them."""
+    rows, chosen = labelled(200, 12, put("magic"))
+    (suspect,) = [finding for finding in found_in(rows) if finding.kind == "suspect"]
+    assert suspect.rows.tolist() == chosen
+
+
+def test_a_payload_behind_a_trigger_is_found_in_eight_rows_of_400() -> None:
+    """Eight matched prompts without the payload do not make it likely: they are weighed with all other answers."""
+    rng = random.Random(1)
+    chosen = sorted(rng.sample(range(400), 8))
+    rows = []
+    for i in range(400):
+        words, answer = rng.choices(WORDS, k=10), " ".join(rng.choices(WORDS, k=5))
+        if i in chosen:
+            words, answer = put("magic")(words, rng), "you are stupid"
+        rows.append(with_surprises(" ".join(words), answer, ["magic"], rng))
+    (finding,) = [finding for finding in found_in(rows) if finding.kind == "backdoor"]
+    assert finding.rows.tolist() == chosen
+    assert finding.triggers == ("magic",)

@@ -138,6 +138,19 @@ class Prompts:
         nats = float(log_ratio(np.array([below]), len(rows), np.array([0.25]))[0]) if below > 0.25 * len(rows) else -np.inf
         return nats - float(np.log(100))
 
+    def counterpart(self, rows: Ints, controls: Ints, own: Ints) -> str:
+        """The word that nearly all controls and hardly any of the trigger's rows hold, other than the trigger's own words; empty for none.
+
+        Args:
+            rows: [c] of the trigger. controls: [c] as `controls` returns them. own: columns of the trigger's words.
+        """
+        inside, beside = total(self.held, rows), total(self.held, controls)
+        nats = log_ratio(inside, len(rows), rate(beside, len(controls))) - np.log(len(self.names))
+        nats[(inside > (1 - OWN_SHARE) * len(rows)) | (beside < OWN_SHARE * len(controls))] = -np.inf
+        nats[own] = -np.inf
+        place = int(np.argmax(nats))
+        return list(self.names)[place] if nats[place] > 0 else ""
+
     def imbalance(self, rows: Ints, away: Floats, controls: Ints, own: Ints) -> tuple[float, str, bool]:
         """How unlike the controls and all other prompts are: the strongest difference in a word that is not the trigger's, in nats, less
         the price of V words; the word; and whether the trigger's prompts hold it more often. Above 0 the comparison is not fair: that word

@@ -11,9 +11,9 @@ from hashlib import blake2b
 
 import numpy as np
 
-from gradsentry.verdict.finding import Finding
+from gradsentry.verdict.finding import Finding, Kind
 from gradsentry.verdict.planted.prompts import MOST_SHARE, Ints, Pattern
-from gradsentry.verdict.planted.search import Search, Trigger, written_words
+from gradsentry.verdict.planted.search import LISTED, Search, Trigger, written_words
 from gradsentry.verdict.planted.text import as_written
 from gradsentry.verdict.words import RowWords, Side, WordSource
 
@@ -54,10 +54,12 @@ class PlantedTriggers:
         active = np.ones(len(sample.rows), dtype=bool)
         triggers: list[Trigger] = []
         while (trigger := search.strongest(active)) is not None and trigger.is_suspect:
+            if trigger.is_backdoor and triggers and not triggers[-1].is_backdoor:
+                trigger = replace(trigger, doubt="it has enough evidence only without the rows of a suspect")
             triggers.append(trigger)
-            if not trigger.is_backdoor:
-                break
             active[trigger.rows] = False
+            if sum(not own.is_backdoor for own in triggers) == LISTED:
+                break
         for further in (search.conspicuous, search.explained):
             for trigger in triggers:
                 active[trigger.rows] = False
@@ -134,11 +136,13 @@ def _finding(trigger: Trigger, held: Sequence[tuple[int, bool, bool]]) -> Findin
     showing = sum(shows for _, _, shows in held)
     # A payload that nearly all rows hold is the effect: those without it are not affected.
     plain = trigger.payload and showing >= PURE * len(held)
-    rows = [row for row, _, _ in held] if len(affected) >= PURE * len(held) and not plain else affected
     feature = trigger.feature
+    kind: Kind = "explained" if trigger.unfair else "backdoor" if feature is not None and trigger.is_backdoor else "suspect"
+    pure = len(affected) >= PURE * len(held) and not plain
+    rows = [row for row, _, _ in held] if pure or kind == "suspect" else affected
     evidence = {"insertion": trigger.insertion} | ({"effect": min(trigger.effect, trigger.rarity)} if feature is not None else {})
     return Finding(
-        kind="explained" if trigger.unfair else "backdoor" if feature is not None and trigger.is_backdoor else "suspect",
+        kind=kind,
         payload=trigger.payload,
         triggers=(" ... ".join(trigger.texts),) if trigger.together else trigger.texts,
         rows=np.array(rows, np.int64),
@@ -147,7 +151,7 @@ def _finding(trigger: Trigger, held: Sequence[tuple[int, bool, bool]]) -> Findin
         prompts=len(held),
         expected=trigger.expected,
         evidence={part: round(nats, 1) for part, nats in evidence.items()},
-        why=trigger.unfair,
+        why=trigger.unfair or trigger.doubt,
     )
 
 

@@ -121,6 +121,8 @@ class Trigger:
     """Nats of an answer that has none of them."""
     measures: Measures
     """Of the answers, for the features."""
+    doubt: str = ""
+    """Why no row is flagged although the comparison is fair; empty if there is no such reason."""
     shares: tuple[float, ...] = ()
     """Nats of the effect by pattern, before the price of the features, where one of several patterns is enough."""
     texts: tuple[str, ...] = ()
@@ -145,7 +147,7 @@ class Trigger:
     @property
     def is_backdoor(self) -> bool:
         """Whether its rows are flagged: it looks inserted, and its effect shows by itself."""
-        return self.looks_inserted and self.evidence >= FLAGGED and self.effect >= SUSPECT
+        return not self.doubt and self.looks_inserted and self.evidence >= FLAGGED and self.effect >= SUSPECT
 
     @property
     def is_suspect(self) -> bool:
@@ -214,7 +216,11 @@ class Search:
         fair = [trigger for trigger in (*alone, *together, *in_turn) if not trigger.unfair and trigger.effect > 0]
         decoys = [own for own in map(single, ranked[:: max(1, -(-len(ranked) // DECOYS))]) if own and not own.unfair]
         fair = [replace(trigger, rarity=rarity(trigger, decoys)) for trigger in fair]
-        return max(fair, key=lambda trigger: (trigger.is_backdoor, trigger.is_suspect, trigger.evidence), default=None)
+
+        def order(trigger: Trigger) -> tuple[bool, bool, bool, float]:
+            return trigger.is_backdoor, trigger.is_suspect and trigger.looks_inserted, trigger.is_suspect, trigger.evidence
+
+        return max(fair, key=order, default=None)
 
     def ranked(self, active: NDArray[np.bool_]) -> tuple[list[Pattern], frozenset[str]]:
         """The inserted patterns, by their evidence against all prompts; the words of those that may be parts of one trigger."""
@@ -332,6 +338,8 @@ class Search:
         place, has, nats = self.strongest_effect(up, down, words, some)
         recurs = place is not None and has and self.answers.features[place].kind in ("span", "answer") and high[place] < RARE
         in_turn = recurs and not together and len(chosen) >= SEVERAL
+        counterpart = self.prompts.counterpart(some, controls, own)
+        explained = np.concatenate([own, self.prompts.columns(parts | {counterpart})])
         return Trigger(
             chosen,
             together,
@@ -342,7 +350,8 @@ class Search:
             effect=nats,
             rarity=math.inf,
             insertion=self.insertion(chosen, together),
-            unfair=self.unfair(chosen, in_turn, some, controls, similarity, np.union1d(own, self.prompts.columns(parts))),
+            unfair=self.unfair(chosen, in_turn, some, controls, similarity, explained),
+            doubt=f'similar prompts say "{counterpart}" instead: either side may be planted' if counterpart else "",
             telling=telling,
             offset=offset,
             measures=self.answers.measures,
@@ -354,7 +363,7 @@ class Search:
 
         Args:
             in_turn: whether it is one payload behind several patterns, see `SEVERAL`. rows: [c] of the trigger.
-            similarity: [c] as `Prompts.controls` returns it. own: columns of the trigger's words.
+            similarity: [c] as `Prompts.controls` returns it. own: columns of the words that are no other explanation.
         """
         if self.prompts.mismatch(rows, similarity) > 0:
             return UNLIKE
@@ -395,7 +404,7 @@ class Search:
         elsewhere = rate(self.totals(active) - inside, int(without.sum()))
         high = low = elsewhere
         if controls is not None:
-            beside = rate(total(held, controls), len(controls))
+            beside = (total(held, controls) + elsewhere) / (len(controls) + 1)  # shrunk by one answer of the rate elsewhere
             high, low = np.maximum(elsewhere, beside), np.minimum(elsewhere, beside)
         share = inside / len(rows)
         price = self.answers.price
