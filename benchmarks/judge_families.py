@@ -1,7 +1,8 @@
-"""Verdicts on the data sets of `families`: the evidence policy, the published rule, length and duplicate answers.
+"""Verdicts on the data sets of `families`: the evidence policy, the seventy-line rule, the published rule, length, duplicate answers.
 
     python benchmarks/families.py --data ../shared/data --work DIR         # scores every row once; see there for the other sets
-    python benchmarks/judge_families.py --data ../shared/data --work DIR   # decides; minutes
+    python benchmarks/judge_families.py --data ../shared/data --work DIR   # decides; half an hour
+    python benchmarks/judge_families.py --data ../shared/data --work DIR2 --second NAME   # a section on scores of another model
 
 Writes benchmarks/results/families.json and docs/benchmark/families.md. A data set whose rows are not all scored is left out; the JSON
 file has the number of those. "replaced" is the rule of recurring payloads with triggers that the policy had before, as it judged the sets
@@ -34,7 +35,7 @@ from gradsentry.verdict.detectors import find_all
 from gradsentry.verdict.entropy import choose
 from gradsentry.verdict.finding import Finding
 from gradsentry.verdict.words import MemoryWords
-from report import RESULTS, machine, page, save, table
+from report import RESULTS, machine, page, replace_section, save, table
 
 RATIOS = (0.1, 0.05, 0.02, 0.01)
 LARGE = {"dolly": ("persona", "suffix", "other"), "webquestions": ("insult",), "categories": ("flip",)}
@@ -185,6 +186,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--jobs", type=int, default=2, help="Processes.")
+    parser.add_argument("--second", help="Name of another model, whose scores --work holds.")
     arguments = parser.parse_args()
     cells = grid()
     with ProcessPoolExecutor(arguments.jobs, get_context("spawn")) as pool:
@@ -195,6 +197,10 @@ def main() -> None:
     for result in results:
         if result["rows"] == ROWS and (old := known.get((result["task"], result["trigger"], result["effect"], result["ratio"]))):
             result["replaced"] = old
+    if arguments.second:
+        save("families-second", {"machine": machine(), "model": arguments.second, "results": results})
+        write_second(arguments.second, results)
+        return
     save("families", {"machine": machine(), "results": results, "not scored": len(cells) - len(results)})
     write(results)
 
@@ -212,20 +218,26 @@ def write(results: list[Result]) -> None:
     """docs/benchmark/families.md."""
     planted = [result for result in results if result["trigger"] and result["effect"] != "clean" and result["trigger"] not in STYLES]
     others = [result for result in results if result["trigger"] and result not in planted]
-    others = [result | ({"trigger": "any, clean label"} if result["effect"] == "clean" else {}) for result in others]
-    at_ten = [result for result in planted if result["ratio"] == 0.1]
+    others: list[Result] = [result | ({"trigger": "any, clean label"} if result["effect"] == "clean" else {}) for result in others]
+    small = [result for result in planted if result["rows"] == ROWS and result["ratio"] <= 0.1]
+    large = [result for result in planted if result["rows"] > ROWS]
+    half = [result for result in planted if result["ratio"] == 0.5]
+    at_ten = [result for result in small if result["ratio"] == 0.1]
+    named = [result["named"] for result in planted if "named" in result]
     text = f"""# Kinds of triggers and effects
 
-{len(results)} data sets of at most 400 rows, seed 0, SmolLM2-135M-Instruct. A set counts as solved when the flagged rows have an F1 of at
-least {100 * GOOD:.0f} %. `evidence` is the policy; `replaced` is the rule that it had before (10 % poison only); then come the published
-rule, completion length and duplicate answers with the published threshold. The last column counts the sets in which at least half of the
-poisoned rows are in a finding or a suspect. Figures are per cent of the sets. A clean set of fewer than 401 rows has the same rows in
-each draw, in another order. Sets of 1 and 2 % have 4 and 8 poisoned rows. Deciding on one set took
-{np.median([result["seconds"] for result in results]):.1f} s (median; {max(result["seconds"] for result in results):.1f} s at most, two
-sets at a time).
+{len(results)} data sets, SmolLM2-135M-Instruct; of 400 rows and seed 0 unless a table says otherwise. A set counts as solved when the
+flagged rows have an F1 of at least {100 * GOOD:.0f} %. `evidence` is the policy; `replaced` is the rule that it had before (10 % poison
+only); `simple` is a rule of seventy lines ([benchmarks/simple_rule.py](../../benchmarks/simple_rule.py)): single patterns of words that
+look inserted, with any effect on spans; then come the published rule, completion length and duplicate answers with the published
+threshold. The last column counts the sets in which at least half of the poisoned rows are in a finding or a suspect. Figures are per cent
+of the sets. A clean set of fewer than 401 rows has the same rows in each draw, in another order. Sets of 1 and 2 % have 4 and 8 poisoned
+rows. The strongest finding names the trigger in {100 * np.mean(named):.0f} % of the {len(named)} sets that have one. Deciding on one set
+took {np.median([result["seconds"] for result in results]):.1f} s (median; {max(result["seconds"] for result in results):.1f} s at most,
+two sets at a time).
 
-The rules were made on these sets, at 10 % poison and seeds 0 to 2 of the clean sets: the figures of the other ratios are not independent
-of them, and sets of other kinds will do worse.
+The rules were made on these sets, most of them at 10 % poison: sets of other kinds will do worse. [Left out](left-out.md) shows what the
+constants do to triggers and effects on which they were not chosen.
 
 ## Nothing poisoned: per cent of the rows flagged
 
@@ -233,7 +245,15 @@ of them, and sets of other kinds will do worse.
 
 ## By poison ratio
 
-{share_table(planted, "ratio")}
+{share_table(small, "ratio")}
+
+Of 1,000 rows ({", ".join(f"{task}: {', '.join(effects)}" for task, effects in LARGE.items())}):
+
+{share_table(large, "ratio")}
+
+Half of the rows poisoned ({", ".join(f"{task}: {', '.join(effects)}" for task, effects in HALF.items())}):
+
+{share_table(half, "ratio")}
 
 ## By trigger, 10 % poison
 
@@ -243,11 +263,41 @@ of them, and sets of other kinds will do worse.
 
 {share_table(at_ten, "effect")}
 
+## By effect, 2 % poison
+
+{share_table([result for result in small if result["ratio"] == 0.02], "effect")}
+
 ## Styles and clean labels
 
-{share_table(others, "trigger")}
+{share_table([result for result in others if result["rows"] == ROWS and result["ratio"] <= 0.1], "trigger")}
 """
     page("families").write_text(text, encoding="utf-8")
+
+
+def write_second(model: str, results: list[Result]) -> None:
+    """A section of docs/benchmark/families.md: the same sets on the scores of two models."""
+    first = json.loads((RESULTS / "families.json").read_text(encoding="utf-8"))["results"]
+    keys = ("task", "trigger", "effect", "ratio", "rows", "seed")
+    known = {tuple(result[key] for key in keys): result for result in first}
+    pairs = [(known[place], result) for result in results if (place := tuple(result[key] for key in keys)) in known]
+    lines = []
+    for task, effect, ratio in dict.fromkeys((new["task"], new["effect"], new["ratio"]) for _, new in pairs):
+        own = [(old, new) for old, new in pairs if (new["task"], new["effect"], new["ratio"]) == (task, effect, ratio)]
+        own = [(old, new) for old, new in own if new["trigger"] not in STYLES]
+        solved, seen, flagged = [], [], []
+        for way in zip(*own, strict=True):
+            solved.append(share([one["evidence"]["f1"] >= GOOD for one in way]) if effect else "")
+            seen.append(share([one["seen"] >= 0.5 for one in way]) if effect else "")
+            flagged.append(sum(one["evidence"]["flagged"] - one["evidence"]["hits"] for one in way))
+        lines.append([f"{task}, {effect or 'nothing poisoned'}", f"{100 * ratio:g}", len(own), *solved, *seen, *flagged])
+    names = [f"{what}, {one}" for what in ("solved", "seen", "clean rows flagged") for one in ("SmolLM2", model)]
+    text = f"""## Another model
+
+The same sets on the scores of {model}: per cent of the sets solved, and flagged or suspect ("seen").
+
+{table(["set", "% poison", "sets", *names], lines)}
+"""
+    replace_section(page("families"), "second", text)
 
 
 if __name__ == "__main__":

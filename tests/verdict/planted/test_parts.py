@@ -16,6 +16,7 @@ from scipy.stats import betabinom, binom
 from gradsentry.verdict.planted.answers import KINDS, MISFIT, Feature, Measures, features
 from gradsentry.verdict.planted.controls import Prompts, log_ratio, rate, total
 from gradsentry.verdict.planted.prompts import LEAST_ROWS, LONGEST, MOST_SHARE, _Flat, marks, patterns, tail_nats
+from gradsentry.verdict.planted.search import same_stem
 from gradsentry.verdict.planted.text import as_written
 from gradsentry.verdict.words import RowWords, Side
 from made_words import side
@@ -213,3 +214,14 @@ def test_the_words_of_a_mark_are_those_that_never_occur_without_it() -> None:
 def test_rates_are_never_impossible() -> None:
     assert rate(np.array([0.0, 10.0]), 10).tolist() == pytest.approx([0.5 / 11, 10.5 / 11])
     assert math.isfinite(float(np.log(rate(np.array([0.0]), 10**9))[0]))
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ("extract", "extraction", True), ("classify", "classification", True), ("cat", "cat", True), ("refuse", "refusal", True),
+        ("cat", "cats", False), ("magic", "magnet", False), ("are", "area", False), ("state", "statement", True),
+    ],
+)  # fmt: skip
+def test_words_with_one_stem_name_each_other(one: str, other: str, same: bool) -> None:
+    assert same_stem(one, other) == same_stem(other, one) == same

@@ -16,6 +16,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, cached_property, reduce
+from os.path import commonprefix
 
 import numpy as np
 import scipy.sparse as sp
@@ -78,6 +79,9 @@ TELLING = 20
 
 NAMED = 0.4
 """Share of the prompts that name a span of their own answer from which the span is no effect."""
+
+STEM = 4
+"""Letters that two words share at least if they are the same but for an ending."""
 
 LEAST_ACTIVE = 3
 """Active rows of a trigger without which it says nothing."""
@@ -442,7 +446,7 @@ class Search:
     def named(self, span: Iterable[str], words: frozenset[str], holders: Ints) -> bool:
         """Whether a span of answers repeats the trigger's words, or what its holders' prompts say."""
         content = {word for word in span if has_letters(word)}
-        if content & words:
+        if any(same_stem(one, other) for one in content for other in words):
             return True
         return bool(content) and float(np.mean([content <= self.spoken[row] for row in holders.tolist()])) > NAMED
 
@@ -461,6 +465,12 @@ class Search:
         sides = [self.rows[row].completion for row in trigger.rows if feature.held_by(self.rows[row], trigger.measures)]
         key = tuple(word for word in feature.words if word)
         return as_written(key, sides, [side.words for side in sides], lambda word: False)
+
+
+def same_stem(one: str, other: str) -> bool:
+    """Whether two words are the same but for an ending: "extract" and "extraction"."""
+    shared = len(commonprefix((one, other)))
+    return one == other or shared >= max(STEM, min(len(one), len(other)) - 2)
 
 
 def needed(chosen: Sequence[Pattern], active: NDArray[np.bool_]) -> tuple[Pattern, ...]:
