@@ -16,7 +16,6 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, cached_property, reduce
-from os.path import commonprefix
 
 import numpy as np
 import scipy.sparse as sp
@@ -469,8 +468,9 @@ class Search:
 
 def same_stem(one: str, other: str) -> bool:
     """Whether two words are the same but for an ending: "extract" and "extraction"."""
-    shared = len(commonprefix((one, other)))
-    return one == other or shared >= max(STEM, min(len(one), len(other)) - 2)
+    shorter = min(len(one), len(other))
+    stem = max(STEM, shorter - 2)
+    return one == other or (shorter >= stem and one[:stem] == other[:stem])
 
 
 def needed(chosen: Sequence[Pattern], active: NDArray[np.bool_]) -> tuple[Pattern, ...]:
