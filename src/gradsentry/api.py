@@ -20,8 +20,8 @@ import pyarrow.parquet as pq
 from gradsentry.config import ScanConfig
 from gradsentry.data.sources import Source, open_source
 from gradsentry.errors import RunError, UsageError
+from gradsentry.escape import one_line
 from gradsentry.report.document import Previews, report_document, rows_to_show
-from gradsentry.report.escape import visible
 from gradsentry.report.html import render
 from gradsentry.run.atomic import atomic_write
 from gradsentry.run.directory import RunDirectory, as_json, open_run, write_text
@@ -206,9 +206,9 @@ def row_at(run_path: str | os.PathLike[str], place: str) -> int:
     for shard in shards:
         for record in source.read(shard):
             first = first or record.place
-            if record.place == place:
+            if place in (record.place, one_line(record.place)):
                 return record.row
-    raise UsageError(f"{visible(place)}: no row is there; give the number of a row, or a place such as {visible(first)}")
+    raise UsageError(f"{one_line(place)}: no row is there; give the number of a row, or a place such as {one_line(first)}")
 
 
 @contextmanager

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import functools
-import io
 import re
-import sys
 from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
@@ -16,7 +14,7 @@ import typer
 from gradsentry._version import __version__
 from gradsentry.cli.bench import bench
 from gradsentry.cli.options import scan_options
-from gradsentry.cli.output import print_json, print_message, resumable, stderr, with_exit_code
+from gradsentry.cli.output import GuardedGroup, print_json, print_message, resumable, stderr, with_exit_code
 from gradsentry.config import ScanConfig
 from gradsentry.errors import UsageError
 from gradsentry.run.engines import engine_help
@@ -26,6 +24,7 @@ if TYPE_CHECKING:
     from gradsentry.api import ScanResult
 
 app = typer.Typer(
+    cls=GuardedGroup,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -48,8 +47,6 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JS
 def main(
     version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
 ) -> None:
-    if isinstance(sys.stdout, io.TextIOWrapper):  # stderr escapes what its encoding lacks, stdout does not
-        sys.stdout.reconfigure(errors="backslashreplace")
     if version:
         print(f"gradsentry {__version__}")
         raise typer.Exit()
