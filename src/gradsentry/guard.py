@@ -50,6 +50,14 @@ class GuardedStream:
             self.write(line)
 
 
+def print_commands(commands: Iterable[str]) -> None:
+    """Print workflow commands of our own on stderr, which GitHub's runner reads as it reads stdout: the one way past the guard."""
+    stream = sys.stderr._stream if isinstance(sys.stderr, GuardedStream) else sys.stderr
+    for command in commands:
+        stream.write(command + "\n")
+    stream.flush()
+
+
 class GuardedRecord(logging.LogRecord):
     """A log record whose texts are visible, whichever handler and library writes it."""
 

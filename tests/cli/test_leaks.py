@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import tempfile
 import unicodedata
@@ -88,6 +89,14 @@ def test_nothing_in_data_or_names_reaches_a_reader_unescaped(model_dir: Path, te
         assert [codes[case] for case in ("no such place", "unknown columns", "no such file", "wrong arguments")] == [2] * 4
         if codes["scan"] != 2:
             assert_harmless((folder / run / "report.json").read_bytes().decode("ascii"), "report.json")
+            reported = gradsentry("filter", run, "--sarif", "s.sarif", "--annotate", "github", cwd=folder, GITHUB_STEP_SUMMARY="summary.md")
+            commands = [line for line in reported.stderr.split("\n") if line.startswith("::")]
+            assert all(
+                re.match(r"::(error|warning) (file=[^,:]*,)?(line=\d+,)?title=gradsentry%3A [\w ]+::Row \d+", line) for line in commands
+            )
+            assert_harmless(re.sub("(?m)^::", "", reported.stderr), "annotations")
+            assert_harmless((folder / "s.sarif").read_bytes().decode("ascii"), "SARIF")
+            assert_harmless((folder / "summary.md").read_bytes().decode(), "summary")
             assert_page_is_harmless((folder / run / "report.html").read_bytes().decode("utf-8"))
     finally:
         shutil.rmtree(folder)

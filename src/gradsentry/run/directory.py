@@ -293,7 +293,7 @@ def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write UTF-8; a lone surrogate in someone's row is written as a question mark."""
+    """Write UTF-8; a lone surrogate in someone's row is written as a question mark (`as_json` escapes it)."""
     path.write_text(text, encoding="utf-8", errors="replace")
 
 
