@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import re
+from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
@@ -14,7 +15,7 @@ import typer
 from gradsentry._version import __version__
 from gradsentry.cli.bench import bench
 from gradsentry.cli.options import scan_options
-from gradsentry.cli.output import GuardedGroup, print_json, print_message, resumable, stderr, with_exit_code
+from gradsentry.cli.output import INTERRUPTED, GuardedGroup, print_json, print_message, resumable, stderr, with_exit_code
 from gradsentry.cli.reports import Reports, report_options
 from gradsentry.config import ScanConfig
 from gradsentry.errors import UsageError
@@ -33,6 +34,8 @@ app = typer.Typer(
     epilog="Exit codes of scan and filter: 0 nothing flagged, 1 rows flagged, 2 usage or run-time error, 3 nothing scorable.",
 )
 NO_REPORTS = Reports()
+WORST_FIRST = (1, 2, 4, 3)
+"""Exit codes of which the first that occurs is that of several scans."""
 RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="Run directory of an earlier scan.", show_default=False)]
 ThresholdOption = Annotated[str, typer.Option(help="auto, or a number in [0, 1].")]
 PolicyOption = Annotated[str | None, typer.Option(help=f"{' or '.join(POLICIES)}. Default: the run's policy.", show_default=False)]
@@ -93,6 +96,41 @@ def scan(
             print_message("no report was written: give the same options to gradsentry filter when the other processes have ended")
         return 0
     return _finish(result, as_json, reports)
+
+
+@app.command()
+@scan_options
+def check(
+    files: Annotated[list[str], typer.Argument(metavar="FILE...", help="What scan takes, any number of them.", show_default=False)],
+    **options: Any,
+) -> None:
+    """Scan several files one after the other and keep no run directory, as a hook does. Exits with the code of the worst scan."""
+    codes = [_exit_code_of(_check, file, options) for file in files]
+    raise typer.Exit(next((code for code in WORST_FIRST if code in codes), 0))
+
+
+@with_exit_code
+def _check(file: str, options: dict[str, Any]) -> int:
+    """Scan one file and print its result below its name."""
+    from gradsentry.api import scan as run_scan
+    from gradsentry.report.console import print_name
+    from gradsentry.report.progress import show_progress
+
+    with show_progress(stderr()) as progress:
+        result = run_scan(file, config=ScanConfig(**options), progress=progress)
+    print_name(file)
+    return _finish(result, as_json=False)
+
+
+def _exit_code_of(command: Callable[..., None], *arguments: Any) -> int:
+    """How a command ends. Ctrl-C ends all of them."""
+    try:
+        command(*arguments)
+    except typer.Exit as end:
+        if end.exit_code == INTERRUPTED:
+            raise
+        return end.exit_code
+    return 0
 
 
 @app.command("filter")

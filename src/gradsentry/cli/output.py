@@ -22,6 +22,9 @@ from gradsentry.report.terminal import Terminal, silence
 
 REPORT = "(please report it, with what the same command prints with GRADSENTRY_TRACEBACK=1 in the environment)"
 
+INTERRUPTED = 130
+"""Exit code after Ctrl-C."""
+
 
 class GuardedGroup(TyperGroup):
     """The commands, of which none prints what steers a terminal or a CI runner; neither do messages about wrong arguments."""
@@ -87,7 +90,7 @@ def with_exit_code(command: Callable[..., int]) -> Callable[..., None]:
             code = 2
         except KeyboardInterrupt as stop:
             print_message("; ".join(["stopped", *map(str, stop.args)]))
-            code = 130
+            code = INTERRUPTED
         except Exception as error:  # unforeseen, ours or a library's; Python's own exit code 1 would mean that rows are flagged
             if os.environ.get("GRADSENTRY_TRACEBACK"):
                 print_message(traceback.format_exc())

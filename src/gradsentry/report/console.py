@@ -64,6 +64,11 @@ def print_result(document: dict[str, Any], run: Path | None) -> None:
         console.print(Text(f"{one_line(str(run))}: {files}, verdicts.parquet, report.html", overflow="fold"))
 
 
+def print_name(name: str) -> None:
+    """The heading of one result among several."""
+    Terminal().print(Text(f"{one_line(name)}:", style="bold"))
+
+
 def _print_findings(console: Console, findings: list[dict[str, Any]]) -> None:
     """A table of the backdoors, and a line for each finding that only looks like one."""
     backdoors = [finding for finding in findings if finding["kind"] == "backdoor"]

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from github_runner import Command, command_of
 from gradsentry.report.formats import base, github
 from gradsentry.report.places import Place
 from planted_rows import asked
@@ -18,24 +19,13 @@ from planted_rows import asked
 Made = tuple[Path, dict[str, dict[str, Any]]]
 
 
-def read_back(command: str) -> tuple[str, dict[str, str], str]:
-    """Level, properties and message of a command, as GitHub's ActionCommand.TryParseV2 reads them."""
-    assert "\n" not in command
-    assert "\r" not in command
-    assert command.startswith("::")
-    end = command.index("::", 2)
-    name, _, rest = command[2:end].partition(" ")
-    properties = dict(pair.split("=", 1) for pair in rest.strip().split(",") if pair)
-    decoded = {
-        key: _decoded(value, ("%0D", "\r"), ("%0A", "\n"), ("%3A", ":"), ("%2C", ","), ("%25", "%")) for key, value in properties.items()
-    }
-    return name, decoded, _decoded(command[end + 2 :], ("%0D", "\r"), ("%0A", "\n"), ("%25", "%"))
-
-
-def _decoded(text: str, *codes: tuple[str, str]) -> str:
-    for code, char in codes:
-        text = text.replace(code, char)
-    return text
+def read_back(line: str) -> Command:
+    """The command in one line, as the runner reads it."""
+    assert "\n" not in line
+    assert "\r" not in line
+    command = command_of(line)
+    assert command is not None
+    return command
 
 
 @given(path=st.text(min_size=1, max_size=20), message=st.text(max_size=40), place=st.text(min_size=1, max_size=10))
