@@ -9,6 +9,7 @@ import pyarrow as pa
 from gradsentry.config import ScanConfig
 from gradsentry.data.sources import open_source
 from gradsentry.report.document import Previews, report_document, rows_to_show
+from gradsentry.report.places import RowPlaces, Visitors
 from gradsentry.schema import SCORES
 from gradsentry.verdict.combine import Decision, combine
 
@@ -35,5 +36,6 @@ def decision_of(entropies: list[float | None], threshold: str, reasons: list[str
 
 def document_of(decision: Decision, rows: list[dict[str, Any]], **names: str) -> dict[str, Any]:
     source = open_source(rows)
-    previews = Previews(rows_to_show(decision), ScanConfig(format="prompt-completion"))
-    return report_document(decision, manifest(**names), previews.read(source, source.plan(2)))
+    previews, places = Previews(rows_to_show(decision), ScanConfig(format="prompt-completion")), RowPlaces(decision)
+    Visitors(previews, places).read(source, source.plan(2))
+    return report_document(decision, manifest(**names), previews.rows) | {"rows": places.listed("rows")}

@@ -40,7 +40,7 @@ def python(code: str, *arguments: object, cwd: Path, **environment: str) -> subp
         if process.exitcode is None:
             process.kill()
             raise subprocess.TimeoutExpired(words, TIMEOUT)
-        out, err = (Path(path).read_text(encoding="utf-8") for path in paths)
+        out, err = (Path(path).read_bytes().decode("utf-8") for path in paths)
     finally:
         for stream in streams:
             os.close(stream)

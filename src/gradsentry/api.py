@@ -20,9 +20,11 @@ import pyarrow.parquet as pq
 from gradsentry.config import ScanConfig
 from gradsentry.data.sources import Source, open_source
 from gradsentry.errors import RunError, UsageError
+from gradsentry.escape import one_line
 from gradsentry.report.document import Previews, report_document, rows_to_show
-from gradsentry.report.escape import visible
 from gradsentry.report.html import render
+from gradsentry.report.places import RowPlaces, Visitors
+from gradsentry.report.taxonomy import taxonomy
 from gradsentry.run.atomic import atomic_write
 from gradsentry.run.directory import RunDirectory, as_json, open_run, write_text
 from gradsentry.run.engines import make_engine
@@ -206,9 +208,9 @@ def row_at(run_path: str | os.PathLike[str], place: str) -> int:
     for shard in shards:
         for record in source.read(shard):
             first = first or record.place
-            if record.place == place:
+            if place in (record.place, one_line(record.place)):
                 return record.row
-    raise UsageError(f"{visible(place)}: no row is there; give the number of a row, or a place such as {visible(first)}")
+    raise UsageError(f"{one_line(place)}: no row is there; give the number of a row, or a place such as {one_line(first)}")
 
 
 @contextmanager
@@ -229,15 +231,24 @@ def _conclude(
     _warn_of_cut_rows(scores)
     _warn_of_threshold(decision)
     manifest = manifest | {"config": config.as_dict()}
-    previews = Previews(rows_to_show(decision), config)
+    previews, places = Previews(rows_to_show(decision), config), RowPlaces(decision)
     if keep:
-        document = _write(run, manifest, source, decision, previews)
+        document = _write(run, manifest, source, decision, previews, places)
     else:
-        document = report_document(decision, manifest, previews.read(source, shards))
+        Visitors(previews, places).read(source, shards)
+        document = _document(decision, manifest, previews, places)
     return ScanResult(decision, document, run.path if keep else None)
 
 
-def _write(run: RunDirectory, manifest: dict[str, Any], source: Source, decision: Decision, previews: Previews) -> dict[str, Any]:
+def _document(decision: Decision, manifest: dict[str, Any], previews: Previews, places: RowPlaces) -> dict[str, Any]:
+    """The content of ``report.json``, from what a pass over the data has collected."""
+    rows = places.listed(manifest["data"]["name"])
+    return report_document(decision, manifest, previews.rows) | {"rows": rows, "taxonomy": taxonomy()}
+
+
+def _write(
+    run: RunDirectory, manifest: dict[str, Any], source: Source, decision: Decision, previews: Previews, places: RowPlaces
+) -> dict[str, Any]:
     """Write the decision under temporary names first, so that a failure leaves the previous decision intact.
 
     Returns:
@@ -249,8 +260,8 @@ def _write(run: RunDirectory, manifest: dict[str, Any], source: Source, decision
         # The manifest is entered first, so it is renamed last.
         paths = [stack.enter_context(atomic_write(path)) for path in (run.manifest_path, *reports, *outputs)]
         manifest_path, json_path, html_path, verdicts_path, evidence_path, kept, flagged = paths
-        source.split(decision.flagged, kept, flagged, previews)
-        document = report_document(decision, manifest, previews.rows)
+        source.split(decision.flagged, kept, flagged, Visitors(previews, places))
+        document = _document(decision, manifest, previews, places)
         write_text(manifest_path, as_json(manifest))
         write_text(json_path, as_json(document))
         write_text(html_path, render(document, decision))

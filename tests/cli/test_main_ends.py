@@ -115,4 +115,4 @@ def test_json_is_json_in_every_encoding(tmp_path: Path, encoding: str) -> None:
     env = os.environ | {"PYTHONIOENCODING": encoding}
     result = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=env, capture_output=True, check=True)
     assert json.loads(result.stdout.decode(encoding)) == document
-    assert ("\u65e5" in result.stdout.decode(encoding)) == (encoding == "utf-8")
+    assert result.stdout.isascii()

@@ -14,7 +14,7 @@ import pytest
 from playwright import sync_api as playwright
 
 import gradsentry
-from gradsentry.report.escape import BIDI, visible
+from gradsentry.escape import BIDI, visible
 from hostile import HOSTILE
 from planted_rows import WORDS
 

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from decisions import decision_of, document_of
+from gradsentry.escape import visible
 from gradsentry.report.document import LISTED, PREVIEW
-from gradsentry.report.escape import visible
 from gradsentry.report.html import BARS, HEIGHT, WIDTH, histogram, render
 from gradsentry.schema import SCORES
 from gradsentry.verdict.combine import combine

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,8 +11,9 @@ from gradsentry.bench.attacks import ATTACKS
 from gradsentry.bench.attacks.own import PLACES, POSITIONS
 from gradsentry.bench.filters import CLEANGEN, FILTERS, ONE_PASS
 from gradsentry.bench.tasks import TASKS
-from gradsentry.cli.output import print_message
+from gradsentry.cli.output import print_json, print_message
 from gradsentry.errors import UsageError
+from gradsentry.escape import visible
 
 Listed = str | None
 """Names or numbers with commas between them."""
@@ -80,9 +80,9 @@ def bench(
     trained = _split("--methods", methods) or (("lora", "full") if published else ("lora",))
     made = run_bench(plan, target, out, data, trials_of(plan, trained) if train or published else [], print_message)
     if as_json:
-        print(json.dumps(made.results, indent=2, ensure_ascii=False))
+        print_json(made.results)
     else:
-        print(made.table)
+        print(visible(made.table))
         print_message("written: " + ", ".join(str(path) for path in made.files))
     return 0
 

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import functools
-import io
 import re
-import sys
+from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
@@ -16,7 +15,8 @@ import typer
 from gradsentry._version import __version__
 from gradsentry.cli.bench import bench
 from gradsentry.cli.options import scan_options
-from gradsentry.cli.output import print_json, print_message, resumable, stderr, with_exit_code
+from gradsentry.cli.output import INTERRUPTED, GuardedGroup, print_json, print_message, resumable, stderr, with_exit_code
+from gradsentry.cli.reports import Reports, report_options
 from gradsentry.config import ScanConfig
 from gradsentry.errors import UsageError
 from gradsentry.run.engines import engine_help
@@ -26,12 +26,16 @@ if TYPE_CHECKING:
     from gradsentry.api import ScanResult
 
 app = typer.Typer(
+    cls=GuardedGroup,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     help="Find backdoor-poisoned rows in fine-tuning data before training on them.",
     epilog="Exit codes of scan and filter: 0 nothing flagged, 1 rows flagged, 2 usage or run-time error, 3 nothing scorable.",
 )
+NO_REPORTS = Reports()
+WORST_FIRST = (1, 2, 4, 3)
+"""Exit codes of which the first that occurs is that of several scans."""
 RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="Run directory of an earlier scan.", show_default=False)]
 ThresholdOption = Annotated[str, typer.Option(help="auto, or a number in [0, 1].")]
 PolicyOption = Annotated[str | None, typer.Option(help=f"{' or '.join(POLICIES)}. Default: the run's policy.", show_default=False)]
@@ -48,8 +52,6 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JS
 def main(
     version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
 ) -> None:
-    if isinstance(sys.stdout, io.TextIOWrapper):  # stderr escapes what its encoding lacks, stdout does not
-        sys.stdout.reconfigure(errors="backslashreplace")
     if version:
         print(f"gradsentry {__version__}")
         raise typer.Exit()
@@ -58,6 +60,7 @@ def main(
 @app.command()
 @scan_options
 @with_exit_code
+@report_options
 def scan(
     data: Annotated[
         str, typer.Argument(metavar="DATA", help="JSONL, JSON, CSV or Parquet file, saved data set, or Hub id.", show_default=False)
@@ -70,6 +73,7 @@ def scan(
     engine_option: Annotated[
         list[str] | None, typer.Option(metavar="KEY=VALUE", help="Option of the engine, repeatable: partition=gpu.")
     ] = None,
+    reports: Reports = NO_REPORTS,
     **options: Any,
 ) -> int:
     """Score every row of DATA, flag the poisoned ones, and write kept and flagged rows and a report to RUN."""
@@ -87,11 +91,51 @@ def scan(
             result = run_scan(data, out=target, config=config, progress=progress)
         else:
             result = scan_on(engine, data, target, config, engine_option or (), progress)
-    return 0 if result is None else _finish(result, as_json)
+    if result is None:
+        if reports:
+            print_message("no report was written: give the same options to gradsentry filter when the other processes have ended")
+        return 0
+    return _finish(result, as_json, reports)
+
+
+@app.command()
+@scan_options
+def check(
+    files: Annotated[list[str], typer.Argument(metavar="FILE...", help="What scan takes, any number of them.", show_default=False)],
+    **options: Any,
+) -> None:
+    """Scan several files one after the other and keep no run directory, as a hook does. Exits with the code of the worst scan."""
+    codes = [_exit_code_of(_check, file, options) for file in files]
+    raise typer.Exit(next((code for code in WORST_FIRST if code in codes), 0))
+
+
+@with_exit_code
+def _check(file: str, options: dict[str, Any]) -> int:
+    """Scan one file and print its result below its name."""
+    from gradsentry.api import scan as run_scan
+    from gradsentry.report.console import print_name
+    from gradsentry.report.progress import show_progress
+
+    with show_progress(stderr()) as progress:
+        result = run_scan(file, config=ScanConfig(**options), progress=progress)
+    print_name(file)
+    return _finish(result, as_json=False)
+
+
+def _exit_code_of(command: Callable[..., None], *arguments: Any) -> int:
+    """How a command ends. Ctrl-C ends all of them."""
+    try:
+        command(*arguments)
+    except typer.Exit as end:
+        if end.exit_code == INTERRUPTED:
+            raise
+        return end.exit_code
+    return 0
 
 
 @app.command("filter")
 @with_exit_code
+@report_options
 def filter_run(
     run: RunArgument,
     threshold: ThresholdOption = "auto",
@@ -99,14 +143,17 @@ def filter_run(
     strict: StrictOption = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be flagged and change nothing.")] = False,
     as_json: JsonOption = False,
+    reports: Reports = NO_REPORTS,
 ) -> int:
     """Split the rows of RUN again with another policy or threshold. Uses the scores in RUN: no model, seconds."""
     options = {name: value for name, value in (("policy", policy), ("strict", strict)) if value is not None}
     if dry_run:
+        if reports:
+            raise UsageError("--dry-run makes no report; leave it out, or the options of the report")
         return _preview(run, threshold, as_json, options)
     from gradsentry.api import redecide
 
-    return _finish(redecide(run, threshold, **options), as_json)
+    return _finish(redecide(run, threshold, **options), as_json, reports)
 
 
 @app.command("threshold", hidden=True)
@@ -204,14 +251,15 @@ def _default_run(data: str) -> Path:
     return Path("gradsentry-runs") / (path.resolve().name if path.name in ("", "..") else path.stem)
 
 
-def _finish(result: ScanResult, as_json: bool) -> int:
-    """Print the result and return the exit code."""
+def _finish(result: ScanResult, as_json: bool, reports: Reports = NO_REPORTS) -> int:
+    """Print the result, make the reports, and return the exit code."""
     if as_json:
         print_json(result.document)
     else:
         from gradsentry.report.console import print_result
 
         print_result(result.document, result.run)
+    reports.make(result.document)
     if result.threshold is None:
         unscored = result.document["unscored"]
         print_message("error: no row could be scored; " + (f"the first says: {unscored[0]['reason']}" if unscored else ""))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import json
 import logging
 import os
 import sys
@@ -14,11 +13,45 @@ from pathlib import Path
 from typing import Any
 
 import typer
+from typer.core import TyperGroup
 
 from gradsentry.errors import GradsentryError
+from gradsentry.escape import indented, json_text, one_line
+from gradsentry.guard import guarded_output
 from gradsentry.report.terminal import Terminal, silence
 
 REPORT = "(please report it, with what the same command prints with GRADSENTRY_TRACEBACK=1 in the environment)"
+
+INTERRUPTED = 130
+"""Exit code after Ctrl-C."""
+
+
+class GuardedGroup(TyperGroup):
+    """The commands, of which none prints what steers a terminal or a CI runner; neither do messages about wrong arguments."""
+
+    def main(self, *args: Any, **options: Any) -> Any:
+        """Run a command; see `gradsentry.guard`."""
+        with guarded_output():
+            return super().main(*args, **options)
+
+    def make_context(self, *args: Any, **options: Any) -> Any:
+        with _visible_message():
+            return super().make_context(*args, **options)
+
+    def invoke(self, ctx: Any) -> Any:
+        with _visible_message():
+            return super().invoke(ctx)
+
+
+@contextmanager
+def _visible_message() -> Iterator[None]:
+    """Typer prints its errors, which quote the arguments, on a console of its own."""
+    try:
+        yield
+    except Exception as error:
+        if isinstance(message := getattr(error, "message", None), str):
+            error.message = one_line(message)  # pyright: ignore[reportAttributeAccessIssue]
+        raise
 
 
 def stderr() -> Terminal:
@@ -27,17 +60,14 @@ def stderr() -> Terminal:
 
 
 def print_message(message: str) -> None:
-    """Print a line on stderr; text that it quotes cannot control the terminal."""
-    from gradsentry.report.escape import visible
-
-    stderr().print(visible(message))
+    """Print a line on stderr; text that it quotes cannot control the terminal, nor begin a line."""
+    stderr().print(indented(message))
 
 
-def print_json(document: dict[str, Any]) -> None:
+def print_json(document: Any) -> None:
     """Print the result as JSON, all that stdout gets. The reader may close the pipe early."""
-    ascii_only = not (sys.stdout.encoding or "utf-8").lower().startswith("utf")  # else Python would escape in its own way, not in JSON's
     try:
-        print(json.dumps(document, indent=2, ensure_ascii=ascii_only), flush=True)
+        print(json_text(document), flush=True)
     except BrokenPipeError:
         silence(sys.stdout)
 
@@ -60,7 +90,7 @@ def with_exit_code(command: Callable[..., int]) -> Callable[..., None]:
             code = 2
         except KeyboardInterrupt as stop:
             print_message("; ".join(["stopped", *map(str, stop.args)]))
-            code = 130
+            code = INTERRUPTED
         except Exception as error:  # unforeseen, ours or a library's; Python's own exit code 1 would mean that rows are flagged
             if os.environ.get("GRADSENTRY_TRACEBACK"):
                 print_message(traceback.format_exc())

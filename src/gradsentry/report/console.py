@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from gradsentry.config import ScanConfig
-from gradsentry.report.escape import visible
+from gradsentry.escape import one_line, visible
 from gradsentry.report.explain import Explanation, Token
 from gradsentry.report.sentences import entropy_line, not_examined_line, threshold_text, verdict_line
 from gradsentry.report.terminal import Terminal
@@ -61,7 +61,12 @@ def print_result(document: dict[str, Any], run: Path | None) -> None:
             console.print(Text(f"... and {counts['flagged'] - SHOWN:,} more"))
     if run is not None:
         files = ", ".join(sorted(path.name for path in run.iterdir() if path.name.startswith(("kept.", "flagged."))))
-        console.print(Text(f"{run}: {files}, verdicts.parquet, report.html", overflow="fold"))
+        console.print(Text(f"{one_line(str(run))}: {files}, verdicts.parquet, report.html", overflow="fold"))
+
+
+def print_name(name: str) -> None:
+    """The heading of one result among several."""
+    Terminal().print(Text(f"{one_line(name)}:", style="bold"))
 
 
 def _print_findings(console: Console, findings: list[dict[str, Any]]) -> None:

@@ -15,7 +15,7 @@ from gradsentry.data.formats import FORMATS
 from gradsentry.data.formats.detect import parse_mapping, to_sample
 from gradsentry.data.sources import Source
 from gradsentry.errors import RowProblem
-from gradsentry.report.escape import visible
+from gradsentry.escape import one_line, visible, visible_values
 from gradsentry.types import ChatSample, Record, Row, Sample, Shard, TextSample
 from gradsentry.verdict.combine import Decision
 from gradsentry.verdict.finding import Finding
@@ -70,12 +70,12 @@ def report_document(decision: Decision, manifest: dict[str, Any], previews: dict
         return [{name: lines[row].get(name) for name in names} | previews[row] for row in rows if row in previews]
 
     config, model = manifest["config"], manifest["model"]
-    return {
+    document = {
         "schema_version": SCHEMA_VERSION,
         "tool": {"name": "gradsentry", "version": __version__},
         "run": {
-            "data": manifest["data"]["name"],
-            "model": model["name"],
+            "data": one_line(manifest["data"]["name"]),
+            "model": one_line(model["name"]),
             "revision": model["revision"],
             "dtype": model["dtype"],
             "policy": config["policy"],
@@ -93,6 +93,7 @@ def report_document(decision: Decision, manifest: dict[str, Any], previews: dict
         "unscored": listed(_unscored(decision)),
         "listed_at_most": LISTED,
     }
+    return visible_values(document)
 
 
 def _finding(number: int, finding: Finding, previews: dict[int, dict[str, str]]) -> dict[str, Any]:
@@ -134,7 +135,7 @@ class Previews:
             except RowProblem:
                 completion = ", ".join(f"{name}: {value!r}"[:PREVIEW] for name, value in record.value.items())
         texts = {"prompt": visible(prompt, PREVIEW), "completion": visible(completion, PREVIEW)}
-        self.rows[record.row] = {"place": record.place} | texts
+        self.rows[record.row] = {"place": one_line(record.place)} | texts
 
     def read(self, source: Source, shards: Sequence[Shard]) -> dict[int, dict[str, str]]:
         """Read the shards that hold wanted rows, and return `rows`."""

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from jinja2 import Environment, PackageLoader, select_autoescape
 
-from gradsentry.report.escape import visible
+from gradsentry.escape import visible
 from gradsentry.report.sentences import not_examined_line, verdict_line
 from gradsentry.verdict.combine import Decision, scored_entropies
 from gradsentry.verdict.finding import REASONS

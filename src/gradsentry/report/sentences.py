@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from gradsentry.report.escape import visible
+from gradsentry.escape import visible
 from gradsentry.types import Threshold
 
 

@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from gradsentry.errors import RunError
+from gradsentry.escape import json_text
 from gradsentry.run.atomic import TEMPORARY, atomic_write, create_once, sweep
 from gradsentry.schema import PART, SCORES, SPECTRUM, SURPRISES
 from gradsentry.types import Score, Shard, Vocabulary
@@ -292,10 +293,10 @@ def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write UTF-8; a lone surrogate in someone's row is written as a question mark."""
+    """Write UTF-8; a lone surrogate in someone's row is written as a question mark (`as_json` escapes it)."""
     path.write_text(text, encoding="utf-8", errors="replace")
 
 
 def as_json(value: Any) -> str:
-    """JSON as a run keeps it, indented."""
-    return json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    """JSON as a run keeps it."""
+    return json_text(value) + "\n"

@@ -17,6 +17,7 @@ from uuid import uuid4
 
 from gradsentry.config import ScanConfig, parse_workers
 from gradsentry.errors import GradsentryError, RunError, UsageError
+from gradsentry.guard import guarded_output
 from gradsentry.run.job import Job, ModelFacts
 from gradsentry.run.shards import score_shards
 from gradsentry.types import Progress, Shard
@@ -193,6 +194,10 @@ class Share:
         return f"gradsentry: {len(self.shards)} shards of {self.job.out}"
 
     def __call__(self, _: Any, rank: int, world_size: int) -> None:
+        with guarded_output():
+            self._score(rank, world_size)
+
+    def _score(self, rank: int, world_size: int) -> None:
         try:
             missing = self.job.missing(self.shards[rank::world_size])
             if missing:

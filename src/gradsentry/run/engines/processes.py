@@ -20,6 +20,7 @@ from typing import Any
 
 from gradsentry.config import ScanConfig
 from gradsentry.errors import GradsentryError, RunError, UsageError
+from gradsentry.guard import guarded_output
 from gradsentry.run.devices import Slot, confine, cores, slots
 from gradsentry.run.engines.base import refuse_options
 from gradsentry.run.job import Job, ModelFacts
@@ -232,6 +233,11 @@ class _Piped(Progress):
 
 def main(descriptor: int, own_cores: tuple[int, ...]) -> None:
     """A worker: receives the job and then shards through its pipe, and reports what it does. It ends when the pipe does."""
+    with guarded_output():
+        _work(descriptor, own_cores)
+
+
+def _work(descriptor: int, own_cores: tuple[int, ...]) -> None:
     os.set_inheritable(descriptor, False)
     confine(own_cores)
     link = Connection(descriptor)
