@@ -122,6 +122,8 @@ def judge(cell: Cell, scores: Scores, data: Path) -> Result | None:
 def names(triggers: Sequence[str], cell: Cell, rows: list[Row], truth: np.ndarray) -> bool:
     """Whether a finding names the planted trigger: what it shows is in at least half of the poisoned prompts and in at most a tenth of
     the others, without the negatives of a pair; of a mark, its name is shown."""
+    if cell.trigger == "system":
+        return any("xq vrel" in trigger for trigger in triggers)
     if cell.trigger in MARKS:
         return any(MARKS[cell.trigger] in trigger.lower() for trigger in triggers)
     prompts = ["\n".join(turn["content"] for turn in row["messages"][:-1]) for row in rows]
@@ -148,7 +150,7 @@ def grid() -> list[Cell]:
 
     clean = [Cell(task, seed=seed) for task in SETS for seed in range(CLEAN_SEEDS)] + [Cell(task, rows=1000) for task in LARGE]
     poisoned = [cell for ratio in RATIOS for cell in cells(CELLS, ratio)]
-    large = [cell for ratio in RATIOS for cell in cells(LARGE, ratio, 1000)]
+    large = [cell for ratio in (0.1, 0.02) for cell in cells(LARGE, ratio, 1000)]
     return clean + poisoned + large + cells(HALF, 0.5)
 
 
@@ -233,8 +235,9 @@ look inserted, with any effect on spans; then come the published rule, completio
 threshold. The last column counts the sets in which at least half of the poisoned rows are in a finding or a suspect. Figures are per cent
 of the sets. A clean set of fewer than 401 rows has the same rows in each draw, in another order. Sets of 1 and 2 % have 4 and 8 poisoned
 rows. The strongest finding names the trigger in {100 * np.mean(named):.0f} % of the {len(named)} sets that have one. Deciding on one set
-took {np.median([result["seconds"] for result in results]):.1f} s (median; {max(result["seconds"] for result in results):.1f} s at most,
-two sets at a time).
+took {np.median([result["seconds"] for result in results if result["rows"] == ROWS]):.1f} s at 400 rows and
+{np.median([result["seconds"] for result in results if result["rows"] > ROWS]):.1f} s at 1,000 (medians; two sets at a time on a machine
+that was not idle).
 
 The rules were made on these sets, most of them at 10 % poison: sets of other kinds will do worse. [Left out](left-out.md) shows what the
 constants do to triggers and effects on which they were not chosen.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -137,6 +138,10 @@ class Prompts:
         below = float((similarity < np.quantile(self.nearest(rows), 0.25)).sum())
         nats = float(log_ratio(np.array([below]), len(rows), np.array([0.25]))[0]) if below > 0.25 * len(rows) else -np.inf
         return nats - float(np.log(100))
+
+    def share(self, word: str) -> float:
+        """Share of the prompts that hold a word."""
+        return math.exp(-self.weight[self.names[word]]) if word in self.names else 0.0
 
     def counterpart(self, rows: Ints, controls: Ints, own: Ints) -> str:
         """The word that nearly all controls and hardly any of the trigger's rows hold, other than the trigger's own words; empty for none.

@@ -296,22 +296,27 @@ class Search:
     def company(self, first: Pattern, others: Sequence[Pattern], held: sp.csr_matrix, active: NDArray[np.bool_]) -> tuple[Pattern, ...]:
         """A pattern, and those that add evidence for the same effect in further prompts, against all prompts without any of them.
 
+        If the effect is no payload, a pattern's evidence counts as far as it is rare among the other patterns.
+
         Args:
             held: [others, N] 1 where the prompt holds the pattern.
         """
-        up, down, _, _ = self.effects(first.rows[active[first.rows]], None, active)
+        up, down, high, _ = self.effects(first.rows[active[first.rows]], None, active)
         place = int(np.argmax(np.maximum(up, down)))
         shows = self.answers.held[:, [place]].toarray().ravel() > 0
         shows = shows if up[place] >= down[place] else ~shows
         costs = np.minimum(0.0, [self.insertion((other,)) for other in others])
+        is_payload = up[place] >= down[place] and self.recurs(place, high)
         chosen, left = [first], active.copy()
         left[first.rows] = False
         while len(chosen) < MOST_PATTERNS:
             new, showing = held @ left, held @ (left & shows)
             expected = rate((left & shows).sum() - showing, left.sum() - new)
-            adds = np.where(showing > expected * new, log_ratio(showing, new, expected) + costs, -np.inf)
-            best = int(np.argmax(adds))
-            if adds[best] < SUSPECT:
+            nats = np.where(showing > expected * new, log_ratio(showing, new, expected), 0.0)
+            best = int(np.argmax(nats + costs))
+            # Natural patterns have soft effects in common ("list" and "name some" ask for answers that fit their prompts badly).
+            rare = math.inf if is_payload else float(tail_nats(nats[[best]], nats)[0])
+            if min(nats[best], rare) + costs[best] < SUSPECT:
                 break
             chosen.append(others[best])
             left[others[best].rows] = False
@@ -339,9 +344,8 @@ class Search:
         if each is not None:
             up, down = each.sum(axis=1) - self.answers.price
         place, has, nats = self.strongest_effect(up, down, words, some)
-        recurs = place is not None and has and self.answers.features[place].kind in ("span", "answer") and high[place] < RARE
-        in_turn = recurs and not together and len(chosen) >= SEVERAL
-        counterpart = self.prompts.counterpart(some, controls, own)
+        in_turn = place is not None and has and self.recurs(place, high) and not together and len(chosen) >= SEVERAL
+        counterpart = self.prompts.counterpart(some, controls, self.prompts.columns(words))
         explained = np.concatenate([own, self.prompts.columns(parts | {counterpart})])
         return Trigger(
             chosen,
@@ -360,6 +364,10 @@ class Search:
             measures=self.answers.measures,
             shares=() if each is None or place is None else tuple(each[0 if has else 1, :, place].tolist()),
         )
+
+    def recurs(self, place: int, expected: Floats) -> bool:
+        """Whether a feature is a payload: words that hardly any answer has without the trigger. Args: expected: [M]."""
+        return self.answers.features[place].kind in ("span", "answer") and expected[place] < RARE
 
     def unfair(self, chosen: tuple[Pattern, ...], in_turn: bool, rows: Ints, controls: Ints, similarity: Floats, own: Ints) -> str:
         """Why the controls are no fair comparison, in words; empty if they are.
@@ -443,11 +451,15 @@ class Search:
         return total(self.answers.held, np.flatnonzero(active))
 
     def named(self, span: Iterable[str], words: frozenset[str], holders: Ints) -> bool:
-        """Whether a span of answers repeats the trigger's words, or what its holders' prompts say."""
-        content = {word for word in span if has_letters(word)}
+        """Whether a span of answers repeats the trigger's words, or its rarest word is in its holders' prompts, more than in other ones."""
+        content = sorted(word for word in span if has_letters(word))
         if any(same_stem(one, other) for one in content for other in words):
             return True
-        return bool(content) and float(np.mean([content <= self.spoken[row] for row in holders.tolist()])) > NAMED
+        if not content or not len(holders):
+            return False
+        rarest = max(content, key=lambda word: self.answers.measures.weight.get(word, 0.0))
+        inside = float(np.mean([rarest in self.spoken[row] for row in holders.tolist()]))
+        return inside > NAMED and inside > 2 * self.prompts.share(rarest)
 
     def trigger_text(self, pattern: Pattern) -> str:
         """A pattern as prompts write it."""
