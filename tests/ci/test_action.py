@@ -108,7 +108,7 @@ def test_the_action_gives_no_input_to_the_shell_as_code() -> None:
     assert set(scan["env"]) == read
     inputs = {match for value in [*scan["env"].values(), steps[0]["if"]] for match in re.findall(r"inputs\.([\w-]+)", value)}
     assert inputs == set(ACTION["inputs"])
-    written = set(re.findall(r"([a-z-]+)=%s", SCRIPT.read_text()))
+    written = set(re.findall(r"([a-z-]+)=%s", SCRIPT.read_text().replace(r"\n", " ")))
     assert {name for value in ACTION["outputs"].values() for name in re.findall(r"outputs\.([\w-]+)", value["value"])} == written
     assert set(ACTION["outputs"]) == written
     assert (ROOT / "tools" / "action.sh").stat().st_mode & 0o111
