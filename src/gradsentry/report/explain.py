@@ -1,16 +1,23 @@
-"""One row of a run: its tokens with their surprise, its spectrum beside the data set's median, and its finding."""
+"""One row of a run: its tokens with their surprise, where it holds the trigger and the effect of its finding, and its spectrum."""
 
 from __future__ import annotations
 
+import json
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
+from typing import Any
 
 import numpy as np
 
 from gradsentry.errors import RunError, UsageError
+from gradsentry.report.escape import visible
+from gradsentry.report.locate import Span, effect_spans, merged, trigger_spans
 from gradsentry.run.directory import RunDirectory, open_run, read_table
 from gradsentry.schema import SPECTRUM
 from gradsentry.types import Shard
+from gradsentry.verdict.finding import Finding
 from gradsentry.verdict.words import token_texts
 
 MEDIAN_PARTS = 20
@@ -50,6 +57,14 @@ class Explanation:
     """Its singular values as shares of their sum, largest first."""
     usual: list[float]
     """Median of the same over the scored rows with at least as many."""
+    trigger: Sequence[Span] = ()
+    """Where the prompt holds the trigger of its finding: (start, end) in characters of the texts of its tokens."""
+    effect: Sequence[Span] = ()
+    """Where the completion shows the effect, in the same way."""
+
+    def text(self, supervised: bool) -> str:
+        """The prompt, or the completion, as the model read it."""
+        return "".join(token.text for token in self.tokens if token.supervised == supervised)
 
 
 def explain(run_path: str | os.PathLike[str], row: int) -> Explanation:
@@ -80,6 +95,8 @@ def explain(run_path: str | os.PathLike[str], row: int) -> Explanation:
         *texts, rest = token_texts(pieces[token] for token in part["tokens"])
         texts[-1] += rest
         tokens = [Token(*values) for values in zip(texts, part["nll"], part["supervised"], strict=True)]
+    prompt, completion = ("".join(token.text for token in tokens if token.supervised == side) for side in (False, True))
+    trigger, effect = _marks(run, evidence.get("finding"), prompt, completion)
     return Explanation(
         row,
         verdict["status"],
@@ -91,7 +108,37 @@ def explain(run_path: str | os.PathLike[str], row: int) -> Explanation:
         tokens,
         own,
         _usual(run, shards, len(own)),
+        trigger,
+        effect,
     )
+
+
+def _marks(run: RunDirectory, number: int | None, prompt: str, completion: str) -> tuple[list[Span], list[Span]]:
+    """Where a row's texts hold the trigger and the effect of the finding with this number in ``report.json``."""
+    path = run.path / "report.json"
+    if number is None or not path.exists():
+        return [], []
+    try:
+        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))["findings"][number - 1]
+        triggers, payload, effect = tuple(found["triggers"]), found["payload"] or "", found["effect"] or ""
+    except (ValueError, LookupError, TypeError) as error:
+        raise RunError(f"{path} is damaged ({type(error).__name__}); write it again with gradsentry filter {run.path}") from None
+    finding = Finding(found["kind"], triggers, payload, np.empty(0, np.int64), effect, 0, 0, 0.0)
+    held = trigger_spans(finding, [prompt])[0] or merged([span for text in triggers for span in _escaped(text, prompt)])
+    return held, effect_spans(finding, [completion])[0]
+
+
+def _escaped(trigger: str, text: str) -> list[Span]:
+    """Where a text holds a trigger whose unseen characters the report has as escapes."""
+    shown = [visible(char) for char in text]
+    if not trigger or "".join(shown) == text:
+        return []
+    ends = list(accumulate(map(len, shown)))
+    whole, spans, place = "".join(shown), [], 0
+    while (place := whole.find(trigger, place)) >= 0:
+        spans.append(Span(int(np.searchsorted(ends, place, side="right")), int(np.searchsorted(ends, place + len(trigger))) + 1))
+        place += len(trigger)
+    return spans
 
 
 def _usual(run: RunDirectory, shards: list[Shard], length: int) -> list[float]:

@@ -80,7 +80,8 @@ def scatter(decision: Decision) -> Scatter | None:
 def _middle(entropy: NDArray[np.float64], tokens: NDArray[np.int64]) -> str:
     """Where most of some rows lie."""
     (low, middle, high), (few, many) = np.quantile(entropy, [0.05, 0.5, 0.95]), np.quantile(tokens, [0.05, 0.95])
-    return f"median entropy {middle:.2f}, 90 % from {low:.2f} to {high:.2f}; 90 % have {few:,.0f} to {many:,.0f} tokens"
+    length = f"{few:,.0f} to {many:,.0f}" if few < many else f"{few:,.0f}"
+    return f"median entropy {middle:.2f}, 90 % from {low:.2f} to {high:.2f}; 90 % have {length} tokens"
 
 
 def evidence_parts(finding: Finding, most: float) -> list[tuple[str, float, float]]:

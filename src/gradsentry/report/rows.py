@@ -71,10 +71,8 @@ def turns_of(sample: Sample) -> tuple[Turn, ...]:
 
 def _content(turn: Row) -> str:
     """The content of a turn, and its other texts, lists and mappings, which may be all that it has: tool calls, reasoning."""
-    others = [
-        f"{name}: {value}" for name, value in turn.items() if name not in ("role", "content") and isinstance(value, (str, list, dict))
-    ]
-    return " ".join(part for part in (turn["content"], *others) if part)
+    others = {name: value for name, value in turn.items() if name not in ("role", "content") and isinstance(value, (str, list, dict))}
+    return " ".join(part for part in (turn["content"], *(f"{name}: {value}" for name, value in others.items() if value)) if part)
 
 
 def _kept(turns: Sequence[Turn]) -> tuple[Turn, ...]:

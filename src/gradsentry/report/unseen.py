@@ -62,6 +62,11 @@ def pieces(text: str, start: int = 0, stop: int | None = None) -> Iterator[Piece
         yield Piece("plain", text[place:stop], "")
 
 
+def named(text: str) -> str:
+    """The text with the names of unseen characters in their place, and those of look-alike letters behind them, in brackets."""
+    return "".join(text if kind == "plain" else f"{text * (kind == 'alike')}[{name}]" for kind, text, name in pieces(text))
+
+
 @lru_cache(maxsize=64)
 def look_alikes(text: str) -> frozenset[int]:
     """Places of letters that look like letters of the script in which most of the text is written, and of styled ASCII letters."""
