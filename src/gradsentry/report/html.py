@@ -47,10 +47,11 @@ def render(
     alone = entropy_alone(decision)
     not_examined, entropy = not_examined_line(document), entropy_line(document)
     unclear = not_examined or any(finding.kind == "suspect" for finding in decision.findings)
+    level = "bad" if document["counts"]["flagged"] else "look" if unclear else "ok"
+    findings = [cards.finding(number, widest) for number in range(1, len(decision.findings) + 1)]
     return environment.get_template("report.html.j2").render(
-        **document | {"findings": [cards.finding(number, widest) for number in range(1, len(decision.findings) + 1)]},
-        level="bad" if document["counts"]["flagged"] else "look" if unclear else "ok",
-        verdict=verdict_line(document),
+        **document | {"findings": findings, "verdict": verdict_line(document)},
+        level=level,
         not_examined=not_examined,
         steps=next_steps(document, manifest, kept),
         reasons=REASONS,
