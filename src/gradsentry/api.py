@@ -30,11 +30,12 @@ from gradsentry.run.directory import RunDirectory, as_json, open_run, write_text
 from gradsentry.run.engines import make_engine
 from gradsentry.run.engines.base import Engine
 from gradsentry.run.job import absolute, plan
-from gradsentry.run.words import RunWords
+from gradsentry.run.words import RunWords, words_of_rows
 from gradsentry.types import Progress, Shard, Threshold
 from gradsentry.verdict.combine import Decision
 from gradsentry.verdict.decide import decide_table
 from gradsentry.verdict.policies import policy_named
+from gradsentry.verdict.words import RowWords
 
 if TYPE_CHECKING:
     import datasets
@@ -233,7 +234,8 @@ def _conclude(
     manifest = manifest | {"config": config.as_dict()}
     previews, places = Previews(rows_to_show(decision), config), RowPlaces(decision)
     if keep:
-        document = _write(run, manifest, source, decision, previews, places)
+        words = words_of_rows(run, shards, previews.wanted) if run.has_vocabulary else {}
+        document = _write(run, manifest, source, decision, previews, places, words)
     else:
         Visitors(previews, places).read(source, shards)
         document = _document(decision, manifest, previews, places)
@@ -247,7 +249,13 @@ def _document(decision: Decision, manifest: dict[str, Any], previews: Previews, 
 
 
 def _write(
-    run: RunDirectory, manifest: dict[str, Any], source: Source, decision: Decision, previews: Previews, places: RowPlaces
+    run: RunDirectory,
+    manifest: dict[str, Any],
+    source: Source,
+    decision: Decision,
+    previews: Previews,
+    places: RowPlaces,
+    words: Mapping[int, RowWords],
 ) -> dict[str, Any]:
     """Write the decision under temporary names first, so that a failure leaves the previous decision intact.
 
@@ -264,7 +272,7 @@ def _write(
         document = _document(decision, manifest, previews, places)
         write_text(manifest_path, as_json(manifest))
         write_text(json_path, as_json(document))
-        write_text(html_path, render(document, decision))
+        write_text(html_path, render(document, decision, manifest, previews.rows, words, outputs[0]))
         pq.write_table(decision.verdicts, verdicts_path)
         pq.write_table(decision.evidence, evidence_path)
     return document

@@ -41,10 +41,16 @@ def visible(text: str, width: int | None = None) -> str:
     """
     if width is not None and len(text) > width:
         text = text[: width - 1] + "\u2026"
-    if _PLAIN.fullmatch(text):
-        return text
-    text = _WORD.sub(lambda word: _unmixed(word[0]), text)
-    return "".join(_escaped(char) if is_unseen(char) else char for char in text)
+    return text if _PLAIN.fullmatch(text) else "".join(shown_characters(text))
+
+
+def shown_characters(text: str) -> list[str]:
+    """Each character of the text as `visible` shows it."""
+    shown = [_escaped(char) if is_unseen(char) else char for char in text]
+    for word in _WORD.finditer(text):
+        for place in _mistakable(word[0]):
+            shown[word.start() + place] = _escaped(word[0][place])
+    return shown
 
 
 def one_line(text: str, width: int | None = None) -> str:
@@ -95,15 +101,15 @@ def _escaped(char: str) -> str:
     return "\\t" if char == "\t" else f"\\u{ord(char):04x}"
 
 
-def _unmixed(word: str) -> str:
-    """The word with the letters of its rarer scripts escaped, if Latin, Cyrillic and Greek are mixed and could be mistaken."""
+def _mistakable(word: str) -> list[int]:
+    """Places of the letters of a word's rarer scripts, if Latin, Cyrillic and Greek are mixed and could be mistaken."""
     if word.isascii() or LIKE_LATIN.isdisjoint(word):
-        return word
+        return []
     scripts = Counter(script for char in word if (script := _script(char)) in SCRIPTS)
     if len(scripts) < 2:
-        return word
+        return []
     home = max(SCRIPTS, key=lambda script: scripts[script])
-    return "".join(_escaped(char) if _script(char) in SCRIPTS and _script(char) != home else char for char in word)
+    return [place for place, char in enumerate(word) if _script(char) in SCRIPTS and _script(char) != home]
 
 
 @lru_cache(maxsize=1 << 14)

@@ -50,7 +50,7 @@ def assert_harmless(output: str, where: str) -> None:
 
 
 def assert_page_is_harmless(page: str) -> None:
-    assert not [char for char in page if is_unseen(char)], "report.html"
+    assert not [char for char in page if is_unseen(char) and char != "\t"], "report.html, where a tab moves nothing"
 
 
 @settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.too_slow])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from gradsentry.config import ScanConfig
 from gradsentry.data.sources import open_source
 from gradsentry.report.document import Previews
+from gradsentry.report.rows import RowText, Turn
 
 ROWS = [{"q": f"Q{i}", "completion": f"A{i}\u202e"} for i in range(9)]
 CONFIG = ScanConfig(format="prompt-completion", map="prompt=q")
@@ -20,8 +21,8 @@ def test_only_wanted_rows_are_kept_and_only_their_shards_are_read() -> None:
     previews.read(source, shards)
     found = previews.rows
     assert read == [0, 2, 3]
-    assert found[1] == {"place": "row 1", "prompt": "Q1", "completion": "A1\\u202e"}
-    assert found[9] == {"place": "row 9", "prompt": "", "completion": "q: 'no completion'"}
+    assert found[1] == RowText("row 1", (Turn("", "Q1", False), Turn("", "A1\u202e", True)))
+    assert found[9] == RowText("row 9", (Turn("", "q: 'no completion'", True),))
     fed = Previews([7, 1, 9], CONFIG)
     for shard in shards:
         for record in original(shard):

@@ -194,7 +194,7 @@ def explain(
     row: Annotated[str, typer.Argument(metavar="ROW", help="Its number, from 0, or its place: data.jsonl:37.", show_default=False)],
     as_json: JsonOption = False,
 ) -> int:
-    """Show one row of RUN: its tokens with their surprise, its spectrum beside the data set's, and its finding."""
+    """Show one row of RUN: its text with trigger and effect marked, the surprise of its words, and its finding."""
     from gradsentry.report.explain import explain as explain_row
 
     if re.fullmatch(r"-?\d{1,18}", row, re.ASCII):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,11 @@ from rich.text import Text
 
 from gradsentry.config import ScanConfig
 from gradsentry.escape import one_line, visible
+from gradsentry.report.annotate import LEVELS, annotated, word_surprises
 from gradsentry.report.explain import Explanation, Token
 from gradsentry.report.sentences import entropy_line, not_examined_line, threshold_text, verdict_line
 from gradsentry.report.terminal import Terminal
+from gradsentry.report.unseen import named
 from gradsentry.verdict.combine import Decision
 from gradsentry.verdict.finding import REASONS
 
@@ -29,10 +32,8 @@ WIDEST_PLACE = 24
 GAP = 2
 """Characters between two columns."""
 NARROWEST_TEXT = 8
-SHADES = ((4.0, ""), (8.0, "yellow"), (float("inf"), "bold red"))
-"""Style of a token with a surprise below so many nats."""
-BAR = 40
-"""Characters of a bar of 100 %."""
+SHARES_SHOWN = 3
+"""Values of a spectrum."""
 TOKENS_LISTED = 8
 """Tokens of each side, the most surprising ones, that are listed with their surprise."""
 
@@ -156,7 +157,7 @@ def _around(text: str, triggers: list[str], width: int) -> str:
 
 
 def print_explanation(explained: Explanation) -> None:
-    """Verdict, entropy, tokens, the most surprising ones, and each singular value's share beside the data set's median."""
+    """Verdict and numbers, the text with its marks and the surprise of its words below them, the most surprising tokens."""
     console = Terminal()
     verdict = "flagged" if explained.flagged else "kept"
     console.print(Text(visible(f"row {explained.row}: {verdict}, {explained.status}"), style="bold red" if explained.flagged else "bold"))
@@ -165,32 +166,40 @@ def print_explanation(explained: Explanation) -> None:
     if not explained.tokens:
         return
     beyond = "" if explained.beyond_length is None else f", {explained.beyond_length:+.1f} standard deviations for its length"
-    console.print(Text(f"entropy {explained.entropy:.4f}{beyond}"))
-    coloured = console.color_system is not None and not console.no_color
-    legend = " (yellow: from 4 nats of surprise, red: from 8)" if coloured else ""
+    console.print(
+        Text(f"entropy {explained.entropy:.4f}{beyond}; spectrum {_shares(explained.spectrum)}, usual {_shares(explained.usual)}")
+    )
+    console.print(Text(f"below the text: nats of surprise of words from {LEVELS[0]:.0f}, ^ trigger, ~ effect", style="dim"))
+    for title, mine, spans, sign in (("prompt", False, explained.trigger, "^"), ("completion", True, explained.effect, "~")):
+        console.print(Text(title, style="dim"))
+        text, words = word_surprises([token for token in explained.tokens if token.supervised == mine])
+        for line in annotated(text, words, spans, sign, console.width - 1):
+            console.print(line, no_wrap=True, overflow="ignore")
+    console.print(_most_surprising(explained.tokens))
+
+
+def _shares(spectrum: list[float]) -> str:
+    """The first values of a spectrum; ``--json`` has all."""
+    return ", ".join(f"{100 * share:.0f} %" for share in spectrum[:SHARES_SHOWN]) + (" ..." if len(spectrum) > SHARES_SHOWN else "")
+
+
+def _most_surprising(tokens: list[Token]) -> Table:
+    """The most surprising tokens of the prompt beside those of the completion."""
+    table = Table(box=None, pad_edge=False)
+    columns = []
     for title, mine in (("prompt", False), ("completion", True)):
-        console.print(Text(title + legend, style="dim"))
-        line = Text()
-        for token in explained.tokens:
-            if token.supervised == mine:
-                line.append(visible(token.text), style=next(style for limit, style in SHADES if token.surprise < limit))
-        console.print(line)
-    for title, mine in (("prompt", False), ("completion", True)):
-        console.print(Text(f"most surprising in the {title}"))
-        table = Table("token", "nats", box=None, pad_edge=False)
-        own = [place for place, token in enumerate(explained.tokens) if token.supervised == mine]
-        for place in sorted(own, key=lambda place: -explained.tokens[place].surprise)[:TOKENS_LISTED]:
-            table.add_row(Text(visible(_name(explained.tokens, place))), f"{explained.tokens[place].surprise:.1f}")
-        console.print(table)
-    table = Table("value", "this row", "usual", "", title="spectrum, shares of the sum", title_justify="left", box=None, pad_edge=False)
-    for number, (share, usual) in enumerate(zip(explained.spectrum, explained.usual, strict=True), start=1):
-        table.add_row(str(number), f"{share:.3f}", f"{usual:.3f}", "#" * round(BAR * share))
-    console.print(table)
+        table.add_column("nats", justify="right", no_wrap=True)
+        table.add_column(f"most surprising in the {title}", ratio=1, overflow="fold")
+        own = [place for place, token in enumerate(tokens) if token.supervised == mine]
+        first = sorted(own, key=lambda place: -tokens[place].surprise)[:TOKENS_LISTED]
+        columns.append([(f"{tokens[place].surprise:.1f}", _name(tokens, place)) for place in first])
+    for left, right in zip_longest(*columns, fillvalue=("", "")):
+        table.add_row(*(Text(cell) for cell in (*left, *right)))
+    return table
 
 
 def _name(tokens: list[Token], place: int) -> str:
     """A token's text in quotes; for a part of a character, the text of the token that completes the character."""
-    if tokens[place].text:
-        return repr(tokens[place].text)
     whole = next((token.text for token in tokens[place:] if token.text), "")
-    return f"part of {whole!r}"
+    shown = one_line(named(whole))
+    return f"'{shown}'" if tokens[place].text else f"part of '{shown}'"

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow.compute
+from numpy.typing import NDArray
 
 from gradsentry._version import __version__
 from gradsentry.config import ScanConfig
@@ -16,9 +17,11 @@ from gradsentry.data.formats.detect import parse_mapping, to_sample
 from gradsentry.data.sources import Source
 from gradsentry.errors import RowProblem
 from gradsentry.escape import one_line, visible, visible_values
-from gradsentry.types import ChatSample, Record, Row, Sample, Shard, TextSample
+from gradsentry.report.locate import cut_around, effect_spans, trigger_spans
+from gradsentry.report.rows import RowText, Turn, turns_of
+from gradsentry.types import Record, Shard, TokenSample
 from gradsentry.verdict.combine import Decision
-from gradsentry.verdict.finding import Finding
+from gradsentry.verdict.finding import Finding, Kind
 
 pc: Any = pyarrow.compute  # defines its functions at import time, which type checkers cannot see
 
@@ -27,20 +30,43 @@ LISTED = 1000
 """Flagged rows, and unscored rows, that the report lists; ``verdicts.parquet`` has all of them."""
 EXAMPLES = 3
 """Rows that the report shows of each finding."""
+ROWS_OF: dict[Kind, int] = {"backdoor": 100, "suspect": 20, "explained": EXAMPLES}
+"""Rows that the page shows of a finding of each kind."""
+LISTED_BY_ENTROPY = 200
+"""Rows that the page shows of those flagged for their entropy alone."""
 PREVIEW = 600
-"""Characters of a prompt or completion that the report shows."""
+"""Characters of a prompt or completion in the JSON, around the trigger or the effect; the page has the whole text."""
 
 
 def rows_to_show(decision: Decision) -> set[int]:
-    """The rows whose previews the report needs."""
-    return {*_flagged(decision), *_unscored(decision), *(row for finding in decision.findings for row in _examples(finding))}
+    """The rows whose texts the report needs."""
+    of_findings = (row for finding in decision.findings for row in listed_rows(finding))
+    return {*_flagged(decision), *_unscored(decision), *entropy_alone(decision)[:LISTED_BY_ENTROPY].tolist(), *of_findings}
+
+
+def entropy_alone(decision: Decision) -> NDArray[np.int64]:
+    """The rows that are flagged for their entropy and for no finding, highest first."""
+    alone = decision.flagged.copy()
+    for finding in decision.findings:
+        alone[finding.rows] &= finding.kind != "backdoor"
+    return _by_entropy(decision, alone)
+
+
+def listed_rows(finding: Finding) -> list[int]:
+    """The rows of a finding that the page shows: its examples, then its first rows."""
+    examples = _examples(finding)
+    others = [row for row in finding.rows[: ROWS_OF[finding.kind]].tolist() if row not in examples]
+    return [*examples, *others][: ROWS_OF[finding.kind]]
 
 
 def _flagged(decision: Decision) -> list[int]:
     """The flagged rows of highest entropy, highest first."""
-    rows = decision.flagged.nonzero()[0]
-    highest = np.argsort(-decision.verdicts["entropy"].to_numpy()[rows], kind="stable")[:LISTED]
-    return rows[highest].tolist()
+    return _by_entropy(decision, decision.flagged)[:LISTED].tolist()
+
+
+def _by_entropy(decision: Decision, chosen: NDArray[np.bool_]) -> NDArray[np.int64]:
+    rows = chosen.nonzero()[0]
+    return rows[np.argsort(-decision.verdicts["entropy"].to_numpy()[rows], kind="stable")]
 
 
 def _unscored(decision: Decision) -> list[int]:
@@ -54,20 +80,21 @@ def _examples(finding: Finding) -> list[int]:
     return sorted({int(rows[i]) for i in np.linspace(0, len(rows) - 1, EXAMPLES).astype(int)})
 
 
-def report_document(decision: Decision, manifest: dict[str, Any], previews: dict[int, dict[str, str]]) -> dict[str, Any]:
+def report_document(decision: Decision, manifest: dict[str, Any], texts: dict[int, RowText]) -> dict[str, Any]:
     """The machine-readable result of a run.
 
     Args:
-        previews: place, prompt and completion by row, of `rows_to_show`.
+        texts: by row, of `rows_to_show`.
     """
-    shown = np.array(list(previews), dtype=np.int64)
+    shown = np.array(list(texts), dtype=np.int64)
     lines = {verdict["row"]: verdict for verdict in decision.verdicts.take(shown).to_pylist()}
     for line in decision.evidence.take(shown).to_pylist():
-        lines[line["row"]] |= {"beyond_length": line["beyond_length"]}
+        lines[line["row"]] |= {"beyond_length": line["beyond_length"], "finding": line["finding"]}
 
     def listed(rows: list[int]) -> list[dict[str, Any]]:
         names = ("row", "status", "entropy", "beyond_length", "n_tokens", "loss", "reason")
-        return [{name: lines[row].get(name) for name in names} | previews[row] for row in rows if row in previews]
+        finding = {row: decision.findings[number - 1] for row in rows if row in lines and (number := lines[row].get("finding"))}
+        return [{name: lines[row].get(name) for name in names} | _preview(texts[row], finding.get(row)) for row in rows if row in texts]
 
     config, model = manifest["config"], manifest["model"]
     document = {
@@ -88,7 +115,7 @@ def report_document(decision: Decision, manifest: dict[str, Any], previews: dict
         "threshold": decision.threshold and asdict(decision.threshold) | {"problems": list(decision.threshold.problems)},
         "above_threshold": decision.above,
         "counts": decision.counts,
-        "findings": [_finding(number, finding, previews) for number, finding in enumerate(decision.findings, start=1)],
+        "findings": [_finding(number, finding, texts) for number, finding in enumerate(decision.findings, start=1)],
         "flagged": listed(_flagged(decision)),
         "unscored": listed(_unscored(decision)),
         "listed_at_most": LISTED,
@@ -96,7 +123,7 @@ def report_document(decision: Decision, manifest: dict[str, Any], previews: dict
     return visible_values(document)
 
 
-def _finding(number: int, finding: Finding, previews: dict[int, dict[str, str]]) -> dict[str, Any]:
+def _finding(number: int, finding: Finding, texts: dict[int, RowText]) -> dict[str, Any]:
     return {
         "number": number,
         "kind": finding.kind,
@@ -111,52 +138,45 @@ def _finding(number: int, finding: Finding, previews: dict[int, dict[str, str]])
         "nats": round(finding.nats, 1),
         "explanation": visible(finding.why, PREVIEW) or None,
         "rows": finding.rows.tolist(),
-        "examples": [{"row": row} | previews[row] for row in _examples(finding) if row in previews],
+        "examples": [{"row": row} | _preview(texts[row], finding) for row in _examples(finding) if row in texts],
     }
 
 
+def _preview(text: RowText, finding: Finding | None) -> dict[str, str]:
+    """The row's place, prompt and completion, cut around the trigger and the effect of its finding."""
+    prompt, completion = text.side(answer=False), text.side(answer=True)
+    trigger, effect = (trigger_spans(finding, [prompt])[0], effect_spans(finding, [completion])[0]) if finding else ([], [])
+    cut = {"prompt": cut_around(prompt, trigger, PREVIEW), "completion": cut_around(completion, effect, PREVIEW)}
+    return {"place": one_line(text.place)} | {name: visible(value) for name, value in cut.items()}
+
+
 class Previews:
-    """The previews of some rows. Feed it every record of a pass over the data, or let it read the shards that hold the rows."""
+    """The texts of some rows. Feed it every record of a pass over the data, or let it read the shards that hold the rows."""
 
     def __init__(self, wanted: Iterable[int], config: ScanConfig) -> None:
         self.wanted = frozenset(wanted)
-        self.rows: dict[int, dict[str, str]] = {}
-        """By row: place, prompt and completion."""
+        self.rows: dict[int, RowText] = {}
         self._format, self._mapping = FORMATS[config.format or "text"], parse_mapping(config.map)
 
     def add(self, record: Record) -> None:
-        """Keep the record's preview if it is a wanted row."""
+        """Keep the record's text if it is a wanted row."""
         if record.row not in self.wanted:
             return
-        prompt = completion = ""
+        turns: tuple[Turn, ...] = ()
+        is_text = True
         if record.value is not None:
             try:
-                prompt, completion = _sides(to_sample(record.value, self._format, self._mapping))
+                sample = to_sample(record.value, self._format, self._mapping)
+                turns, is_text = turns_of(sample), not isinstance(sample, TokenSample)
             except RowProblem:
-                completion = ", ".join(f"{name}: {value!r}"[:PREVIEW] for name, value in record.value.items())
-        texts = {"prompt": visible(prompt, PREVIEW), "completion": visible(completion, PREVIEW)}
-        self.rows[record.row] = {"place": one_line(record.place)} | texts
+                columns = ", ".join(f"{name}: {value!r}"[:PREVIEW] for name, value in record.value.items())
+                turns = (Turn("", columns, True),)
+        self.rows[record.row] = RowText(record.place, turns, is_text)
 
-    def read(self, source: Source, shards: Sequence[Shard]) -> dict[int, dict[str, str]]:
+    def read(self, source: Source, shards: Sequence[Shard]) -> dict[int, RowText]:
         """Read the shards that hold wanted rows, and return `rows`."""
         for shard in shards:
             if not self.wanted.isdisjoint(range(shard.start, shard.stop)):
                 for record in source.read(shard):
                     self.add(record)
         return self.rows
-
-
-def _sides(sample: Sample) -> tuple[str, str]:
-    """Prompt and completion as text."""
-    if isinstance(sample, TextSample):
-        return sample.prompt, sample.completion
-    if isinstance(sample, ChatSample):
-        return _turns(sample.prompt), _turns(sample.completion)
-    supervised = [label for label in sample.labels if label != -100]
-    return f"{len(sample.input_ids) - len(supervised)} token ids", " ".join(map(str, supervised))
-
-
-def _turns(turns: Sequence[Row]) -> str:
-    """Role and content of each turn, and its tool calls, which may be all of its content."""
-    calls = [turn.get("tool_calls") or turn.get("function_call") for turn in turns]
-    return "\n".join(f"{turn['role']}: {turn['content']}{f' {call}' if call else ''}" for turn, call in zip(turns, calls, strict=True))

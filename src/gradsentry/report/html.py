@@ -2,47 +2,113 @@
 
 from __future__ import annotations
 
+import shlex
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
-import numpy as np
 from jinja2 import Environment, PackageLoader, select_autoescape
 
+from gradsentry.config import ScanConfig
 from gradsentry.escape import visible
-from gradsentry.report.sentences import not_examined_line, verdict_line
-from gradsentry.verdict.combine import Decision, scored_entropies
+from gradsentry.report import plots
+from gradsentry.report.document import LISTED_BY_ENTROPY, entropy_alone
+from gradsentry.report.marked import LEVELS, readable
+from gradsentry.report.page import Cards
+from gradsentry.report.rows import RowText
+from gradsentry.report.sentences import entropy_line, not_examined_line, verdict_line
+from gradsentry.verdict.combine import Decision
 from gradsentry.verdict.finding import REASONS
-
-BARS = 50
-"""Bars of the histogram over [0, 1]."""
-WIDTH, HEIGHT = 720, 160
-"""Size of the drawing, in its view box's units."""
+from gradsentry.verdict.planted.search import FLAGGED
+from gradsentry.verdict.words import RowWords
 
 
-def render(document: dict[str, Any], decision: Decision) -> str:
+def render(
+    document: dict[str, Any],
+    decision: Decision,
+    manifest: Mapping[str, Any],
+    texts: Mapping[int, RowText],
+    words: Mapping[int, RowWords],
+    kept: Path,
+) -> str:
     """The HTML page of a run.
 
     Args:
-        document: from `report_document`. decision: has the entropies of all rows.
+        document: from `report_document`. manifest: of the run. texts: by row, of `rows_to_show`. words: of the same rows, as far as
+            known. kept: where the run writes the rows to keep.
     """
-    environment = Environment(loader=PackageLoader("gradsentry.report"), autoescape=select_autoescape(default=True), trim_blocks=True)
-    environment.filters["visible"] = visible
+    environment = Environment(
+        loader=PackageLoader("gradsentry.report"), autoescape=select_autoescape(default=True), trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters |= {"visible": visible, "readable": readable}
+    cards = Cards(decision, texts, words)
+    widest = max([FLAGGED, *(finding.nats for finding in decision.findings)])
+    alone = entropy_alone(decision)
+    not_examined, entropy = not_examined_line(document), entropy_line(document)
+    unclear = not_examined or any(finding.kind == "suspect" for finding in decision.findings)
+    level = "bad" if document["counts"]["flagged"] else "look" if unclear else "ok"
+    findings = [cards.finding(number, widest) for number in range(1, len(decision.findings) + 1)]
+    run = document["run"] | {"data": manifest["data"]["name"], "model": manifest["model"]["name"]}  # the page names what JSON escapes
     return environment.get_template("report.html.j2").render(
-        **document,
-        bars=histogram(decision),
-        width=WIDTH,
-        height=HEIGHT,
-        verdict=verdict_line(document),
-        not_examined=not_examined_line(document),
+        **document | {"run": run, "findings": findings, "verdict": verdict_line(document)},
+        level=level,
+        not_examined=not_examined,
+        steps=next_steps(document, manifest, kept),
         reasons=REASONS,
+        needed=FLAGGED,
+        needed_at=100 * FLAGGED / widest,
+        alone=[cards.row(row) for row in alone[:LISTED_BY_ENTROPY].tolist()],
+        alone_rows=len(alone),
+        plot=plots.scatter(decision),
+        width=plots.WIDTH,
+        height=plots.HEIGHT,
+        entropy=entropy[:1].upper() + entropy[1:],
+        shaded=bool(words),
+        levels=LEVELS,
+        facts=_facts(document, manifest),
     )
 
 
-def histogram(decision: Decision) -> list[dict[str, float | int]]:
-    """The bars of the entropies' histogram: position and size in drawing units, number of rows, and range of entropies."""
-    entropies = scored_entropies(decision.verdicts)
-    rows, edges = (part.tolist() for part in np.histogram(entropies, bins=BARS, range=(0.0, 1.0)))
-    step, tallest = WIDTH / BARS, max(1, *rows)
+def next_steps(document: dict[str, Any], manifest: Mapping[str, Any], kept: Path) -> list[tuple[str, str]]:
+    """(what to do after a scan, the command or file for it, which may be empty)."""
+    counts, run = document["counts"], shlex.quote(str(kept.parent))
+    suspects = any(finding["kind"] == "suspect" for finding in document["findings"])
+    steps = []
+    if counts["flagged"]:
+        flagged = kept.with_name(kept.name.replace("kept", "flagged", 1))
+        steps.append(("Read what was found below. If it is poison, train on the rows that are kept:", str(kept)))
+        steps.append(("If it is a habit of clean data, add its rows again; they are in:", str(flagged)))
+        if suspects:
+            steps.append(("The rows of suspects are kept too. Read them, and take out by hand those that are poison.", ""))
+    elif suspects:
+        steps.append(("Read the suspects below. Their rows are kept: take out by hand those that are poison, then train on:", str(kept)))
+    elif counts["scored"]:
+        steps.append(("Train on the rows that are kept:", str(kept)))
+    shown = [*document["flagged"], *(row for finding in document["findings"] for row in finding["examples"])]
+    if shown:
+        steps.append(("Look at one row, by its number or its place:", f"gradsentry explain {run} {shown[0]['row']}"))
+    if document["threshold"] is not None and not document["run"]["by_entropy"]:
+        steps.append(("See what the published rule would flag; this changes nothing:", f"gradsentry filter {run} --policy paper --dry-run"))
+    if counts["scored"] < counts["rows"]:
+        data = shlex.quote(str(manifest["data"].get("reopen") or manifest["data"]["name"]))
+        again = f"gradsentry scan {data} --out {shlex.quote(str(kept.parent) + '-2')}"
+        steps.append(("Mend the rows that were not examined, then scan again:", again))
+    return steps
+
+
+def _facts(document: dict[str, Any], manifest: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """What was scanned, with what, when."""
+    run, config = document["run"], manifest["config"]
+    usual = asdict(ScanConfig())
+    options = [f"{name}={value}" for name, value in config.items() if name not in ("model", "format") and value != usual.get(name)]
+    seconds = "" if run["seconds"] is None else f", {run['seconds']:,.0f} seconds"
     return [
-        {"x": i * step, "width": step - 1, "height": HEIGHT * count / tallest, "rows": count, "low": edges[i], "high": edges[i + 1]}
-        for i, count in enumerate(rows)
+        ("data", f"{manifest['data']['name']}, {document['counts']['rows']:,} rows, format {run['format']}"),
+        ("data fingerprint", str(manifest["identity"]["data"])),
+        ("model", " ".join(str(part) for part in (manifest["model"]["name"], run["revision"], run["dtype"]) if part)),
+        ("policy", f"{run['policy']}, {'rows above the threshold are flagged' if run['by_entropy'] else 'the threshold flags nothing'}"),
+        ("options", ", ".join(options) or "defaults"),
+        ("gradsentry", document["tool"]["version"]),
+        ("time", f"{run['started']}{seconds}"),
     ]

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from itertools import pairwise
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
@@ -29,6 +30,24 @@ class RunWords:
     def __iter__(self) -> Iterator[RowWords | None]:
         for part in self._run.surprises(self._shards):
             yield from words_of(part, self._vocabulary)
+
+
+def words_of_rows(run: RunDirectory, shards: Sequence[Shard], rows: Collection[int]) -> dict[int, RowWords]:
+    """The words of some rows, as far as they were scored, from the parts that hold them.
+
+    Raises:
+        RunError: the vocabulary is missing or damaged, or a part is.
+    """
+    vocabulary = run.vocabulary()
+    chosen = np.array(sorted(rows), np.int64)
+    found: dict[int, RowWords] = {}
+    for shard in shards:
+        own = chosen[np.searchsorted(chosen, shard.start) : np.searchsorted(chosen, shard.stop)]
+        if len(own):
+            (part,) = run.surprises([shard])
+            known = zip(own.tolist(), words_of(part.take(own - shard.start), vocabulary), strict=True)
+            found |= {row: words for row, words in known if words is not None}
+    return found
 
 
 def words_of(part: pa.Table, vocabulary: Vocabulary) -> Iterator[RowWords | None]:
