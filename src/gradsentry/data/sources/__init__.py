@@ -25,7 +25,7 @@ READABLE = (
 )
 COMPRESSED = (".gz", ".zst", ".bz2", ".xz", ".zip")
 LAYOUTS = dict.fromkeys((".jsonl", ".ndjson", ".json"), jsonl.json_lines) | dict.fromkeys((".csv", ".tsv"), csv_file.csv_table)
-"""The layout of a text file by its suffix; a .json file may also be an array."""
+"""The layout of a text file by its suffix; where it is JSON lines, the file may also be an array."""
 
 
 class Source(Protocol):
@@ -126,10 +126,8 @@ def _open_file(path: Path) -> Source:
     if suffix not in LAYOUTS:
         ending = f"files that end in {suffix!r} are" if suffix else "a file without a suffix is"
         raise DataError(f"{path}: {ending} not read. {READABLE}; rename or convert the file")
-    if suffix == ".json" and json_array.starts_array(path):
+    if LAYOUTS[suffix] is jsonl.json_lines and json_array.starts_array(path):
         return TextSource(path, json_array.json_array)
-    if suffix == ".json" and jsonl.is_one_object(path):
-        raise DataError(f"{path}: it is one JSON object; write its rows as an array of objects or one object a line")
     return TextSource(path, LAYOUTS[suffix])
 
 
