@@ -29,6 +29,7 @@ from gradsentry.run.engines import make_engine
 from gradsentry.run.engines.base import Engine
 from gradsentry.run.job import absolute, plan
 from gradsentry.run.words import RunWords
+from gradsentry.tokens.chat import LEFT_OUT
 from gradsentry.types import Progress, Shard, Threshold
 from gradsentry.verdict.combine import Decision
 from gradsentry.verdict.decide import decide_table
@@ -227,6 +228,7 @@ def _conclude(
     scores = run.read_scores(shards)
     decision = decide_table(scores, lambda: RunWords(run, shards), config)
     _warn_of_cut_rows(scores)
+    _warn_of_left_out_texts(scores)
     _warn_of_threshold(decision)
     manifest = manifest | {"config": config.as_dict()}
     previews = Previews(rows_to_show(decision), config)
@@ -267,6 +269,18 @@ def _warn_of_cut_rows(scores: pa.Table) -> None:
             "%d %s longer than the context and cut; see n_cut in verdicts.parquet",
             cut,
             "row was" if cut == 1 else "rows were",
+        )
+
+
+def _warn_of_left_out_texts(scores: pa.Table) -> None:
+    """Texts that the model's chat template leaves out are scored in another form than the trainer's, so their rows are reported."""
+    rows = pc.sum(pc.match_substring(scores["reason"], LEFT_OUT)).as_py()
+    if rows:
+        log.warning(
+            "%d %s reasoning, tool calls or other fields that %s; they are scored as text of their turns, see reason in verdicts.parquet",
+            rows,
+            "row has" if rows == 1 else "rows have",
+            LEFT_OUT,
         )
 
 

@@ -73,6 +73,13 @@ class ChatSample:
     """Tool schemas for the template, if the row has them."""
     plain: TextSample | None = None
     """Replaces the messages if the tokenizer has no chat template. None: the row needs a tokenizer with one."""
+    after: tuple[Row, ...] = ()
+    """Messages after the answer: a trainer reads them too, but they are supervised only with `--loss-on all`."""
+
+    @property
+    def turns(self) -> tuple[Row, ...]:
+        """All messages in order."""
+        return (*self.prompt, *self.completion, *self.after)
 
 
 @dataclass(frozen=True, slots=True)
