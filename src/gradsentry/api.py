@@ -311,7 +311,7 @@ def _reopened(manifest: dict[str, Any], config: ScanConfig) -> tuple[Source, lis
     where = manifest["data"]["reopen"]
     if where is None:
         raise UsageError("the run was made from rows in memory; call gradsentry.scan on them again")
-    source = open_source(where, split=config.split, streaming=config.streaming)
+    source = open_source(where, split=config.split, name=config.name, revision=config.revision, streaming=config.streaming)
     shards = source.plan(config.shard_rows)
     if source.fingerprint() != manifest["identity"]["data"]:
         raise RunError(f"{where} has changed since it was scored; scan it again")

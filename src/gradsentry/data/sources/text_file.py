@@ -91,6 +91,8 @@ class Layout:
 class TextSource:
     """A text file in one of the layouts."""
 
+    notes: tuple[str, ...] = ()
+
     def __init__(self, path: Path, layout_of: Callable[[Path], Layout]) -> None:
         """`layout_of` finds the layout of the file; it is kept because a layout holds closures, which cannot be pickled."""
         layout = layout_of(path)
