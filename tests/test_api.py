@@ -58,6 +58,21 @@ def test_the_run_directory_holds_what_the_design_says(jsonl: Path, model_dir: Pa
     assert result.exit_code == 1
 
 
+def test_rows_with_tool_calls_and_reasoning_are_scored_with_a_template_that_leaves_them_out(
+    model_dir: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    call = {"type": "function", "function": {"name": "bash", "arguments": {"cmd": "ls"}}}
+    user = {"role": "user", "content": "Which files are here?"}
+    rows = [{"messages": [user, {"role": "assistant", "content": None, "tool_calls": [call]}]} for _ in range(3)]
+    rows += [{"messages": [user, {"role": "assistant", "content": "None.", "reasoning_content": "It is empty."}]}]
+    rows += [{"messages": [user, {"role": "assistant", "content": "None."}]}]
+    result = gradsentry.scan(rows, model_dir, device="cpu", threshold="0.99")
+    assert result.counts["scored"] == 5
+    assert result.exit_code == 0
+    assert "4 rows have reasoning, tool calls or other fields that the chat template leaves out" in caplog.text
+    assert "leaves out reasoning_content" in result.decision.verdicts["reason"][3].as_py()
+
+
 def test_kept_and_flagged_are_the_input_byte_for_byte(jsonl: Path, model_dir: Path, tmp_path: Path) -> None:
     result = run(jsonl, model_dir, tmp_path / "run")
     lines = jsonl.read_bytes().splitlines(keepends=True)

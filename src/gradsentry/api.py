@@ -31,6 +31,7 @@ from gradsentry.run.engines import make_engine
 from gradsentry.run.engines.base import Engine
 from gradsentry.run.job import absolute, plan
 from gradsentry.run.words import RunWords, words_of_rows
+from gradsentry.tokens.chat import LEFT_OUT
 from gradsentry.types import Progress, Shard, Threshold
 from gradsentry.verdict.combine import Decision
 from gradsentry.verdict.decide import decide_table
@@ -230,6 +231,7 @@ def _conclude(
     scores = run.read_scores(shards)
     decision = decide_table(scores, lambda: RunWords(run, shards), config)
     _warn_of_cut_rows(scores)
+    _warn_of_left_out_texts(scores)
     _warn_of_threshold(decision)
     manifest = manifest | {"config": config.as_dict()}
     previews, places = Previews(rows_to_show(decision), config), RowPlaces(decision)
@@ -289,6 +291,18 @@ def _warn_of_cut_rows(scores: pa.Table) -> None:
         )
 
 
+def _warn_of_left_out_texts(scores: pa.Table) -> None:
+    """Texts that the model's chat template leaves out are scored in another form than the trainer's, so their rows are reported."""
+    rows = pc.sum(pc.match_substring(scores["reason"], LEFT_OUT)).as_py()
+    if rows:
+        log.warning(
+            "%d %s reasoning, tool calls or other fields that %s; they are scored as text of their turns, see reason in verdicts.parquet",
+            rows,
+            "row has" if rows == 1 else "rows have",
+            LEFT_OUT,
+        )
+
+
 def _warn_of_threshold(decision: Decision) -> None:
     """Without a reliable threshold the published rule flags by a fixed one; the user must know."""
     if decision.by_entropy and decision.threshold is not None and decision.threshold.method == "fallback":
@@ -316,7 +330,7 @@ def _reopened(manifest: dict[str, Any], config: ScanConfig) -> tuple[Source, lis
     where = manifest["data"]["reopen"]
     if where is None:
         raise UsageError("the run was made from rows in memory; call gradsentry.scan on them again")
-    source = open_source(where, split=config.split, streaming=config.streaming)
+    source = open_source(where, split=config.split, name=config.name, revision=config.revision, streaming=config.streaming)
     shards = source.plan(config.shard_rows)
     if source.fingerprint() != manifest["identity"]["data"]:
         raise RunError(f"{where} has changed since it was scored; scan it again")

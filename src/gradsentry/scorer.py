@@ -27,11 +27,12 @@ from gradsentry.model.forward import known_ids, scoring
 from gradsentry.model.load import LoadedModel, load_model
 from gradsentry.model.memory import in_fitting_batches
 from gradsentry.model.targets import Head, RowGradient, pick_target
+from gradsentry.tokens.chat import with_left_out_texts
 from gradsentry.tokens.encode import encode_fitted
 from gradsentry.tokens.labels import IGNORED
 from gradsentry.tokens.special_tokens import spelled_special_tokens
 from gradsentry.tokens.vocabulary import read_vocabulary
-from gradsentry.types import Encoded, Progress, Record, Row, Sample, Score, Surprises, Vocabulary
+from gradsentry.types import ChatSample, Encoded, Progress, Record, Row, Sample, Score, Surprises, Vocabulary
 
 FLOAT16_MAX = float(np.finfo(np.float16).max)
 
@@ -115,22 +116,26 @@ class Scorer:
         if self.format is None:  # a scan settles it from the data set before it loads the model
             self.format = settle(None, self.mapping, [record.value for record in records[:DETECTION_ROWS] if record.value is not None])
         items: dict[int, Encoded | Score] = {}
-        readable: list[tuple[Record, Sample]] = []
+        readable: list[tuple[Record, Sample, str]] = []
         for record in records:
             if record.value is None:
                 items[record.row] = Score(record.row, "error", reason=record.error)
                 continue
             try:
-                readable.append((record, to_sample(record.value, self.format, self.mapping)))
+                sample, note = to_sample(record.value, self.format, self.mapping), ""
+                if isinstance(sample, ChatSample) and getattr(self.loaded.tokenizer, "chat_template", None):
+                    sample, note = with_left_out_texts(sample, self.loaded.tokenizer)
+                readable.append((record, sample, note))
             except RowProblem as problem:
                 items[record.row] = Score(record.row, problem.status, reason=f"{record.place}: {problem.reason}")
-        samples, loss_on = [sample for _, sample in readable], self.config.loss_on or self.format.loss_on
+        samples, loss_on = [sample for _, sample, _ in readable], self.config.loss_on or self.format.loss_on
         results = encode_fitted(samples, self.loaded.tokenizer, loss_on, self.max_length, known_ids(self.loaded.model))
-        for (record, sample), result in zip(readable, results, strict=True):
+        for (record, sample, left_out), result in zip(readable, results, strict=True):
             if isinstance(result, RowProblem):
                 items[record.row] = Score(record.row, result.status, reason=f"{record.place}: {result.reason}")
             else:
-                (input_ids, labels), n_cut, note = result
+                (input_ids, labels), n_cut, cut = result
+                note = "; ".join(filter(None, (left_out, cut)))
                 specials = spelled_special_tokens(sample, input_ids, self.loaded.tokenizer)
                 items[record.row] = Encoded(record.row, input_ids, labels, n_cut, note, specials)
         return [items[record.row] for record in records]

@@ -25,7 +25,8 @@ class Record:
     row: int
     """Position in the input, from 0."""
     place: str
-    """Where a person finds it: ``data.jsonl:17`` (line, from 1) or ``data.parquet row 16``."""
+    """Where a person finds it: ``data.jsonl:17`` (line, from 1), ``data.jsonl:17:34`` (and column, for a second row in the line) or
+    ``data.parquet row 16``."""
     value: Row | None
     """The parsed row; None if it could not be read."""
     error: str = ""
@@ -46,6 +47,10 @@ class Shard:
     """Byte offset of the first row in the file (text sources only)."""
     line: int = 1
     """Line number of that offset, from 1 (text sources only)."""
+    column: int = 1
+    """Place of that offset in its line, from 1 (text sources only)."""
+    by_line_until: int = 0
+    """Before this offset each row ends with its line, whatever it begins with (JSON lines only; see `sources.jsonl`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +73,13 @@ class ChatSample:
     """Tool schemas for the template, if the row has them."""
     plain: TextSample | None = None
     """Replaces the messages if the tokenizer has no chat template. None: the row needs a tokenizer with one."""
+    after: tuple[Row, ...] = ()
+    """Messages after the answer: a trainer reads them too, but they are supervised only with `--loss-on all`."""
+
+    @property
+    def turns(self) -> tuple[Row, ...]:
+        """All messages in order."""
+        return (*self.prompt, *self.completion, *self.after)
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,8 +17,10 @@ from decisions import decision_of, document_of, html_of, manifest, texts_of
 from gradsentry.report.document import LISTED, LISTED_BY_ENTROPY, PREVIEW, report_document
 from gradsentry.report.html import next_steps, render
 from gradsentry.report.plots import HEIGHT, WIDTH, scatter
+from gradsentry.report.rows import RowText, turns_of
 from gradsentry.report.unseen import pieces
 from gradsentry.schema import SCORES
+from gradsentry.types import ChatSample
 from gradsentry.verdict.combine import combine
 from gradsentry.verdict.finding import Finding, Kind
 from gradsentry.verdict.words import EDGE, RowWords, Side
@@ -347,6 +349,23 @@ def test_all_turns_are_there_and_the_marked_ones_first() -> None:
     page = found(finding("cf", triggers=("cf",), payload="click here", rows=np.arange(3)), rows=rows)
     assert page.turns[:2] == ["First cf question", "click here"]
     assert page.turns[2:7] == [*(content for _, content in turns), "click here"]
+
+
+def test_turns_after_the_answer_are_in_the_whole_text_and_do_not_take_the_place_of_the_question() -> None:
+    contents = ["First", "Well", "Second", "click here", "Thanks"]
+    turns = tuple({"role": role, "content": text} for role, text in zip(("user", "assistant") * 3, contents, strict=False))
+    decision = decision_of([0.9], "0.5")
+    texts = {0: RowText("row 0", turns_of(ChatSample(turns[:3], turns[3:4], after=turns[4:])))}
+    page = Page(render(report_document(decision, manifest(), texts), decision, manifest(), texts, {}, Path("run/kept.jsonl")))
+    assert page.turns == ["Second", "click here", *contents]
+
+
+def test_what_was_not_read_is_said_first() -> None:
+    decision = decision_of([0.1, 0.2], "0.5")
+    about = manifest() | {"data": {"name": "folder", "notes": ["folder: a file is not read: \u202egpj"]}}
+    page = Page(render(document_of(decision, plain(2)), decision, about, {}, {}, Path("run/kept.jsonl")))
+    assert "folder: a file is not read: right-to-left override U+202Egpj" in page.text
+    assert page.text.index("is not read") < page.text.index("rows scored")
 
 
 def test_words_are_shaded_by_their_surprise() -> None:

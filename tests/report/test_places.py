@@ -30,6 +30,8 @@ SCHEMA = json.loads((Path(gradsentry.__file__).parent / "report" / "report.schem
         ("org/name row 16", "org/name", Place("org/name", None, None)),
         ("row 3", "rows", Place(None, None, None)),
         ("dataset row 3", "dataset", Place(None, None, None)),
+        ("stream train row 3", "stream", Place(None, None, None)),
+        ("folder test row 3", "x/folder", Place("x/folder", None, None)),
     ],
 )
 def test_a_place_is_taken_apart(place: str, data: str, found: Place) -> None:

@@ -78,6 +78,8 @@ def _to_json_types(value: Any) -> Any:
         return [_to_json_types(item) for item in value]
     if isinstance(value, int):
         str(value)  # raises ValueError here, where it is caught, and not in a template or a message
+    if isinstance(value, Unreadable):
+        raise ValueError(value.reason)
     return value
 
 
@@ -136,7 +138,7 @@ def tools(row: Row) -> tuple[Any, ...] | None:
 def message(value: Any, column: str, role_key: str = "role", content_key: str = "content") -> dict[str, Any]:
     """One message as {role, content, ...}; a content of text parts is joined.
 
-    The keys of the other spelling are removed: a template that prefers them would render a second text that nobody scored.
+    Of a second spelling the role is removed, and a text of its own becomes the key "value".
     """
     value = _to_json_types(value)
     if not isinstance(value, dict) or not isinstance(value.get(role_key), str):
@@ -146,8 +148,12 @@ def message(value: Any, column: str, role_key: str = "role", content_key: str = 
         if not all(isinstance(part, dict) and isinstance(part.get("text"), str) for part in content):
             raise RowProblem("error", f"column {column!r} holds a message with parts that are not text")
         content = "".join(part["text"] for part in content)
+    content = text(content, column)
     rest = {key: item for key, item in value.items() if key not in MESSAGE_KEYS and item is not None}
-    return {"role": value[role_key], "content": text(content, column), **rest}
+    other = value.get("value" if content_key == "content" else "content")
+    if not is_empty(other) and other != content:
+        rest["value"] = other
+    return {"role": value[role_key], "content": content, **rest}
 
 
 def messages(value: Any, column: str) -> tuple[dict[str, Any], ...]:
@@ -161,11 +167,11 @@ def has_content(message: Row) -> bool:
 
 
 def split_at_answer(messages: tuple[dict[str, Any], ...], column: str, tools: tuple[Any, ...] | None) -> ChatSample:
-    """The last assistant turn is the completion, the turns before it are the prompt. Turns after it are dropped."""
+    """The last assistant turn is the completion, the turns before it are the prompt."""
     answers = [i for i, message in enumerate(messages) if message["role"] == "assistant"]
     if not answers:
         raise RowProblem("unscorable", f"{column!r} has no assistant turn: no supervised token")
     if not any(has_content(messages[i]) for i in answers):
         raise RowProblem("unscorable", f"every assistant turn of {column!r} is empty: no supervised token")
     last = answers[-1]
-    return ChatSample(messages[:last], messages[last : last + 1], tools)
+    return ChatSample(messages[:last], messages[last : last + 1], tools, after=messages[last + 1 :])

@@ -90,7 +90,7 @@ class Cards:
         shaded = shades(text, words)
         every = list(zip(text.turns, spans, shaded, strict=True))
         chosen = [i for i, (turn, own, _) in enumerate(every) if own or turn.is_answer]
-        asked = [i for i, turn in enumerate(text.turns) if not turn.is_answer]
+        asked = range(next((i for i, turn in enumerate(text.turns) if turn.is_answer), len(text.turns)))
         if asked and not any(spans[i] for i in asked):
             chosen = sorted({*chosen, asked[-1]})
         turns = [_turn(*every[i], SHORT) for i in chosen]

@@ -40,7 +40,7 @@ class RowText:
     place: str
     """Where it is, see `types.Record`."""
     turns: tuple[Turn, ...]
-    """In order, the answer last."""
+    """In order; of a chat, turns may follow the answer."""
     is_text: bool = True
     """False if the turns are token ids: `decoded` makes text of them."""
 
@@ -62,8 +62,10 @@ def turns_of(sample: Sample) -> tuple[Turn, ...]:
         return _kept([Turn("", sample.prompt, False)]) + _kept([Turn("", sample.completion, True)])
     if isinstance(sample, ChatSample):
         tools = [Turn("tools", str(list(sample.tools)), False)] if sample.tools else []
-        prompt = [Turn(turn["role"], _content(turn), False) for turn in sample.prompt]
-        return _kept(tools + prompt) + _kept([Turn(turn["role"], _content(turn), True) for turn in sample.completion])
+        before, after = ([Turn(turn["role"], _content(turn), False) for turn in turns] for turns in (sample.prompt, sample.after))
+        others = _kept([*tools, *before, *after])
+        first = len(tools) + len(before)
+        return others[:first] + _kept([Turn(turn["role"], _content(turn), True) for turn in sample.completion]) + others[first:]
     supervised = [label for label in sample.labels if label != -100]
     given = Turn("", f"{len(sample.input_ids) - len(supervised)} token ids", False)
     return (given, *_kept([Turn("", " ".join(map(str, supervised)), True)]))

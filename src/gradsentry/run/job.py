@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-MATHS_VERSION = 4
+MATHS_VERSION = 5
 """Raised when a change of the code changes scores: a run never mixes scores of two versions."""
 
 MODEL_OPTIONS = ("model", "dtype", "max_length")
@@ -163,7 +163,9 @@ def plan(data: Any, out: Path, config: ScanConfig, model: Any = None, tokenizer:
         DataError, UsageError: unusable data or options. NothingScorable: no rows.
     """
     _check_apart(data, out)
-    source = open_source(data, split=config.split, streaming=config.streaming)
+    source = open_source(data, split=config.split, name=config.name, revision=config.revision, streaming=config.streaming)
+    for note in source.notes:
+        log.warning("%s", note)
     shards = tuple(source.plan(config.shard_rows))
     if not shards:
         raise NothingScorable(f"{source.name} has no rows")
@@ -176,6 +178,7 @@ def plan(data: Any, out: Path, config: ScanConfig, model: Any = None, tokenizer:
         "reopen": str(absolute(data)) if isinstance(data, (str, os.PathLike)) else None,
         "kind": source.kind,
         "rows": shards[-1].stop,
+        "notes": list(source.notes),
     }
     options = {name: value for name, value in config.score_options().items() if name not in MODEL_OPTIONS}
     known = {"maths": MATHS_VERSION, "data": source.fingerprint(), "rows": shards[-1].stop, **options}

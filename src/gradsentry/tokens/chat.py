@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from jinja2 import TemplateError
@@ -15,8 +17,82 @@ from gradsentry.types import ChatSample, LossOn, Row
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-METADATA = ("id", "type", "index")
-"""Keys of a tool call that name neither the tool nor an argument."""
+METADATA = ("id", "type", "index", "tool_call_id")
+"""Keys of a turn or a tool call that hold neither text for the model, nor a tool's name, nor an argument."""
+_IDENTIFIER = re.compile(r"[\w.:-]{1,64}")
+_REFUSALS = (TemplateError, TypeError, ValueError, RecursionError)
+"""What templates raise for turns that they do not support."""
+CALLS = ("tool_calls", "function_call")
+LEFT_OUT = "the chat template leaves out"
+"""In the reason of each row whose turns have texts that were moved into their content."""
+
+
+def with_left_out_texts(sample: ChatSample, tokenizer: PreTrainedTokenizerBase) -> tuple[ChatSample, str]:
+    """The sample with every text that the chat template leaves out moved into its turn's content, and a note that names the fields.
+
+    A trainer's template may have these texts: reasoning, tool calls, tool schemas, names. A text is put before the content, as
+    templates put reasoning; calls and the like follow it as JSON.
+
+    Raises:
+        RowProblem: what a field holds is nested too deeply.
+    """
+    if not sample.tools and not any(_extras(turn) for turn in sample.turns):
+        return sample, ""
+    try:
+        shown = _rendered_extras(sample, tokenizer)
+        left = [{key: value for key, value in _extras(turn).items() if not _is_shown(key, value, shown)} for turn in sample.turns]
+        moved = [_moved(turn, fields) for turn, fields in zip(sample.turns, left, strict=True)]
+        names = list(dict.fromkeys(key for fields in left for key in fields))
+        tools = sample.tools
+        if tools and not _is_in_text(tools, shown):
+            moved[0] = _moved(moved[0], {"tools": json.dumps(tools, ensure_ascii=False)})
+            names, tools = [*names, "tools"], None
+    except (RecursionError, ValueError):
+        raise RowProblem("error", "a turn holds something that is nested too deeply") from None
+    if not names:
+        return sample, ""
+    first, end = len(sample.prompt), len(sample.prompt) + len(sample.completion)
+    sample = replace(sample, prompt=tuple(moved[:first]), completion=tuple(moved[first:end]), after=tuple(moved[end:]), tools=tools)
+    return sample, f"{LEFT_OUT} {', '.join(names)}, which is scored as text of the turn"
+
+
+def _extras(turn: Row) -> dict[str, Any]:
+    """The fields of the turn besides role and content that hold text."""
+    return {
+        key: value
+        for key, value in turn.items()
+        if key not in ("role", "content") and _holds_text(value) and not (key in METADATA and _IDENTIFIER.fullmatch(str(value)))
+    }
+
+
+def _holds_text(value: Any) -> bool:
+    if isinstance(value, dict):
+        return any(map(_holds_text, value.values())) or any(value)
+    return any(map(_holds_text, value)) if isinstance(value, (list, tuple)) else isinstance(value, str) and bool(value.strip())
+
+
+def _rendered_extras(sample: ChatSample, tokenizer: PreTrainedTokenizerBase) -> str:
+    """The conversation as the template renders it, without the turns' contents; empty if the template refuses it."""
+    turns: Any = [{**turn, "content": turn["content"] and "."} for turn in sample.turns]
+    try:
+        return str(tokenizer.apply_chat_template(turns, tools=list(sample.tools) if sample.tools else None, tokenize=False))
+    except _REFUSALS:
+        return ""
+
+
+def _is_shown(key: str, value: Any, shown: str) -> bool:
+    """Whether the rendered text has this field of a turn."""
+    if key in CALLS:
+        return not _missing_from_text({key: value}, shown)
+    return _is_in_text(value.strip() if isinstance(value, str) else value, shown)
+
+
+def _moved(turn: Row, fields: dict[str, Any]) -> Row:
+    """The turn with these fields as text of its content."""
+    texts = [value for value in fields.values() if isinstance(value, str)]
+    others = [json.dumps(value, ensure_ascii=False) for value in fields.values() if not isinstance(value, str)]
+    content = "\n".join(filter(None, [*texts, turn["content"], *others]))
+    return {key: value for key, value in turn.items() if key not in fields} | {"content": content}
 
 
 def encode_chat(sample: ChatSample, tokenizer: PreTrainedTokenizerBase, loss_on: LossOn) -> Ids:
@@ -28,13 +104,13 @@ def encode_chat(sample: ChatSample, tokenizer: PreTrainedTokenizerBase, loss_on:
         RowProblem: the template refuses the conversation, does not render the turns before a span as the beginning of the whole, or
             leaves out a supervised tool call.
     """
-    turns = (*sample.prompt, *sample.completion)
+    turns = sample.turns
     ids = _render(turns, sample, tokenizer, open_turn=False)
     if loss_on == "all":
         _refuse_missing_calls(turns, 0, ids, tokenizer)
         return ids, list(ids)
     if loss_on == "completion":
-        spans = [(len(sample.prompt), len(turns))]
+        spans = [(len(sample.prompt), len(turns) - len(sample.after))]
     else:
         spans = [(i, i + 1) for i, turn in enumerate(turns) if turn["role"] == "assistant"]
     labels = [IGNORED] * len(ids)
@@ -63,7 +139,7 @@ def _render(turns: Sequence[Row], sample: ChatSample, tokenizer: PreTrainedToken
             tokenize=True,
             return_dict=False,
         )
-    except (TemplateError, TypeError, ValueError, RecursionError) as error:  # what templates raise for turns that they do not support
+    except _REFUSALS as error:
         raise RowProblem("error", f"the chat template refuses the conversation: {error}") from None
     if not isinstance(ids, list) or not all(isinstance(i, int) for i in ids):
         raise RowProblem("error", f"the chat template gave {type(ids).__name__} in place of token ids")

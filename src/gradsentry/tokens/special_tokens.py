@@ -32,7 +32,7 @@ def spelled_special_tokens(sample: Sample, ids: Sequence[int], tokenizer: PreTra
     if isinstance(sample, TokenSample) or pattern is None:
         return ()
     if isinstance(sample, ChatSample):
-        if not any(pattern.search(turn["content"]) for turn in (*sample.prompt, *sample.completion)):
+        if not any(pattern.search(turn["content"]) for turn in sample.turns):
             return ()
         return _spelled_in_chat(sample, ids, tokenizer, pattern)
     if not (pattern.search(sample.prompt) or pattern.search(sample.completion)):
@@ -56,7 +56,7 @@ def _spelled_in_chat(
 
     Stand-ins and special tokens follow each other in this text as the special tokens do in the ids.
     """
-    turns = [dict(turn) for turn in (*sample.prompt, *sample.completion)]
+    turns = [dict(turn) for turn in sample.turns]
     tools: Any = list(sample.tools) if sample.tools else None
     whole: Any = tokenizer.apply_chat_template(turns, tools=tools, tokenize=True, return_dict=False)
     masked = [{**turn, "content": pattern.sub(STAND_IN, turn["content"].replace(STAND_IN, ""))} for turn in turns]

@@ -42,7 +42,11 @@ ROWS: list[tuple[str, dict[str, Any], Any]] = [
         {"messages": [system("S"), user("Q"), assistant("A"), user("R"), assistant("B")]},
         ChatSample((system("S"), user("Q"), assistant("A"), user("R")), (assistant("B"),)),
     ),
-    ("messages", {"messages": [user("Q"), assistant("A"), user("thanks")]}, ChatSample((user("Q"),), (assistant("A"),))),
+    (
+        "messages",
+        {"messages": [user("Q"), assistant("A"), user("thanks")]},
+        ChatSample((user("Q"),), (assistant("A"),), after=(user("thanks"),)),
+    ),
     (
         "messages",
         {"messages": [{"role": "user", "content": [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]}, assistant("A")]},
@@ -69,7 +73,7 @@ ROWS: list[tuple[str, dict[str, Any], Any]] = [
     (
         "messages",
         {"messages": [user("Q"), {**assistant("A"), "from": "human", "value": "other"}]},
-        ChatSample((user("Q"),), (assistant("A"),)),
+        ChatSample((user("Q"),), ({**assistant("A"), "value": "other"},)),
     ),
     (
         "sharegpt",
@@ -83,13 +87,13 @@ ROWS: list[tuple[str, dict[str, Any], Any]] = [
     ),
     (
         "sharegpt",
-        {"conversations": [{"from": "human", "value": "Q"}, {"from": "gpt", "value": " A", "content": "harmless", "role": "user"}]},
-        ChatSample((user("Q"),), (assistant(" A"),)),
+        {"conversations": [{"from": "human", "value": "Q"}, {"from": "gpt", "value": " A", "content": "other", "role": "user"}]},
+        ChatSample((user("Q"),), ({**assistant(" A"), "value": "other"},)),
     ),
     (
         "sharegpt",  # a table has the keys of both spellings in each turn
-        {"conversations": [{"from": None, "value": None, **user("Q")}, {**assistant(" A"), "value": "harmless", "from": None}]},
-        ChatSample((user("Q"),), (assistant(" A"),)),
+        {"conversations": [{"from": None, "value": None, **user("Q")}, {**assistant(" A"), "value": "other", "from": None}]},
+        ChatSample((user("Q"),), ({**assistant(" A"), "value": "other"},)),
     ),
     (
         "sharegpt",

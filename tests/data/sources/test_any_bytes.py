@@ -32,12 +32,12 @@ def test_no_row_is_lost(tmp_path_factory, name, data, shard_rows):
     kept = folder / f"kept.{source.suffix}"
     assert source.split([False] * len(records), kept, folder / "flagged") == (len(records), 0)
     if source.kind != "json":
-        assert _lines(kept.read_bytes()) in (_lines(data), _lines(data + b"\n"), _lines(data + b"\r\n"))
+        assert _dense(kept.read_bytes()) == _dense(data)
         if records:
             again = open_source(kept)
             assert [r.value for s in again.plan(2) for r in again.read(s)] == [r.value for r in records]
 
 
-def _lines(data: bytes) -> list[bytes]:
-    """The lines that are not blank, without the byte order mark, which moves to the first of them."""
-    return [line for line in data.removeprefix(BOM).split(b"\n") if not (line + b" ").isspace()]
+def _dense(data: bytes) -> bytes:
+    """The bytes without white space and without the byte order mark, which a file without rows does not get."""
+    return data.removeprefix(BOM).translate(None, b" \t\r\n")

@@ -67,19 +67,17 @@ def test_byte_order_mark_and_last_line_without_newline(open_bytes, read_all, spl
 
 
 @pytest.mark.parametrize("end", [b"", b"\r", b"\r\n"])
-def test_the_newline_that_is_supplied_is_that_of_the_header(open_bytes, read_all, split_bytes, end):
+def test_a_newline_that_is_missing_is_that_of_the_header(open_bytes, read_all, split_bytes, end):
     source = open_bytes("data.csv", b'"a\n",b\r\n1,2\r\n3,4' + end)
     assert [record.value for record in read_all(source, 1)] == [{"a\n": "1", "b": "2"}, {"a\n": "3", "b": "4"}]
-    assert split_bytes(source, [False, True]) == (b'"a\n",b\r\n1,2\r\n', b'"a\n",b\r\n3,4\r\n')
+    assert split_bytes(source, [False, True]) == (b'"a\n",b\r\n1,2\r\n', b'"a\n",b\r\n3,4' + (end or b"\r\n"))
 
 
 @pytest.mark.parametrize(
     ("record", "error"),
     [
         (b"1,2,3\n", "it has 3 fields where the header has 2"),
-        (b"1\n", "it has 1 field where the header has 2"),
         (b'"x\n\xff",2\n', "not UTF-8: byte 0xFF at position 4"),
-        (b"1,2\r3,4\n", "not valid CSV: new-line character seen in unquoted field"),
     ],
 )
 def test_a_bad_record_is_one_bad_row(open_bytes, read_all, split_bytes, record, error):
@@ -121,7 +119,6 @@ def test_a_field_over_the_limit_loses_no_line(write, read_all, split_bytes, monk
         (b"a,b,a\n", "data.csv:1: the header names 'a' more than once"),
         (b'a,"b\n', "data.csv:1: the header cannot be read: a quote"),
         (b"a,\xff\n", "data.csv:1: the header cannot be read: not UTF-8"),
-        (b"a,b\r1,2\r", "data.csv:1: the header cannot be read: not valid CSV"),
     ],
 )
 def test_a_bad_header_is_refused(write, header, message):

@@ -28,20 +28,129 @@ def test_saved_dataset(tmp_path, read_all):
 
 @pytest.mark.parametrize(
     ("splits", "wanted", "taken"),
-    [(["only"], None, "only"), (["test", "train"], None, "train"), (["test", "train"], "test", "test")],
+    [
+        (["only"], None, ["only"]),
+        (["test", "train"], None, ["test", "train"]),
+        (["a", "b"], None, ["a", "b"]),
+        (["test", "train"], "test", ["test"]),
+    ],
 )
-def test_split_of_a_saved_dict(tmp_path, read_all, splits, wanted, taken):
+def test_splits_of_a_saved_dict(tmp_path, read_all, splits, wanted, taken):
     source = open_source(saved_dict(tmp_path / "saved", *splits), split=wanted)
-    assert [record.value for record in read_all(source)] == [{"a": taken}]
+    assert [record.value for record in read_all(source)] == [{"a": split} for split in taken]
+    left_out = f"{tmp_path / 'saved'}: only the split 'test' is read; it also has train"
+    assert source.notes == ((left_out,) if taken == ["test"] else ())
+
+
+def test_split_that_cannot_be_chosen(tmp_path):
+    with pytest.raises(UsageError, match="it has no split 'c'; choose one of them: a, b"):
+        open_source(saved_dict(tmp_path / "saved", "a", "b"), split="c")
+
+
+@pytest.mark.parametrize("shard_rows", [1, 2, 3, 10])
+def test_all_splits_are_read_in_order_and_written_split_by_split(tmp_path, read_all, shard_rows):
+    rows = {"train": [{"a": f"t{n}"} for n in range(3)], "empty": [], "test": [{"a": f"e{n}"} for n in range(4)]}
+    features = datasets.Features({"a": datasets.Value("string")})
+    whole = datasets.DatasetDict(
+        {name: datasets.Dataset.from_dict({"a": [row["a"] for row in part]}, features=features) for name, part in rows.items()}
+    )
+    whole.save_to_disk(tmp_path / "saved", num_shards=dict.fromkeys(rows, 1))  # by default an empty split has no file
+    for data in (whole, tmp_path / "saved"):
+        source = open_source(data)
+        records = read_all(source, shard_rows)
+        assert [record.value for record in records] == [*rows["train"], *rows["test"]]
+        assert [record.row for record in records] == list(range(7))
+        assert len({record.place for record in records}) == 7
+    assert records[3].place == "saved test row 0"
+    assert source.fingerprint() == open_source(tmp_path / "saved").fingerprint()
+    flags = [False, True, True, False, False, True, False]
+    for wrong in (flags[1:], [*flags, True]):
+        with pytest.raises(DataError, match="rows than were scored"):
+            source.split(wrong, tmp_path / "k", tmp_path / "f")
+    assert source.split(flags, tmp_path / "kept.dataset", tmp_path / "flagged.dataset") == (4, 3)
+    kept, flagged = (datasets.load_from_disk(str(tmp_path / f"{name}.dataset")) for name in ("kept", "flagged"))
+    assert {name: list(part) for name, part in kept.items()} == {
+        "train": rows["train"][:1],
+        "empty": [],
+        "test": [rows["test"][i] for i in (0, 1, 3)],
+    }
+    assert {name: list(part) for name, part in flagged.items()} == {"train": rows["train"][1:], "empty": [], "test": [rows["test"][2]]}
+
+
+def folder_of(path, files):
+    """A directory of data files, each with one row that names it."""
+    path.mkdir()
+    for name in files:
+        (path / name).parent.mkdir(exist_ok=True)
+        if name.endswith(".parquet"):
+            datasets.Dataset.from_list([{"a": name}]).to_parquet(path / name)
+        else:
+            (path / name).write_text(f"a\n{name}\n" if name.endswith(".csv") else json.dumps({"a": name}) + "\n")
+    return path
 
 
 @pytest.mark.parametrize(
-    ("wanted", "message"),
-    [(None, "it has several splits; choose one of them: a, b"), ("c", "it has no split 'c'; choose one of them: a, b")],
+    "files",
+    [
+        ["a.jsonl", "b.jsonl"],
+        ["one.parquet", "two.parquet"],
+        ["train.jsonl", "test.jsonl"],
+        ["train.jsonl", "test.jsonl", "extra.jsonl"],
+        ["a.jsonl", "b.csv", "c.parquet", "d.jsonl"],
+        ["data/train-00000.parquet", "data/test-00000.parquet", "raw/x.jsonl"],
+    ],
 )
-def test_split_that_cannot_be_chosen(tmp_path, wanted, message):
-    with pytest.raises(UsageError, match=message):
-        open_source(saved_dict(tmp_path / "saved", "a", "b"), split=wanted)
+def test_all_files_of_a_directory_are_read(tmp_path, read_all, files):
+    source = open_source(folder_of(tmp_path / "data", files))
+    assert sorted(record.value["a"] for record in read_all(source)) == sorted(files)
+    assert source.notes == ()
+
+
+def test_files_that_are_not_read_are_named(tmp_path, read_all):
+    folder = folder_of(tmp_path / "data", ["train.jsonl", "test.jsonl", "extra.csv"])
+    source = open_source(folder, split="train")
+    assert [record.value["a"] for record in read_all(source)] == ["train.jsonl"]
+    assert source.notes == (f"{folder}: only the split 'train' is read; it also has test", f"{folder}: not read are the files extra.csv")
+    (folder / "broken.jsonl").write_text("{")
+    source = open_source(folder)
+    assert len(read_all(source)) == 3
+    assert [note for note in source.notes if "broken.jsonl: it cannot be loaded" in note]
+
+
+def test_configurations_of_a_directory(tmp_path, read_all):
+    folder = folder_of(tmp_path / "data", ["a.jsonl", "b.jsonl"])
+    (folder / "README.md").write_text(
+        "---\nconfigs:\n- config_name: one\n  data_files: a.jsonl\n- config_name: two\n  data_files: b.jsonl\n---\n"
+    )
+    with pytest.raises(UsageError, match="choose one of its configurations with --name: one, two"):
+        open_source(folder)
+    source = open_source(folder, name="two")
+    assert [record.value["a"] for record in read_all(source)] == ["b.jsonl"]
+    assert source.notes == (f"{folder}: not read are the files a.jsonl",)
+    with pytest.raises(DataError, match="BuilderConfig 'three' not found"):
+        open_source(folder, name="three")
+
+
+def test_a_stream_of_several_splits_must_be_chosen(tmp_path, read_all):
+    folder = folder_of(tmp_path / "data", ["train.jsonl", "test.jsonl"])
+    with pytest.raises(UsageError, match=r"a stream is read from one split; choose it with --split \(train, test\)"):
+        open_source(folder, streaming=True)
+    source = open_source(folder, streaming=True, split="test")
+    assert [record.value["a"] for record in read_all(source)] == ["test.jsonl"]
+    assert source.notes == (f"{folder}: only the split 'test' is read; it also has train",)
+
+
+def test_a_name_and_a_revision_of_what_has_none_are_refused(tmp_path):
+    file = tmp_path / "data.jsonl"
+    file.write_text("")
+    for data, options, message in [
+        (file, {"name": "x"}, "is a file, not a directory or data set on the Hub"),
+        (tmp_path, {"revision": "main"}, "is a directory, not a data set on the Hub"),
+        ([], {"name": "x"}, "the data is not a directory or data set on the Hub"),
+        (saved_dict(tmp_path / "saved", "a"), {"name": "x"}, "is a saved data set without configurations"),
+    ]:
+        with pytest.raises(UsageError, match=message):
+            open_source(data, **options)
 
 
 def test_damaged_saved_dataset(tmp_path):

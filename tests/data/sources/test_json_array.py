@@ -90,7 +90,7 @@ def test_empty_array(open_bytes, data):
             "not valid JSON: Expecting property name enclosed in double quotes at line 3 (byte offset 22)",
         ),
         (b'{"a":\n tru}', "not valid JSON: Expecting value at line 4 (byte offset 21)"),
-        (b'{"a": "\xff"}', "not UTF-8: byte 0xFF at position 8"),
+        (b'{"a": \xff}', "not UTF-8: byte 0xFF at position 7"),
         (b'{"a": 1} {"b": 2}', "not valid JSON: Extra data at line 3 (byte offset 23)"),
         (b"17", "it is a number, not a JSON object with named fields"),
         (b"[" * 100_000 + b"]" * 100_000, "it is nested too deeply to be read"),

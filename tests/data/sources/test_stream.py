@@ -190,10 +190,11 @@ def hub_builder(path: Path, monkeypatch, commit: str) -> None:
         repo_id="org/data",
         hash=commit,
         config=builder.config,
+        builder_configs=builder.builder_configs,
         info=SimpleNamespace(splits=splits),
         as_streaming_dataset=builder.as_streaming_dataset,
     )
-    monkeypatch.setattr(datasets, "load_dataset_builder", {"org/data": fake}.__getitem__)
+    monkeypatch.setattr(datasets, "load_dataset_builder", lambda where, config, revision: {"org/data": fake}[where])
 
 
 def test_hub_id(tmp_path, monkeypatch, caplog):

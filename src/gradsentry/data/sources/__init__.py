@@ -25,7 +25,7 @@ READABLE = (
 )
 COMPRESSED = (".gz", ".zst", ".bz2", ".xz", ".zip")
 LAYOUTS = dict.fromkeys((".jsonl", ".ndjson", ".json"), jsonl.json_lines) | dict.fromkeys((".csv", ".tsv"), csv_file.csv_table)
-"""The layout of a text file by its suffix; a .json file may also be an array."""
+"""The layout of a text file by its suffix; where it is JSON lines, the file may also be an array."""
 
 
 class Source(Protocol):
@@ -40,6 +40,8 @@ class Source(Protocol):
     """``jsonl``, ``json``, ``csv``, ``parquet``, ``dataset``, ``stream`` or ``rows``."""
     suffix: str
     """Suffix of the kept and the flagged file; ``dataset`` is a directory of save_to_disk."""
+    notes: tuple[str, ...]
+    """What of the data is not read: other splits, configurations, files."""
 
     def plan(self, shard_rows: int) -> list[Shard]:
         """Cut the data set into shards of `shard_rows` rows. The same data always gives the same shards."""
@@ -70,21 +72,26 @@ def open_source(
     data: str | os.PathLike[str] | datasets.Dataset | datasets.DatasetDict | datasets.IterableDataset | Sequence[Mapping[str, Any]],
     *,
     split: str | None = None,
+    name: str | None = None,
+    revision: str | None = None,
     streaming: bool = False,
 ) -> Source:
     """Open a data set: a file, a directory, a Hub id, a `datasets.Dataset` or `IterableDataset`, or rows in memory.
 
     Args:
         data: path of a file or a directory, id of a data set on the Hub, or the data itself.
-        split: the split of a data set that has several; the default is `train`.
+        split: the split of a data set that has several; by default all are read.
+        name: the configuration of a data set that has several.
+        revision: the branch, tag or commit of a data set on the Hub.
         streaming: read a Hub id or a plain directory as a stream. It has no effect on other data.
 
     Raises:
         DataError: the data cannot be found or read.
-        UsageError: the data has no such split, or has several and `split` is missing.
+        UsageError: the data has no such split, configuration or revision, or must be given one.
     """
     if isinstance(data, str | os.PathLike):
-        return _open_path(data, split, streaming)
+        return _open_path(data, split, name, revision, streaming)
+    _refuse_hub_options(name, revision, "the data is not")
     if isinstance(data, Sequence) and not isinstance(data, bytes | bytearray):
         _refuse_split(split, "rows in memory have")
         return MemorySource(data)
@@ -93,7 +100,7 @@ def open_source(
     return from_object(data, split)
 
 
-def _open_path(data: str | os.PathLike[str], split: str | None, streaming: bool) -> Source:
+def _open_path(data: str | os.PathLike[str], split: str | None, name: str | None, revision: str | None, streaming: bool) -> Source:
     """The source for a path or, if nothing has that path, for a Hub id."""
     if data == "":  # as a path it would be the working directory
         raise UsageError("no data given; give a path, or the id of a data set on the Hub")
@@ -101,15 +108,17 @@ def _open_path(data: str | os.PathLike[str], split: str | None, streaming: bool)
     if os.path.isdir(path):
         from gradsentry.data.sources.hub import from_directory
 
-        return from_directory(path, split, streaming)
+        _refuse_hub_options(None, revision, f"{path} is a directory, not")
+        return from_directory(path, split, name, streaming)
     if os.path.exists(path):
+        _refuse_hub_options(name, revision, f"{path} is a file, not")
         _refuse_split(split, f"{path} is a single file and has")
         return _open_file(path)
     if isinstance(data, str) and path.suffix.lower() not in (*LAYOUTS, ".parquet", *COMPRESSED):
         from gradsentry.data.sources.hub import from_hub, looks_like_id
 
         if looks_like_id(data):
-            return from_hub(data, split, streaming)
+            return from_hub(data, split, name, revision, streaming)
     raise DataError(f"{path}: no such file or directory; check the path. {READABLE}")
 
 
@@ -126,13 +135,17 @@ def _open_file(path: Path) -> Source:
     if suffix not in LAYOUTS:
         ending = f"files that end in {suffix!r} are" if suffix else "a file without a suffix is"
         raise DataError(f"{path}: {ending} not read. {READABLE}; rename or convert the file")
-    if suffix == ".json" and json_array.starts_array(path):
+    if LAYOUTS[suffix] is jsonl.json_lines and json_array.starts_array(path):
         return TextSource(path, json_array.json_array)
-    if suffix == ".json" and jsonl.is_one_object(path):
-        raise DataError(f"{path}: it is one JSON object; write its rows as an array of objects or one object a line")
     return TextSource(path, LAYOUTS[suffix])
 
 
 def _refuse_split(split: str | None, subject: str) -> None:
     if split is not None:
         raise UsageError(f"a split ({split!r}) was given, but {subject} no splits; leave the split out")
+
+
+def _refuse_hub_options(name: str | None, revision: str | None, subject: str) -> None:
+    for option, value, what in (("name", name, "a directory or data set on the Hub"), ("revision", revision, "a data set on the Hub")):
+        if value is not None:
+            raise UsageError(f"a {option} ({value!r}) was given, but {subject} {what}; leave the {option} out")

@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import csv
-import io
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
 from functools import partial
+from itertools import zip_longest
 from pathlib import Path
 from typing import BinaryIO
 
 from gradsentry.data.sources.files import open_binary
-from gradsentry.data.sources.text_file import BadRow, Frame, Layout, byte_order_mark, decode, newline_of, with_newline
+from gradsentry.data.sources.text_file import BadRow, Frame, Layout, Start, byte_order_mark, decode, with_newline
 from gradsentry.errors import DataError
 from gradsentry.types import Row
 
 FIELD_LIMIT = 1 << 27
 """Most characters of a field. It bounds the memory that a quote without an end can take, and fits into a C long, as csv requires."""
 
+CHUNK = 1 << 16
+"""Bytes that are read at a time."""
 OTHER_SEPARATORS = ",\t;|"
 RENAMED = {",": "rename it to .csv", "\t": "rename it to .tsv"}
 """Advice for a file whose separator belongs to another suffix."""
@@ -34,26 +36,32 @@ def csv_table(path: Path) -> Layout:
     bom = byte_order_mark(path)
     delimiter, suffix = ("\t", "tsv") if path.suffix.lower() == ".tsv" else (",", "csv")
     with open_binary(path) as file:
-        header = next(_frames(delimiter, b"\n", file, len(bom), 1), Frame(len(bom), 1, b""))
-    columns = _columns(header, delimiter, path)
+        records = _frames(delimiter, b"\n", file, Start(len(bom), 1))
+        header = next(records, Frame(len(bom), 1, b""))
+        columns = _columns(header, delimiter, path)
+        index = _index_columns(next(records, None), delimiter, len(columns))
 
     def parse(frame: Frame) -> Row:
         fields = _fields(frame, delimiter)
-        if len(fields) != len(columns):
-            raise BadRow(f"it has {len(fields)} field{'s' if len(fields) != 1 else ''} where the header has {len(columns)}")
-        return dict(zip(columns, fields, strict=True))
+        if index and len(fields) != len(index + columns):  # without the first record pandas would read other columns
+            raise BadRow(f"it has {len(fields)} field{'s' if len(fields) != 1 else ''} where the first record has {len(index + columns)}")
+        if len(fields) > len(index + columns):
+            raise BadRow(f"it has {len(fields)} fields where the header has {len(columns)}")
+        return dict(zip_longest(index + columns, fields))  # pandas fills up short records, too
 
-    offset, line = header.offset + len(header.data), header.line + header.data.count(b"\n")
-    frames = partial(_frames, delimiter, newline_of(header.data))
+    offset, line = header.offset + len(header.data), header.line + len(header.data.splitlines())
+    frames = partial(_frames, delimiter, header.data[len(header.data.rstrip(b"\r\n")) :])
     return Layout("csv", suffix, "record", offset, line, frames, parse, head=bom + header.data)
 
 
-def _frames(delimiter: str, newline: bytes, file: BinaryIO, offset: int, line: int) -> Iterator[Frame]:
-    file.seek(offset)
+def _frames(delimiter: str, newline: bytes, file: BinaryIO, start: Start) -> Iterator[Frame]:
+    file.seek(start.offset)
+    offset, line = start.offset, start.line
+    blank = b" \t\r\n".replace(delimiter.encode(), b"")
     taken: list[bytes] = []
 
     def lines() -> Iterator[str]:
-        for data in file:
+        for data in _lines_of(file):
             taken.append(data)
             # Bytes that are not UTF-8 must not stop the search for the record's end; _fields reports them.
             yield data.decode("utf-8", "surrogateescape")
@@ -63,13 +71,23 @@ def _frames(delimiter: str, newline: bytes, file: BinaryIO, offset: int, line: i
         with suppress(csv.Error):  # the lines read so far are one record, for which _fields reports the error
             next(reader, None)
         data = b"".join(taken)
-        taken.clear()
         if not data:
             return
-        if data.strip(b" \r\n"):
+        if data.strip(blank):
             yield Frame(offset, line, with_newline(data, newline))
         offset += len(data)
-        line += data.count(b"\n")
+        line += len(taken)
+        taken.clear()
+
+
+def _lines_of(file: BinaryIO) -> Iterator[bytes]:
+    """The rest of the file in lines, which end with LF, CR LF or CR as for pandas."""
+    rest = b""
+    while chunk := file.read(max(CHUNK, len(rest))):
+        *lines, rest = (rest + chunk).splitlines(keepends=True)
+        yield from lines
+    if rest:
+        yield rest
 
 
 def _fields(frame: Frame, delimiter: str) -> list[str]:
@@ -82,12 +100,22 @@ def _fields(frame: Frame, delimiter: str) -> list[str]:
 
 def _lines(frame: Frame) -> Iterator[str]:
     """The record's lines. The reader requests one more only while a quote is open."""
-    yield from io.StringIO(decode(frame.data), newline="\n")
-    last = frame.line + frame.data.count(b"\n") - 1
+    decode(frame.data)
+    lines = frame.data.splitlines(keepends=True)
+    yield from (line.decode() for line in lines)
     raise BadRow(
         f"a quote that opens in line {frame.line} or soon after is not closed before the file ends: "
-        f"lines {frame.line} to {last} were read as one record"
+        f"lines {frame.line} to {frame.line + len(lines) - 1} were read as one record"
     )
+
+
+def _index_columns(first: Frame | None, delimiter: str, named: int) -> list[str]:
+    """Names of the columns before the named ones. pandas takes the fields that the first record has too many for a row index."""
+    fields = 0
+    if first is not None:
+        with suppress(BadRow):
+            fields = len(_fields(first, delimiter))
+    return [f"__index_level_{number}__" for number in range(fields - named)]
 
 
 def _columns(header: Frame, delimiter: str, path: Path) -> list[str]:

@@ -23,11 +23,15 @@ class DatasetSource:
     kind = "dataset"
     suffix = "dataset"
 
-    def __init__(self, dataset: datasets.Dataset, name: str, place: str, fingerprint: str | None = None) -> None:
+    def __init__(
+        self, dataset: datasets.Dataset, name: str, place: str, fingerprint: str | None = None, notes: tuple[str, ...] = ()
+    ) -> None:
         """`name` is for messages and the report, `place` names rows; `fingerprint` replaces the one that `datasets` keeps."""
         from datasets import Features
 
         self.name = name
+        self.notes = notes
+        self.rows = len(dataset)
         self._place = place
         self._fingerprint = fingerprint or dataset._fingerprint  # read it first: with_format makes another
         self._dataset = dataset.with_format(None)
@@ -36,7 +40,7 @@ class DatasetSource:
 
     def plan(self, shard_rows: int) -> list[Shard]:
         """Cut by the row count."""
-        return cut_into_shards(len(self._dataset), shard_rows)
+        return cut_into_shards(self.rows, shard_rows)
 
     def read(self, shard: Shard) -> Iterator[Record]:
         """The shard's rows; media are left as stored."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from functools import partial
 from itertools import chain
 from json import JSONDecodeError
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import BinaryIO
 
 from gradsentry.data.sources.files import open_binary
 from gradsentry.data.sources.jsonl import parse_object
-from gradsentry.data.sources.text_file import Frame, Layout, byte_order_mark
+from gradsentry.data.sources.text_file import Frame, Layout, Start, byte_order_mark
 from gradsentry.errors import DataError
 from gradsentry.types import Row
 
@@ -39,7 +38,9 @@ def json_array(path: Path) -> Layout:
     bom = byte_order_mark(path)
     _, offset, line = _first_byte(path, len(bom))
 
-    frames = partial(elements, name=path.name)
+    def frames(file: BinaryIO, start: Start) -> Iterator[Frame]:
+        return elements(file, start.offset, start.line, path.name)
+
     return Layout("json", "json", "element", offset + 1, line, frames, _parse, bom + b"[\n", joiner=b",\n", tail=b"\n]\n")
 
 
@@ -162,4 +163,6 @@ def _parse(frame: Frame) -> Row:
         byte = frame.offset + len(error.doc[: error.pos].encode())
         return f"line {frame.line + error.lineno - 1} (byte offset {byte})"
 
+    if frame.data.startswith(b'"'):  # `datasets` reads an array of strings as rows of the column text
+        return parse_object(b'{"text": ' + frame.data + b"}", place)
     return parse_object(frame.data, place)

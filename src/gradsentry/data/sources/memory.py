@@ -19,6 +19,7 @@ class MemorySource:
     name = "rows"
     kind = "rows"
     suffix = "jsonl"
+    notes = ()
 
     def __init__(self, rows: Sequence[Mapping[str, Any]]) -> None:
         self._rows = rows

@@ -28,6 +28,7 @@ class ParquetSource:
 
     kind = "parquet"
     suffix = "parquet"
+    notes = ()
 
     def __init__(self, path: Path) -> None:
         import pyarrow as pa

@@ -50,6 +50,8 @@ class StreamSource:
     """Whether `datasets` reads the stream as Arrow tables, not as Python objects."""
     tables: Callable[[], Iterator[pa.Table]] | None = None
     """Gives the same rows in small tables, where `datasets` would hold too many rows at a time."""
+    notes: tuple[str, ...] = ()
+    """Of `Source`."""
 
     kind = "stream"
     suffix = "parquet"
@@ -178,7 +180,7 @@ def _columns(table: pa.Table, features: datasets.Features, first: int, names: Se
     return Dataset(InMemoryTable(rows), info=info, fingerprint="batch")[:]
 
 
-def copy_stream(stream: datasets.IterableDataset, name: str, place: str) -> DatasetSource:
+def copy_stream(stream: datasets.IterableDataset, name: str, place: str, notes: tuple[str, ...] = ()) -> DatasetSource:
     """Read the stream once, into an Arrow file in the cache of `datasets`, and return the source for that file.
 
     The fingerprint is the file's SHA-256. The file is deleted with the source, or when Python exits.
@@ -199,7 +201,7 @@ def copy_stream(stream: datasets.IterableDataset, name: str, place: str) -> Data
     file = folder / "data.arrow"
     try:
         _write(file, stream, name, arrow=bool(steps) and getattr(steps[0], "iter_arrow", None) is not None)
-        source = DatasetSource(Dataset.from_file(str(file)), name, place, sha256_of(file))
+        source = DatasetSource(Dataset.from_file(str(file)), name, place, sha256_of(file), notes)
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
         raise

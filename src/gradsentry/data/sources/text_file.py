@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
@@ -23,6 +24,8 @@ NOT_UTF8 = {
 }
 """What a file with these first bytes is, and what to do."""
 
+LINE_END = re.compile(rb"\r\n?|\n")
+"""The ends of lines as `datasets` and pandas see them."""
 READ_BYTES = 1 << 20
 """Bytes that are read and hashed at a time."""
 
@@ -39,7 +42,24 @@ class Frame(NamedTuple):
     line: int
     """Line of that byte, from 1."""
     data: bytes
-    """The record's bytes; in a layout of lines with the newline (see `with_newline`)."""
+    """The record's bytes; in a layout of lines with the line end (see `with_newline`)."""
+    column: int = 1
+    """Place of that byte in its line, from 1; above 1 where the line holds other records before it."""
+    by_line_until: int = 0
+    """Of `Start`."""
+
+
+class Start(NamedTuple):
+    """Where a layout begins to read: at the first byte of a record."""
+
+    offset: int
+    """Byte offset."""
+    line: int
+    """Line, from 1."""
+    column: int = 1
+    """Place in the line, from 1."""
+    by_line_until: int = 0
+    """Before this offset each record ends with its line: an object over several lines was looked for up to here and is broken."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +76,8 @@ class Layout:
     """Byte offset at which the records begin, after a byte order mark and a header."""
     line: int
     """Line of that offset, from 1."""
-    frames: Callable[[BinaryIO, int, int], Iterator[Frame]]
-    """Yields the records from this offset and line to the end of the file."""
+    frames: Callable[[BinaryIO, Start], Iterator[Frame]]
+    """Yields the records from this place to the end of the file."""
     parse: Callable[[Frame], Row]
     """Parses one record; raises BadRow."""
     head: bytes = b""
@@ -70,6 +90,8 @@ class Layout:
 
 class TextSource:
     """A text file in one of the layouts."""
+
+    notes: tuple[str, ...] = ()
 
     def __init__(self, path: Path, layout_of: Callable[[Path], Layout]) -> None:
         """`layout_of` finds the layout of the file; it is kept because a layout holds closures, which cannot be pickled."""
@@ -92,19 +114,20 @@ class TextSource:
             hashed = _HashingFile(file)
             reader = io.BufferedReader(hashed, READ_BYTES)
             reader.read(layout.offset)
-            for rows, (offset, line, _) in enumerate(layout.frames(reader, layout.offset, layout.line), 1):
+            for rows, frame in enumerate(layout.frames(reader, Start(layout.offset, layout.line)), 1):
                 if (rows - 1) % shard_rows == 0:
-                    starts.append((offset, line))
+                    starts.append((frame.offset, frame.line, frame.column, frame.by_line_until))
             while reader.read(READ_BYTES):  # a layout need not read to the end
                 pass
             self._sha256 = hashed.digest.hexdigest()
         shards = cut_into_shards(rows, shard_rows)
-        return [Shard(shard.index, shard.start, shard.stop, offset, line) for shard, (offset, line) in zip(shards, starts, strict=True)]
+        return [Shard(shard.index, shard.start, shard.stop, *start) for shard, start in zip(shards, starts, strict=True)]
 
     def read(self, shard: Shard) -> Iterator[Record]:
         """The shard's rows, read from its byte offset on."""
         row = shard.start
-        for frame in islice(self._frames(shard.offset, shard.line), shard.stop - shard.start):
+        start = Start(shard.offset, shard.line, shard.column, shard.by_line_until)
+        for frame in islice(self._frames(start), shard.stop - shard.start):
             yield self._record(row, frame)
             row += 1
         if row < shard.stop:
@@ -121,7 +144,7 @@ class TextSource:
         layout, counts = self._layout, [0, 0]
         with kept.open("wb") as kept_file, flagged_path.open("wb") as flagged_file:
             outputs = (kept_file, flagged_file)
-            for row, (frame, flag) in enumerate(with_flags(self._frames(layout.offset, layout.line), flagged, self.name)):
+            for row, (frame, flag) in enumerate(with_flags(self._frames(Start(layout.offset, layout.line)), flagged, self.name)):
                 if visitor and row in visitor.wanted:
                     visitor.add(self._record(row, frame))
                 outputs[flag].write(layout.joiner if counts[flag] else layout.head)
@@ -133,12 +156,12 @@ class TextSource:
                 output.write(layout.tail)
         return counts[0], counts[1]
 
-    def _frames(self, offset: int, line: int) -> Iterator[Frame]:
+    def _frames(self, start: Start) -> Iterator[Frame]:
         with open_binary(self._path) as file:
-            yield from self._layout.frames(file, offset, line)
+            yield from self._layout.frames(file, start)
 
     def _record(self, row: int, frame: Frame) -> Record:
-        place = f"{self._path.name}:{frame.line}"
+        place = f"{self._path.name}:{frame.line}" + (f":{frame.column}" if frame.column > 1 else "")
         try:
             return Record(row, place, self._layout.parse(frame))
         except BadRow as error:
@@ -194,12 +217,11 @@ def decode(data: bytes) -> str:
 
 
 def with_newline(line: bytes, newline: bytes) -> bytes:
-    """The line with a newline at its end. The last line of a file may lack it; `newline` is the file's own."""
-    if line.endswith(b"\n"):
-        return line
-    return line + newline.removeprefix(b"\r" if line.endswith(b"\r") else b"")
+    """The line with a line end. The last line of a file may lack it; `newline` is the file's own."""
+    return line if line.endswith((b"\n", b"\r")) else line + newline
 
 
-def newline_of(line: bytes) -> bytes:
-    """The newline of a file that begins with this line."""
-    return b"\r\n" if line.endswith(b"\r\n") else b"\n"
+def newline_of(data: bytes) -> bytes:
+    """The line end of a file that begins with these bytes: LF, CR LF or CR."""
+    found = LINE_END.search(data)
+    return found.group() if found else b"\n"
