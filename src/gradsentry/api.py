@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import tempfile
 import time
@@ -13,8 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute
 import pyarrow.parquet as pq
 
 from gradsentry.config import ScanConfig
@@ -28,6 +25,7 @@ from gradsentry.run.directory import RunDirectory, as_json, open_run, write_text
 from gradsentry.run.engines import make_engine
 from gradsentry.run.engines.base import Engine
 from gradsentry.run.job import absolute, plan
+from gradsentry.run.notes import kept_warnings
 from gradsentry.run.words import RunWords
 from gradsentry.types import Progress, Shard, Threshold
 from gradsentry.verdict.combine import Decision
@@ -41,9 +39,6 @@ if TYPE_CHECKING:
 
 Data: TypeAlias = "str | os.PathLike[str] | datasets.Dataset | datasets.IterableDataset | Sequence[Mapping[str, Any]]"
 """What can be scanned."""
-
-log = logging.getLogger(__name__)
-pc: Any = pyarrow.compute  # its functions are made when it is imported, where no type checker sees them
 
 
 @dataclass(frozen=True)
@@ -76,6 +71,11 @@ class ScanResult:
     def kept(self) -> list[int]:
         """Positions of the rows to train on: ``dataset.select(result.kept)``."""
         return np.flatnonzero(~self.decision.flagged).tolist()
+
+    @property
+    def notes(self) -> list[str]:
+        """What limits the verdict, a sentence each: what could not be looked for, rows that were cut. Empty if nothing does."""
+        return self.document["notes"]
 
     @property
     def exit_code(self) -> int:
@@ -146,14 +146,18 @@ def _scan(
         job = plan(data, run.path, config, model, tokenizer)
         run.check(job.known, config.overwrite)
         manifest = job.finished()
+        notes = list(job.notes)
         if manifest is None:
             try:
-                manifest = engine.run(job, job.shards if config.overwrite else job.missing(), progress)
+                with kept_warnings(notes.append):
+                    manifest = engine.run(job, job.shards if config.overwrite else job.missing(), progress)
             finally:
                 run.sweep()
         if manifest is None:
             return None
-        manifest |= {"seconds": round(time.time() - started, 3)}
+        # An interrupted scan may have left notes in the manifest, other processes too.
+        notes = list(dict.fromkeys([*manifest.get("notes", ()), *notes]))
+        manifest |= {"seconds": round(time.time() - started, 3), "notes": notes}
         return _conclude(run, manifest, job.source, job.shards, job.config, keep=out is not None)
 
 
@@ -226,8 +230,6 @@ def _conclude(
     """From scores to the result and, if `keep`, to the files of the run directory."""
     scores = run.read_scores(shards)
     decision = decide_table(scores, lambda: RunWords(run, shards), config)
-    _warn_of_cut_rows(scores)
-    _warn_of_threshold(decision)
     manifest = manifest | {"config": config.as_dict()}
     previews = Previews(rows_to_show(decision), config)
     if keep:
@@ -257,27 +259,6 @@ def _write(run: RunDirectory, manifest: dict[str, Any], source: Source, decision
         pq.write_table(decision.verdicts, verdicts_path)
         pq.write_table(decision.evidence, evidence_path)
     return document
-
-
-def _warn_of_cut_rows(scores: pa.Table) -> None:
-    """A cut row may have lost its trigger or payload, so the number of cut rows is reported."""
-    cut = pc.sum(pc.greater(scores["n_cut"], 0)).as_py()
-    if cut:
-        log.warning(
-            "%d %s longer than the context and cut; see n_cut in verdicts.parquet",
-            cut,
-            "row was" if cut == 1 else "rows were",
-        )
-
-
-def _warn_of_threshold(decision: Decision) -> None:
-    """Without a reliable threshold the published rule flags by a fixed one; the user must know."""
-    if decision.by_entropy and decision.threshold is not None and decision.threshold.method == "fallback":
-        for problem in decision.threshold.problems:
-            log.warning(
-                "warning: the threshold is NOT reliable: %s; it is the published fallback, check the flagged rows before you drop any",
-                problem,
-            )
 
 
 def _config(manifest: dict[str, Any], threshold: str, options: dict[str, Any]) -> ScanConfig:

@@ -132,7 +132,7 @@ def _preview(run: Path, threshold: str, as_json: bool, options: dict[str, Any]) 
     if as_json:
         chosen = asdict(decision.threshold) if decision.threshold else None
         rule = {"policy": config.policy, "strict": config.strict}
-        print_json({**rule, "threshold": chosen, "above_threshold": decision.above, "counts": decision.counts})
+        print_json({**rule, "threshold": chosen, "above_threshold": decision.above, "counts": decision.counts, "notes": decision.notes})
     else:
         from gradsentry.report.console import print_threshold
 

@@ -54,6 +54,8 @@ def print_result(document: dict[str, Any], run: Path | None) -> None:
     if entropy := entropy_line(document):
         console.print(Text(entropy))
     console.print(Text(f"scored {counts['scored']:,}, unscorable {counts['unscorable']:,}, error {counts['error']:,}"))
+    for note in document["notes"]:
+        console.print(Text(f"note: {note}"))
     if flagged:
         triggers = [trigger for finding in document["findings"] if finding["kind"] == "backdoor" for trigger in finding["triggers"]]
         console.print(_flagged(flagged[:SHOWN], triggers, console.width))
@@ -120,6 +122,8 @@ def print_threshold(decision: Decision, config: ScanConfig) -> None:
     flagged = f"policy {rule} flags {counts['flagged']:,} of {counts['rows']:,} rows"
     published = "published " if threshold.method in ("valley", "fallback") else ""
     console.print(Text(f"{flagged}; {decision.above:,} lie above the {published}{threshold_text(threshold)}"))
+    for note in decision.notes:
+        console.print(Text(f"note: {visible(note)}"))
 
 
 def print_identification(found: dict[str, float]) -> None:

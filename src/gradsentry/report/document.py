@@ -82,6 +82,7 @@ def report_document(decision: Decision, manifest: dict[str, Any], previews: dict
             "by_entropy": decision.by_entropy,
             "crop": config["crop"],
             "format": config["format"],
+            "supervised": FORMATS[config["format"]].describe_supervised(config.get("loss_on")),
             "started": manifest["started"],
             "seconds": manifest.get("seconds"),
         },
@@ -92,6 +93,7 @@ def report_document(decision: Decision, manifest: dict[str, Any], previews: dict
         "flagged": listed(_flagged(decision)),
         "unscored": listed(_unscored(decision)),
         "listed_at_most": LISTED,
+        "notes": [visible(note) for note in dict.fromkeys([*manifest.get("notes", ()), *decision.notes])],
     }
 
 

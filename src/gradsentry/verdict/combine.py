@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute
 from numpy.typing import NDArray
 
+from gradsentry.data.formats.detect import other_format
 from gradsentry.schema import EVIDENCE, VERDICTS
 from gradsentry.types import Threshold
 from gradsentry.verdict.entropy import Values, beyond_length, choose
@@ -35,6 +37,8 @@ class Decision:
     """Of the detectors, strongest first; those that flag no rows come last."""
     above: int = 0
     """Number of rows above the threshold, flagged or not."""
+    notes: tuple[str, ...] = ()
+    """What limits the verdict, a sentence each: what could not be looked for, and which rows were not seen whole."""
 
     @property
     def flagged(self) -> NDArray[np.bool_]:
@@ -66,7 +70,8 @@ def combine(scores: pa.Table, threshold: str, findings: Sequence[Finding] = (), 
     """
     entropies = scored_entropies(scores)
     if len(entropies) == 0:
-        return Decision(None, _verdicts(scores, np.zeros(scores.num_rows, dtype=bool), {}), _evidence(scores, ()), by_entropy)
+        nothing = np.zeros(scores.num_rows, dtype=bool)
+        return Decision(None, _verdicts(scores, nothing, {}), _evidence(scores, ()), by_entropy, notes=_notes_on_rows(scores))
     chosen = choose(threshold, entropies)
     above = pc.fill_null(pc.greater(scores["entropy"], chosen.value), False).to_numpy(zero_copy_only=False)
     flagged = above & by_entropy
@@ -80,7 +85,29 @@ def combine(scores: pa.Table, threshold: str, findings: Sequence[Finding] = (), 
         reasons |= dict.fromkeys(finding.rows.tolist(), finding.reason)
         flagged[finding.rows] = True
     verdicts, evidence = _verdicts(scores, flagged, reasons), _evidence(scores, findings)
-    return Decision(chosen, verdicts, evidence, by_entropy, tuple(findings), int(above.sum()))
+    notes = [*_notes_on_rows(scores), *(_notes_on_threshold(chosen) if by_entropy else ())]
+    return Decision(chosen, verdicts, evidence, by_entropy, tuple(findings), int(above.sum()), tuple(notes))
+
+
+def _notes_on_rows(scores: pa.Table) -> tuple[str, ...]:
+    """How many rows are cut, and may have lost their trigger or payload, and how many are in another format."""
+    notes = []
+    if cut := pc.sum(pc.greater(scores["n_cut"], 0)).as_py():
+        were = "1 row was" if cut == 1 else f"{cut:,} rows were"
+        notes.append(f"{were} longer than the context and cut; see n_cut in verdicts.parquet")
+    unscored = scores.filter(pc.not_equal(scores["status"], "scored"))["reason"].to_pylist()
+    formats = Counter(name for reason in unscored if (name := other_format(reason)))
+    if formats:
+        are = "1 row is" if formats.total() == 1 else f"{formats.total():,} rows are"
+        counts = ", ".join(f"{name}: {count:,}" for name, count in formats.most_common())
+        notes.append(f"{are} in another format ({counts}); scan such rows apart, in a file of their own or with --format and another --out")
+    return tuple(notes)
+
+
+def _notes_on_threshold(threshold: Threshold) -> Iterator[str]:
+    """Without a reliable threshold the published rule flags by a fixed one; the user must know."""
+    for problem in threshold.problems if threshold.method == "fallback" else ():
+        yield f"the threshold is NOT reliable: {problem}; it is the published fallback, check the flagged rows before you drop any"
 
 
 def _evidence(scores: pa.Table, findings: Sequence[Finding]) -> pa.Table:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pyarrow as pa
@@ -15,6 +17,8 @@ from gradsentry.verdict.combine import Decision
 from gradsentry.verdict.detectors import find_all
 from gradsentry.verdict.policies import policy_named
 from gradsentry.verdict.words import MemoryWords, WordSource
+
+log = logging.getLogger(__name__)
 
 
 def decide(
@@ -45,7 +49,7 @@ def decide(
 
 
 def decide_table(scores: pa.Table, words: Callable[[], WordSource], config: ScanConfig) -> Decision:
-    """Verdicts on a table of scores by the policy, threshold and strictness of the options.
+    """Verdicts on a table of scores by the policy, threshold and strictness of the options. Their notes are logged as warnings too.
 
     Args:
         scores: [N] rows, columns of `schema.SCORES`. words: opens the words of the same rows; called if the policy uses findings.
@@ -54,5 +58,10 @@ def decide_table(scores: pa.Table, words: Callable[[], WordSource], config: Scan
         RunError: the words cannot be read.
     """
     policy = policy_named(config.policy)
-    findings = find_all(words()) if policy.uses_findings else []
-    return policy.decide(scores, findings, config.threshold, config.strict)
+    notes: list[str] = []
+    findings = find_all(words(), notes.append) if policy.uses_findings else []
+    decision = policy.decide(scores, findings, config.threshold, config.strict)
+    decision = replace(decision, notes=(*notes, *decision.notes))
+    for note in decision.notes:
+        log.warning("%s", note)
+    return decision
