@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,14 +20,14 @@ from gradsentry.errors import RunError, UsageError
 from gradsentry.report.document import Previews, report_document, rows_to_show
 from gradsentry.report.escape import visible
 from gradsentry.report.html import render
-from gradsentry.run.atomic import atomic_write
+from gradsentry.run.atomic import atomic_write, remove
 from gradsentry.run.directory import RunDirectory, as_json, open_run, write_text
 from gradsentry.run.engines import make_engine
 from gradsentry.run.engines.base import Engine
 from gradsentry.run.job import absolute, plan
 from gradsentry.run.notes import kept_warnings
 from gradsentry.run.words import RunWords
-from gradsentry.types import Progress, Shard, Threshold
+from gradsentry.types import FailOn, Level, Progress, Shard, Threshold
 from gradsentry.verdict.combine import Decision
 from gradsentry.verdict.decide import decide_table
 from gradsentry.verdict.policies import policy_named
@@ -59,7 +59,7 @@ class ScanResult:
 
     @property
     def counts(self) -> dict[str, int]:
-        """Number of rows by what happened to them: rows, scored, unscorable, error, flagged, kept."""
+        """Number of rows by what happened to them: rows, scored, unscorable, error, flagged, suspected, unexamined, kept."""
         return self.decision.counts
 
     @property
@@ -69,8 +69,23 @@ class ScanResult:
 
     @property
     def kept(self) -> list[int]:
-        """Positions of the rows to train on: ``dataset.select(result.kept)``."""
-        return np.flatnonzero(~self.decision.flagged).tolist()
+        """Positions of the rows to train on: ``dataset.select(result.kept)``. Suspects are among them, for a person to look at."""
+        return np.flatnonzero(self.decision.kept).tolist()
+
+    @property
+    def suspects(self) -> list[int]:
+        """Positions of the rows of suspects that are not flagged."""
+        return np.flatnonzero(self.decision.suspected).tolist()
+
+    @property
+    def unexamined(self) -> list[int]:
+        """Positions of the rows that were not scored, and so not examined. They are among `kept` with `keep_unexamined` only."""
+        return np.flatnonzero(self.decision.unexamined).tolist()
+
+    @property
+    def level(self) -> Level:
+        """The verdict in a word."""
+        return self.decision.level
 
     @property
     def notes(self) -> list[str]:
@@ -79,10 +94,18 @@ class ScanResult:
 
     @property
     def exit_code(self) -> int:
-        """0 nothing flagged, 1 rows flagged, 3 nothing scorable."""
+        """0 nothing found and everything examined, 1 rows flagged, 3 nothing scorable, 4 no row flagged but not everything is clear."""
+        return self.exit_code_for(tuple(FailOn))
+
+    def exit_code_for(self, fail_on: Collection[str]) -> int:
+        """As `exit_code`, but 0 for whatever is not in `fail_on` (see `types.FailOn`). Where nothing was scorable it is 3 all the same."""
         if self.threshold is None:
             return 3
-        return 1 if self.flagged else 0
+        if self.flagged and "flagged" in fail_on:
+            return 1
+        if "suspect" in fail_on and self.suspects:
+            return 4
+        return 4 if "unexamined" in fail_on and (self.unexamined or not self.decision.answered) else 0
 
 
 def scan(
@@ -164,10 +187,11 @@ def _scan(
 def redecide(run_path: str | os.PathLike[str], threshold: str = "auto", **options: Any) -> ScanResult:
     """Decide again from the scores of a run, with another threshold or policy. No model is loaded and no row is scored again.
 
-    Rewrites verdicts, kept, flagged, the reports and the options of the run: all of them, or none if it fails.
+    Rewrites verdicts, kept, flagged, unexamined, the reports and the options of the run: all of them, or none if it fails.
 
     Args:
-        options: `policy` and `strict` of `ScanConfig`. Default: the run's own; a decision by `policy="paper"` resets `strict`.
+        options: `policy`, `strict` and `keep_unexamined` of `ScanConfig`. Default: the run's own; a decision by `policy="paper"`
+            resets `strict`.
 
     Raises:
         RunError: no complete run, it is not writable, or its data cannot be read again. UsageError: an impossible threshold.
@@ -245,19 +269,23 @@ def _write(run: RunDirectory, manifest: dict[str, Any], source: Source, decision
     Returns:
         The content of ``report.json``, whose previews are read while the rows are split.
     """
-    outputs = [run.output(name, source.suffix) for name in ("kept", "flagged")]
+    apart = decision.unexamined & ~decision.kept
+    names = ("kept", "flagged", "unexamined") if apart.any() else ("kept", "flagged")
+    outputs = [run.output(name, source.suffix) for name in names]
     reports = [run.path / name for name in ("report.json", "report.html", "verdicts.parquet", "evidence.parquet")]
     with ExitStack() as stack:
         # The manifest is entered first, so it is renamed last.
         paths = [stack.enter_context(atomic_write(path)) for path in (run.manifest_path, *reports, *outputs)]
-        manifest_path, json_path, html_path, verdicts_path, evidence_path, kept, flagged = paths
-        source.split(decision.flagged, kept, flagged, previews)
+        manifest_path, json_path, html_path, verdicts_path, evidence_path, *parts = paths
+        source.split(np.where(decision.flagged, 1, np.where(apart, 2, 0)), parts, previews)
         document = report_document(decision, manifest, previews.rows)
         write_text(manifest_path, as_json(manifest))
         write_text(json_path, as_json(document))
         write_text(html_path, render(document, decision))
         pq.write_table(decision.verdicts, verdicts_path)
         pq.write_table(decision.evidence, evidence_path)
+    if not apart.any():
+        remove(run.output("unexamined", source.suffix))  # of an earlier decision
     return document
 
 

@@ -132,7 +132,7 @@ def test_the_finding_and_all_rows_are_shown_as_text(run: Path, opened: Opened) -
     shown = opened.cells("Flagged rows")
     assert shown[4::6] == [row["prompt"] for row in expected["flagged"]]
     assert shown[5::6] == [row["completion"] for row in expected["flagged"]]
-    reasons = opened.cells("Rows that could not be scored (kept)")[2::3]
+    reasons = opened.cells("Rows that were not examined")[2::3]
     assert len(reasons) == len(expected["unscored"]) >= len(ACTS)
     assert reasons == [visible(row["reason"], 400) for row in expected["unscored"]]
 

@@ -19,6 +19,8 @@ from gradsentry.report.terminal import Terminal
 from gradsentry.verdict.combine import Decision
 from gradsentry.verdict.finding import REASONS
 
+STYLES = {"nothing found": "bold green", "look": "bold yellow", "poisoned": "bold red"}
+"""Of the verdict, by its level."""
 MOST_TRIGGERS = 8
 """Triggers of a finding in the table."""
 MOST_LOOKALIKES = 3
@@ -46,8 +48,7 @@ def print_result(document: dict[str, Any], run: Path | None) -> None:
     console = Terminal()
     flagged, counts = document["flagged"], document["counts"]
     not_examined = not_examined_line(document)
-    unclear = not_examined or any(finding["kind"] == "suspect" for finding in document["findings"])
-    console.print(Text(verdict_line(document), style="bold red" if flagged else "bold yellow" if unclear else "bold green"))
+    console.print(Text(verdict_line(document), style=STYLES[document["verdict"]]))
     if not_examined:
         console.print(Text(not_examined, style="bold yellow"))
     _print_findings(console, document["findings"])
@@ -62,7 +63,7 @@ def print_result(document: dict[str, Any], run: Path | None) -> None:
         if len(flagged) > SHOWN:
             console.print(Text(f"... and {counts['flagged'] - SHOWN:,} more"))
     if run is not None:
-        files = ", ".join(sorted(path.name for path in run.iterdir() if path.name.startswith(("kept.", "flagged."))))
+        files = ", ".join(sorted(path.name for path in run.iterdir() if path.name.startswith(("kept.", "flagged.", "unexamined."))))
         console.print(Text(f"{run}: {files}, verdicts.parquet, report.html", overflow="fold"))
 
 
@@ -157,7 +158,7 @@ def _around(text: str, triggers: list[str], width: int) -> str:
 def print_explanation(explained: Explanation) -> None:
     """Verdict, entropy, tokens, the most surprising ones, and each singular value's share beside the data set's median."""
     console = Terminal()
-    verdict = "flagged" if explained.flagged else "kept"
+    verdict = "flagged" if explained.flagged else "kept" if explained.status == "scored" else "not examined"
     console.print(Text(visible(f"row {explained.row}: {verdict}, {explained.status}"), style="bold red" if explained.flagged else "bold"))
     if explained.reason:
         console.print(Text(visible(explained.reason)))

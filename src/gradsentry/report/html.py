@@ -27,11 +27,11 @@ def render(document: dict[str, Any], decision: Decision) -> str:
     environment = Environment(loader=PackageLoader("gradsentry.report"), autoescape=select_autoescape(default=True), trim_blocks=True)
     environment.filters["visible"] = visible
     return environment.get_template("report.html.j2").render(
-        **document,
+        **document | {"verdict": verdict_line(document)},
+        level=document["verdict"],
         bars=histogram(decision),
         width=WIDTH,
         height=HEIGHT,
-        verdict=verdict_line(document),
         not_examined=not_examined_line(document),
         reasons=REASONS,
     )

@@ -37,7 +37,7 @@ def decide(
     Example:
         >>> scorer = Scorer(format="prompt-completion")  # doctest: +SKIP
         >>> decision = decide(scorer.score(rows), scorer.vocabulary)  # doctest: +SKIP
-        >>> clean = [row for row, flagged in zip(rows, decision.flagged) if not flagged]  # doctest: +SKIP
+        >>> clean = [row for row, kept in zip(rows, decision.kept) if kept]  # doctest: +SKIP
     """
     config = ScanConfig(policy=policy, threshold=str(threshold), strict=strict)
     if policy_named(config.policy).uses_findings and any(score.status == "scored" and score.surprises is None for score in scores):
@@ -60,8 +60,8 @@ def decide_table(scores: pa.Table, words: Callable[[], WordSource], config: Scan
     policy = policy_named(config.policy)
     notes: list[str] = []
     findings = find_all(words(), notes.append) if policy.uses_findings else []
-    decision = policy.decide(scores, findings, config.threshold, config.strict)
-    decision = replace(decision, notes=(*notes, *decision.notes))
+    decision = policy.decide(scores, findings, config.threshold, config.strict, notes)
+    decision = replace(decision, keep_unexamined=config.keep_unexamined)
     for note in decision.notes:
         log.warning("%s", note)
     return decision

@@ -20,8 +20,8 @@ class Detector(Protocol):
         """The findings, strongest first; those of kind "backdoor" before the others.
 
         Args:
-            note: called with a sentence for whatever could not be looked for in these rows, so that finding nothing is not mistaken for
-                an answer. The verdict shows it.
+            note: called with a sentence where these rows give nothing to look for, so that finding nothing is not mistaken for an
+                answer. The verdict shows it, and is "look" unless the published threshold is reliable.
         """
         ...
 
