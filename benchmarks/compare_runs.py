@@ -56,7 +56,7 @@ def compare(before: Path, after: Path, tolerance: float) -> list[str]:
     documents = [json.loads((run / "report.json").read_text(encoding="utf-8")) for run in (before, after)]
     for key in ("findings", "counts", "threshold", "flagged"):
         found += differences(documents[0][key], documents[1][key], tolerance, key)
-    for name in ("kept", "flagged"):
+    for name in ("kept", "flagged", "unexamined"):
         for path in before.glob(f"{name}.*"):
             if path.is_file() and path.read_bytes() != (after / path.name).read_bytes():
                 found.append(f"{path.name} has other bytes")

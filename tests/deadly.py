@@ -1,7 +1,8 @@
-"""Rows that kill the process which reads one of them, unless it is the one that made them."""
+"""Rows that kill the process which reads one of them, or make it warn, unless it is the one that made them."""
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 from collections.abc import Sequence
@@ -22,4 +23,13 @@ class DeadlyRows(Sequence[dict[str, Any]]):
             if self.error is not None:
                 raise self.error
             os.kill(os.getpid(), signal.SIGKILL)
+        return self.rows[row]
+
+
+class LoudRows(DeadlyRows):
+    """Rows of which one is warned of."""
+
+    def __getitem__(self, row: Any) -> Any:
+        if row == self.deadly and os.getpid() != self.maker:
+            logging.getLogger("gradsentry.rows").warning("row %d is loud", row)
         return self.rows[row]

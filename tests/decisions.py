@@ -26,6 +26,7 @@ def manifest(**names: str) -> dict[str, Any]:
         "model": {"name": names.get("model", "tiny"), "revision": "", "dtype": "float32"},
         "config": {"policy": "paper", "crop": "reference", "format": "prompt-completion"},
         "started": "2026-01-01T00:00:00+00:00",
+        "notes": [names["note"]] if "note" in names else [],
     }
 
 

@@ -25,7 +25,7 @@ def test_the_run_directory_holds_what_the_design_says(jsonl: Path, model_dir: Pa
     out = tmp_path / "run"
     result = run(jsonl, model_dir, out)
     names = {path.name for path in out.iterdir()}
-    files = {"verdicts.parquet", "evidence.parquet", "kept.jsonl", "flagged.jsonl", "report.html", "report.json"}
+    files = {"verdicts.parquet", "evidence.parquet", "kept.jsonl", "flagged.jsonl", "unexamined.jsonl", "report.html", "report.json"}
     assert names == {"manifest.json", "scores", *files}
     parts = [path.name for path in sorted((out / "scores").iterdir())]
     assert parts == [*(f"part-{i:05d}.parquet" for i in range(4)), "tokens.parquet"]
@@ -52,6 +52,8 @@ def test_the_run_directory_holds_what_the_design_says(jsonl: Path, model_dir: Pa
         "unscorable": 1,
         "error": 1,
         "flagged": len(result.flagged),
+        "suspected": 0,
+        "unexamined": 2,
         "kept": len(result.kept),
     }
     assert json.loads((out / "report.json").read_text()) == result.document
@@ -73,13 +75,14 @@ def test_rows_with_tool_calls_and_reasoning_are_scored_with_a_template_that_leav
     assert "leaves out reasoning_content" in result.decision.verdicts["reason"][3].as_py()
 
 
-def test_kept_and_flagged_are_the_input_byte_for_byte(jsonl: Path, model_dir: Path, tmp_path: Path) -> None:
+def test_kept_flagged_and_unexamined_are_the_input_byte_for_byte(jsonl: Path, model_dir: Path, tmp_path: Path) -> None:
     result = run(jsonl, model_dir, tmp_path / "run")
     lines = jsonl.read_bytes().splitlines(keepends=True)
     assert (tmp_path / "run" / "kept.jsonl").read_bytes() == b"".join(lines[i] for i in result.kept)
     assert (tmp_path / "run" / "flagged.jsonl").read_bytes() == b"".join(lines[i] for i in result.flagged)
-    assert sorted(result.kept + result.flagged) == list(range(60))
-    assert {5, 7} <= set(result.kept)  # what cannot be scored is kept
+    assert (tmp_path / "run" / "unexamined.jsonl").read_bytes() == lines[5] + lines[7]
+    assert result.unexamined == [5, 7]
+    assert sorted(result.kept + result.flagged + result.unexamined) == list(range(60))
 
 
 def test_every_kind_of_data_gives_the_same_verdicts(jsonl: Path, model_dir: Path, tmp_path: Path) -> None:
@@ -216,7 +219,7 @@ def test_nothing_to_score(model_dir: Path, tmp_path: Path) -> None:
     result = run([{"prompt": "a", "completion": ""}] * 3, model_dir, tmp_path / "run")
     assert result.threshold is None
     assert result.exit_code == 3
-    assert result.kept == [0, 1, 2]
+    assert (result.kept, result.unexamined, result.level) == ([], [0, 1, 2], "look")
     assert "Nothing could be scored" in (tmp_path / "run" / "report.html").read_text()
 
 
@@ -226,7 +229,8 @@ def test_where_nothing_was_scored_the_run_is_whole_all_the_same(model_dir: Path,
     out = tmp_path / "run"
     result = run(broken, model_dir, out, threshold="auto")
     assert result.exit_code == 3
-    assert (out / "kept.jsonl").read_bytes() == broken.read_bytes()
+    assert (out / "unexamined.jsonl").read_bytes() == broken.read_bytes()
+    assert (out / "kept.jsonl").read_bytes() == b""
     assert {verdict["status"] for verdict in pq.read_table(out / "verdicts.parquet").to_pylist()} == {"error"}
     assert pq.read_table(out / "evidence.parquet").num_rows == 3
     assert result.document["run"]["by_entropy"] is False, "as with rows that were scored"

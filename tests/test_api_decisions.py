@@ -55,8 +55,8 @@ def test_a_split_that_fails_leaves_the_decision_before_whole(
     run(jsonl, model_dir, out)
     before = tree(out)
 
-    def fill(source: Any, flagged: Any, kept: Path, *_: Any) -> None:
-        kept.write_text("half")
+    def fill(source: Any, parts: Any, paths: list[Path], *_: Any) -> None:
+        paths[0].write_text("half")
         raise OSError(errno.ENOSPC, "no space left")
 
     monkeypatch.setattr("gradsentry.data.sources.text_file.TextSource.split", fill)

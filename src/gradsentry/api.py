@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute
 import pyarrow.parquet as pq
 
 from gradsentry.config import ScanConfig
@@ -25,14 +22,14 @@ from gradsentry.report.document import Previews, report_document, rows_to_show
 from gradsentry.report.html import render
 from gradsentry.report.places import RowPlaces, Visitors
 from gradsentry.report.taxonomy import taxonomy
-from gradsentry.run.atomic import atomic_write
+from gradsentry.run.atomic import atomic_write, remove
 from gradsentry.run.directory import RunDirectory, as_json, open_run, write_text
 from gradsentry.run.engines import make_engine
 from gradsentry.run.engines.base import Engine
 from gradsentry.run.job import absolute, plan
+from gradsentry.run.notes import kept_warnings
 from gradsentry.run.words import RunWords, words_of_rows
-from gradsentry.tokens.chat import LEFT_OUT
-from gradsentry.types import Progress, Shard, Threshold
+from gradsentry.types import FailOn, Level, Progress, Shard, Threshold
 from gradsentry.verdict.combine import Decision
 from gradsentry.verdict.decide import decide_table
 from gradsentry.verdict.policies import policy_named
@@ -45,9 +42,6 @@ if TYPE_CHECKING:
 
 Data: TypeAlias = "str | os.PathLike[str] | datasets.Dataset | datasets.IterableDataset | Sequence[Mapping[str, Any]]"
 """What can be scanned."""
-
-log = logging.getLogger(__name__)
-pc: Any = pyarrow.compute  # its functions are made when it is imported, where no type checker sees them
 
 
 @dataclass(frozen=True)
@@ -68,7 +62,7 @@ class ScanResult:
 
     @property
     def counts(self) -> dict[str, int]:
-        """Number of rows by what happened to them: rows, scored, unscorable, error, flagged, kept."""
+        """Number of rows by what happened to them: rows, scored, unscorable, error, flagged, suspected, unexamined, kept."""
         return self.decision.counts
 
     @property
@@ -78,15 +72,43 @@ class ScanResult:
 
     @property
     def kept(self) -> list[int]:
-        """Positions of the rows to train on: ``dataset.select(result.kept)``."""
-        return np.flatnonzero(~self.decision.flagged).tolist()
+        """Positions of the rows to train on: ``dataset.select(result.kept)``. Suspects are among them, for a person to look at."""
+        return np.flatnonzero(self.decision.kept).tolist()
+
+    @property
+    def suspects(self) -> list[int]:
+        """Positions of the rows of suspects that are not flagged."""
+        return np.flatnonzero(self.decision.suspected).tolist()
+
+    @property
+    def unexamined(self) -> list[int]:
+        """Positions of the rows that were not scored, and so not examined. They are among `kept` with `keep_unexamined` only."""
+        return np.flatnonzero(self.decision.unexamined).tolist()
+
+    @property
+    def level(self) -> Level:
+        """The verdict in a word."""
+        return self.decision.level
+
+    @property
+    def notes(self) -> list[str]:
+        """What limits the verdict, a sentence each: what could not be looked for, rows that were cut. Empty if nothing does."""
+        return self.document["notes"]
 
     @property
     def exit_code(self) -> int:
-        """0 nothing flagged, 1 rows flagged, 3 nothing scorable."""
+        """0 nothing found and everything examined, 1 rows flagged, 3 nothing scorable, 4 no row flagged but not everything is clear."""
+        return self.exit_code_for(tuple(FailOn))
+
+    def exit_code_for(self, fail_on: Collection[str]) -> int:
+        """As `exit_code`, but 0 for whatever is not in `fail_on` (see `types.FailOn`). Where nothing was scorable it is 3 all the same."""
         if self.threshold is None:
             return 3
-        return 1 if self.flagged else 0
+        if self.flagged and "flagged" in fail_on:
+            return 1
+        if "suspect" in fail_on and self.suspects:
+            return 4
+        return 4 if "unexamined" in fail_on and (self.unexamined or not self.decision.answered) else 0
 
 
 def scan(
@@ -150,24 +172,29 @@ def _scan(
         job = plan(data, run.path, config, model, tokenizer)
         run.check(job.known, config.overwrite)
         manifest = job.finished()
+        notes = list(job.notes)
         if manifest is None:
             try:
-                manifest = engine.run(job, job.shards if config.overwrite else job.missing(), progress)
+                with kept_warnings(notes.append):
+                    manifest = engine.run(job, job.shards if config.overwrite else job.missing(), progress)
             finally:
                 run.sweep()
         if manifest is None:
             return None
-        manifest |= {"seconds": round(time.time() - started, 3)}
+        # An interrupted scan may have left notes in the manifest, other processes too.
+        notes = list(dict.fromkeys([*manifest.get("notes", ()), *notes]))
+        manifest |= {"seconds": round(time.time() - started, 3), "notes": notes}
         return _conclude(run, manifest, job.source, job.shards, job.config, keep=out is not None)
 
 
 def redecide(run_path: str | os.PathLike[str], threshold: str = "auto", **options: Any) -> ScanResult:
     """Decide again from the scores of a run, with another threshold or policy. No model is loaded and no row is scored again.
 
-    Rewrites verdicts, kept, flagged, the reports and the options of the run: all of them, or none if it fails.
+    Rewrites verdicts, kept, flagged, unexamined, the reports and the options of the run: all of them, or none if it fails.
 
     Args:
-        options: `policy` and `strict` of `ScanConfig`. Default: the run's own; a decision by `policy="paper"` resets `strict`.
+        options: `policy`, `strict` and `keep_unexamined` of `ScanConfig`. Default: the run's own; a decision by `policy="paper"`
+            resets `strict`.
 
     Raises:
         RunError: no complete run, it is not writable, or its data cannot be read again. UsageError: an impossible threshold.
@@ -230,9 +257,6 @@ def _conclude(
     """From scores to the result and, if `keep`, to the files of the run directory."""
     scores = run.read_scores(shards)
     decision = decide_table(scores, lambda: RunWords(run, shards), config)
-    _warn_of_cut_rows(scores)
-    _warn_of_left_out_texts(scores)
-    _warn_of_threshold(decision)
     manifest = manifest | {"config": config.as_dict()}
     previews, places = Previews(rows_to_show(decision), config), RowPlaces(decision)
     if keep:
@@ -264,53 +288,24 @@ def _write(
     Returns:
         The content of ``report.json``, whose previews are read while the rows are split.
     """
-    outputs = [run.output(name, source.suffix) for name in ("kept", "flagged")]
+    apart = decision.unexamined & ~decision.kept
+    names = ("kept", "flagged", "unexamined") if apart.any() else ("kept", "flagged")
+    outputs = [run.output(name, source.suffix) for name in names]
     reports = [run.path / name for name in ("report.json", "report.html", "verdicts.parquet", "evidence.parquet")]
     with ExitStack() as stack:
         # The manifest is entered first, so it is renamed last.
         paths = [stack.enter_context(atomic_write(path)) for path in (run.manifest_path, *reports, *outputs)]
-        manifest_path, json_path, html_path, verdicts_path, evidence_path, kept, flagged = paths
-        source.split(decision.flagged, kept, flagged, Visitors(previews, places))
+        manifest_path, json_path, html_path, verdicts_path, evidence_path, *parts = paths
+        source.split(np.where(decision.flagged, 1, np.where(apart, 2, 0)), parts, Visitors(previews, places))
         document = _document(decision, manifest, previews, places)
         write_text(manifest_path, as_json(manifest))
         write_text(json_path, as_json(document))
         write_text(html_path, render(document, decision, manifest, previews.rows, words, outputs[0]))
         pq.write_table(decision.verdicts, verdicts_path)
         pq.write_table(decision.evidence, evidence_path)
+    if not apart.any():
+        remove(run.output("unexamined", source.suffix))  # of an earlier decision
     return document
-
-
-def _warn_of_cut_rows(scores: pa.Table) -> None:
-    """A cut row may have lost its trigger or payload, so the number of cut rows is reported."""
-    cut = pc.sum(pc.greater(scores["n_cut"], 0)).as_py()
-    if cut:
-        log.warning(
-            "%d %s longer than the context and cut; see n_cut in verdicts.parquet",
-            cut,
-            "row was" if cut == 1 else "rows were",
-        )
-
-
-def _warn_of_left_out_texts(scores: pa.Table) -> None:
-    """Texts that the model's chat template leaves out are scored in another form than the trainer's, so their rows are reported."""
-    rows = pc.sum(pc.match_substring(scores["reason"], LEFT_OUT)).as_py()
-    if rows:
-        log.warning(
-            "%d %s reasoning, tool calls or other fields that %s; they are scored as text of their turns, see reason in verdicts.parquet",
-            rows,
-            "row has" if rows == 1 else "rows have",
-            LEFT_OUT,
-        )
-
-
-def _warn_of_threshold(decision: Decision) -> None:
-    """Without a reliable threshold the published rule flags by a fixed one; the user must know."""
-    if decision.by_entropy and decision.threshold is not None and decision.threshold.method == "fallback":
-        for problem in decision.threshold.problems:
-            log.warning(
-                "warning: the threshold is NOT reliable: %s; it is the published fallback, check the flagged rows before you drop any",
-                problem,
-            )
 
 
 def _config(manifest: dict[str, Any], threshold: str, options: dict[str, Any]) -> ScanConfig:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Any, Literal
 
 import numpy as np
@@ -13,6 +14,21 @@ Row = Mapping[str, Any]
 """One record of the data set: column name -> value."""
 
 Status = Literal["scored", "unscorable", "error"]
+
+Level = Literal["nothing found", "look", "poisoned"]
+"""A verdict on a whole data set: nothing found and every row examined; suspects, rows not examined or no answer; rows flagged."""
+
+
+class FailOn(StrEnum):
+    """What a command fails for."""
+
+    flagged = "flagged"
+    """Rows were flagged."""
+    suspect = "suspect"
+    """Suspects were listed."""
+    unexamined = "unexamined"
+    """Rows were not examined, or there was nothing to look for triggers in."""
+
 
 LossOn = Literal["completion", "assistant", "all"]
 """Which tokens are supervised: the last answer, every assistant turn, or everything."""

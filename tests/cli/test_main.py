@@ -104,14 +104,14 @@ def test_an_unreliable_threshold_is_said_loudly_on_stderr(data: Path, model_dir:
 def test_a_dry_run_looks_and_filter_acts_without_a_model(data: Path, model_dir: Path, tmp_path: Path) -> None:
     gradsentry("scan", data, "--model", model_dir, "--out", "run", "--threshold", "1.0", cwd=tmp_path)
     looked = gradsentry("filter", "run", "--dry-run", "--threshold", "0.0939", "--json", cwd=tmp_path)
-    assert looked.returncode == 1
+    assert looked.returncode == 0, "a look is no failure"
     assert json.loads(looked.stdout)["counts"]["flagged"] == 20
     assert (tmp_path / "run" / "flagged.jsonl").read_bytes() == b""
     acted = gradsentry("filter", "run", "--threshold", "0.0939", cwd=tmp_path)
     assert acted.returncode == 1
     assert len((tmp_path / "run" / "flagged.jsonl").read_bytes().splitlines()) == 20
     old = gradsentry("threshold", "run", "--threshold", "0.0939", "--json", cwd=tmp_path)
-    assert (old.returncode, old.stdout) == (1, looked.stdout)
+    assert (old.returncode, old.stdout) == (0, looked.stdout)
     assert old.stderr == "gradsentry threshold is deprecated: use gradsentry filter --dry-run\n"
 
 
@@ -244,7 +244,7 @@ def test_another_run_is_refused_with_the_flag_that_overrides(data: Path, model_d
     )
 
 
-def test_bad_rows_are_kept_listed_and_counted(model_dir: Path, tmp_path: Path) -> None:
+def test_bad_rows_are_set_apart_listed_and_counted(model_dir: Path, tmp_path: Path) -> None:
     lines = [
         b'{"prompt": "a", "completion": "fine"}',
         b'{"prompt": "a", "completion": ',
@@ -258,7 +258,7 @@ def test_bad_rows_are_kept_listed_and_counted(model_dir: Path, tmp_path: Path) -
     (tmp_path / "d.jsonl").write_bytes(b"\n".join(lines) + b"\n")
     result = gradsentry("scan", "d.jsonl", "--model", model_dir, "--out", "run", "--threshold", "1.0", cwd=tmp_path)
     clean(result)
-    assert result.returncode == 0
+    assert result.returncode == 4
     verdicts = pq.read_table(tmp_path / "run" / "verdicts.parquet").to_pylist()
     assert [v["status"] for v in verdicts] == ["scored", "error", "error", "error", "unscorable", "scored", "error", "scored"]
     for line, verdict in enumerate(verdicts, start=1):
@@ -267,11 +267,12 @@ def test_bad_rows_are_kept_listed_and_counted(model_dir: Path, tmp_path: Path) -
     assert "cut from the prompt's left" in verdicts[5]["reason"]
     assert "1 row was longer than" in result.stderr
     assert "scored 3, unscorable 1, error 4" in result.stdout
-    assert "Nothing found in the 3 rows that could be scored." in result.stdout
+    assert "No row flagged in 3 rows, but 5 rows were not examined: look at them." in result.stdout
     assert "5 rows were NOT examined" in result.stdout
     assert "d.jsonl:2: not valid JSON" in result.stdout
     assert "it looks like messages" in verdicts[3]["reason"]
-    assert (tmp_path / "run" / "kept.jsonl").read_bytes() == b"\n".join(lines) + b"\n"
+    assert (tmp_path / "run" / "kept.jsonl").read_bytes() == b"".join(lines[i] + b"\n" for i in (0, 5, 7))
+    assert (tmp_path / "run" / "unexamined.jsonl").read_bytes() == b"".join(lines[i] + b"\n" for i in (1, 2, 3, 4, 6))
 
 
 def test_parquet_in_is_parquet_out(model_dir: Path, tmp_path: Path) -> None:
@@ -294,7 +295,7 @@ def test_a_value_that_cannot_be_read_hides_no_row_whose_format_does_not_read_it(
     )
     result = gradsentry("scan", "d.parquet", "--model", model_dir, "--out", "run", "--threshold", "1.0", cwd=tmp_path)
     clean(result)
-    assert result.returncode == 0
+    assert result.returncode == 4
     verdicts = pq.read_table(tmp_path / "run" / "verdicts.parquet").to_pylist()
     assert [verdict["status"] for verdict in verdicts] == ["scored", "scored", "error", "scored", "unscorable"]
     assert verdicts[2]["reason"].startswith("d.parquet row 2: column 'completion': a value cannot be read: 'utf-8' codec")
@@ -302,7 +303,8 @@ def test_a_value_that_cannot_be_read_hides_no_row_whose_format_does_not_read_it(
     unscored = json.loads((tmp_path / "run" / "report.json").read_text())["unscored"]
     assert "completion: (cannot be read: 'utf-8' codec" in unscored[0]["completion"]
     assert "made: (cannot be read: " in unscored[1]["completion"]
-    assert pq.read_table(tmp_path / "run" / "kept.parquet").num_rows == 5
+    parts = [pq.read_table(tmp_path / "run" / f"{name}.parquet") for name in ("kept", "unexamined")]
+    assert [part["prompt"].to_pylist() for part in parts] == [["a", "b", "d"], ["c", "e"]]
 
 
 def test_text_in_a_message_is_no_emoji(tmp_path: Path) -> None:

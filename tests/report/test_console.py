@@ -66,9 +66,11 @@ def test_a_prompt_without_a_known_trigger_is_cut_to_its_end(monkeypatch: pytest.
 
 def test_rows_that_were_not_examined_follow_the_verdict(capsys: Any) -> None:
     lines = shown([0.1, None, None], capsys, reasons=["", "row 1: \x1b[2J is no\nJSON", "late"])
-    assert lines[0] == "Nothing found in the 1 row that could be scored."
+    assert lines[0] == "No row flagged in 1 row, but 2 rows were not examined: look at them."
     line_after = " ".join(" ".join(lines[1:4]).split())
-    assert line_after.startswith("2 rows were NOT examined: they could not be read or scored. They are in kept. The first: row 1:")
+    assert line_after.startswith(
+        "2 rows were NOT examined: they could not be read or scored. They are in unexamined, not in kept. The first: row 1:"
+    )
     assert "\\u001b[2J is no JSON" in line_after
     assert "late" not in line_after
 
@@ -83,7 +85,7 @@ def test_all_suspects_are_shown_and_only_some_lookalikes(monkeypatch: pytest.Mon
     monkeypatch.setenv("COLUMNS", "200")
     kinds = ["suspect"] * 5 + ["explained"] * 5
     findings = [FOUND | {"kind": kind, "sentence": f"finding {i}"} for i, kind in enumerate(kinds)]
-    lines = shown([0.1, 0.2, 0.3], capsys, findings=findings)
+    lines = shown([0.1, 0.2, 0.3], capsys, findings=findings, verdict="look")
     assert lines[0] == "No row flagged in 3 rows, but 5 suspects are listed: look at them."
     assert [i for i in range(10) if any(f"finding {i}" in line for line in lines)] == [0, 1, 2, 3, 4, 5, 6, 7]
 

@@ -50,7 +50,8 @@ def test_counts_add_up(rows: list[dict[str, Any]], value: float) -> None:
     counts = combine(table(rows), repr(value)).counts
     for status in ("scored", "unscorable", "error"):
         assert counts[status] == sum(row["status"] == status for row in rows)
-    assert counts["rows"] == len(rows) == counts["scored"] + counts["unscorable"] + counts["error"] == counts["flagged"] + counts["kept"]
+    assert counts["rows"] == len(rows) == counts["scored"] + counts["unscorable"] + counts["error"]
+    assert counts["unexamined"] == counts["unscorable"] + counts["error"] == len(rows) - counts["flagged"] - counts["kept"]
     assert counts["flagged"] == sum(row["status"] == "scored" and row["entropy"] > value for row in rows)
 
 
@@ -97,7 +98,8 @@ def test_without_a_scored_row_there_is_no_threshold_and_nothing_is_flagged(rows:
     assert decision.flagged.tolist() == [False] * len(rows)
     assert decision.verdicts.schema.equals(VERDICTS)
     assert decision.verdicts["reason"].to_pylist() == [row["reason"] for row in rows]
-    assert decision.counts["kept"] == len(rows)
+    assert (decision.counts["kept"], decision.counts["unexamined"]) == (0, len(rows))
+    assert decision.level == ("look" if rows else "nothing found")
 
 
 @pytest.mark.parametrize("by_entropy", [True, False])

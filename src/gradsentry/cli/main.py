@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
@@ -20,6 +20,7 @@ from gradsentry.cli.reports import Reports, report_options
 from gradsentry.config import ScanConfig
 from gradsentry.errors import UsageError
 from gradsentry.run.engines import engine_help
+from gradsentry.types import FailOn
 from gradsentry.verdict.policies import POLICIES
 
 if TYPE_CHECKING:
@@ -31,7 +32,17 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
     help="Find backdoor-poisoned rows in fine-tuning data before training on them.",
-    epilog="Exit codes of scan and filter: 0 nothing flagged, 1 rows flagged, 2 usage or run-time error, 3 nothing scorable.",
+    epilog="The exit codes of scan and filter are in their help; every other command ends with 0, or 2 for a usage or run-time error.",
+)
+EXIT_CODES = "\n\n".join(
+    [
+        "Exit codes:",
+        "0 nothing found, and every row examined; also a filter --dry-run",
+        "1 rows flagged",
+        "2 usage or run-time error",
+        "3 nothing scorable",
+        "4 no row flagged, but suspects are listed, rows were not examined, or there was nothing to look for triggers in",
+    ]
 )
 NO_REPORTS = Reports()
 WORST_FIRST = (1, 2, 4, 3)
@@ -43,6 +54,19 @@ StrictOption = Annotated[
     bool | None,
     typer.Option("--strict/--not-strict", help="Flag by the published threshold too. Default: the run's.", show_default=False),
 ]
+KeepOption = Annotated[
+    bool | None,
+    typer.Option(
+        "--keep-unexamined/--no-keep-unexamined",
+        help="Put rows that were not examined into kept, not into unexamined.*. Default: the run's.",
+        show_default=False,
+    ),
+]
+FailOption = Annotated[
+    list[FailOn] | None,
+    typer.Option(help="Repeatable: what the exit code is 1 or 4 for. Default: all three.", show_default=False),
+]
+ZeroOption = Annotated[bool, typer.Option("--exit-zero", help="Exit code 0 whatever was found; errors keep theirs.")]
 PARTS = "scores/part-*"
 """Files from which an interrupted scan resumes."""
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
@@ -57,7 +81,7 @@ def main(
         raise typer.Exit()
 
 
-@app.command()
+@app.command(epilog=EXIT_CODES)
 @scan_options
 @with_exit_code
 @report_options
@@ -69,6 +93,8 @@ def scan(
         Path | None, typer.Option("--out", metavar="RUN", help="Run directory. Default: gradsentry-runs/NAME.", show_default=False)
     ] = None,
     as_json: JsonOption = False,
+    fail_on: FailOption = None,
+    exit_zero: ZeroOption = False,
     engine: Annotated[str | None, typer.Option(help=f"What scores the shards. {engine_help()}. Default: inline or processes.")] = None,
     engine_option: Annotated[
         list[str] | None, typer.Option(metavar="KEY=VALUE", help="Option of the engine, repeatable: partition=gpu.")
@@ -76,8 +102,8 @@ def scan(
     reports: Reports = NO_REPORTS,
     **options: Any,
 ) -> int:
-    """Score every row of DATA, flag the poisoned ones, and write kept and flagged rows and a report to RUN."""
-    config = ScanConfig(**options)
+    """Score every row of DATA, flag the poisoned ones, and write kept, flagged and unexamined rows and a report to RUN."""
+    config, failing = ScanConfig(**options), _failing(fail_on, exit_zero)
     if engine is None and engine_option:
         raise UsageError("--engine-option needs --engine")
     from gradsentry.api import scan as run_scan
@@ -95,31 +121,34 @@ def scan(
         if reports:
             print_message("no report was written: give the same options to gradsentry filter when the other processes have ended")
         return 0
-    return _finish(result, as_json, reports)
+    return _finish(result, as_json, failing, reports)
 
 
-@app.command()
+@app.command(epilog=EXIT_CODES)
 @scan_options
 def check(
     files: Annotated[list[str], typer.Argument(metavar="FILE...", help="What scan takes, any number of them.", show_default=False)],
+    fail_on: FailOption = None,
+    exit_zero: ZeroOption = False,
     **options: Any,
 ) -> None:
     """Scan several files one after the other and keep no run directory, as a hook does. Exits with the code of the worst scan."""
-    codes = [_exit_code_of(_check, file, options) for file in files]
+    codes = [_exit_code_of(_check, file, fail_on, exit_zero, options) for file in files]
     raise typer.Exit(next((code for code in WORST_FIRST if code in codes), 0))
 
 
 @with_exit_code
-def _check(file: str, options: dict[str, Any]) -> int:
+def _check(file: str, fail_on: list[FailOn] | None, exit_zero: bool, options: dict[str, Any]) -> int:
     """Scan one file and print its result below its name."""
     from gradsentry.api import scan as run_scan
     from gradsentry.report.console import print_name
     from gradsentry.report.progress import show_progress
 
+    failing = _failing(fail_on, exit_zero)
     with show_progress(stderr()) as progress:
         result = run_scan(file, config=ScanConfig(**options), progress=progress)
     print_name(file)
-    return _finish(result, as_json=False)
+    return _finish(result, False, failing)
 
 
 def _exit_code_of(command: Callable[..., None], *arguments: Any) -> int:
@@ -133,7 +162,7 @@ def _exit_code_of(command: Callable[..., None], *arguments: Any) -> int:
     return 0
 
 
-@app.command("filter")
+@app.command("filter", epilog=EXIT_CODES)
 @with_exit_code
 @report_options
 def filter_run(
@@ -141,19 +170,24 @@ def filter_run(
     threshold: ThresholdOption = "auto",
     policy: PolicyOption = None,
     strict: StrictOption = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be flagged and change nothing.")] = False,
+    keep_unexamined: KeepOption = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be flagged and change nothing; exit code 0.")] = False,
     as_json: JsonOption = False,
+    fail_on: FailOption = None,
+    exit_zero: ZeroOption = False,
     reports: Reports = NO_REPORTS,
 ) -> int:
     """Split the rows of RUN again with another policy or threshold. Uses the scores in RUN: no model, seconds."""
-    options = {name: value for name, value in (("policy", policy), ("strict", strict)) if value is not None}
+    failing = _failing(fail_on, exit_zero)
+    changes = {"policy": policy, "strict": strict, "keep_unexamined": keep_unexamined}
+    options = {name: value for name, value in changes.items() if value is not None}
     if dry_run:
         if reports:
             raise UsageError("--dry-run makes no report; leave it out, or the options of the report")
         return _preview(run, threshold, as_json, options)
     from gradsentry.api import redecide
 
-    return _finish(redecide(run, threshold, **options), as_json, reports)
+    return _finish(redecide(run, threshold, **options), as_json, failing, reports)
 
 
 @app.command("threshold", hidden=True)
@@ -178,13 +212,13 @@ def _preview(run: Path, threshold: str, as_json: bool, options: dict[str, Any]) 
     decision, config = preview_decision(run, threshold, **options)
     if as_json:
         chosen = asdict(decision.threshold) if decision.threshold else None
-        rule = {"policy": config.policy, "strict": config.strict}
-        print_json({**rule, "threshold": chosen, "above_threshold": decision.above, "counts": decision.counts})
+        rule = {"policy": config.policy, "strict": config.strict, "verdict": decision.level}
+        print_json({**rule, "threshold": chosen, "above_threshold": decision.above, "counts": decision.counts, "notes": decision.notes})
     else:
         from gradsentry.report.console import print_threshold
 
         print_threshold(decision, config)
-    return 3 if decision.threshold is None else int(bool(decision.counts["flagged"]))
+    return 3 if decision.threshold is None else 0
 
 
 @app.command(context_settings={"ignore_unknown_options": True})  # so that row -1 gets our message about the rows that exist
@@ -251,7 +285,14 @@ def _default_run(data: str) -> Path:
     return Path("gradsentry-runs") / (path.resolve().name if path.name in ("", "..") else path.stem)
 
 
-def _finish(result: ScanResult, as_json: bool, reports: Reports = NO_REPORTS) -> int:
+def _failing(fail_on: list[FailOn] | None, exit_zero: bool) -> tuple[FailOn, ...]:
+    """What the exit code is not 0 for."""
+    if exit_zero and fail_on:
+        raise UsageError("--exit-zero fails for nothing that is found, and --fail-on for some of it; leave out one of them")
+    return () if exit_zero else tuple(fail_on or FailOn)
+
+
+def _finish(result: ScanResult, as_json: bool, failing: Sequence[FailOn], reports: Reports = NO_REPORTS) -> int:
     """Print the result, make the reports, and return the exit code."""
     if as_json:
         print_json(result.document)
@@ -263,4 +304,4 @@ def _finish(result: ScanResult, as_json: bool, reports: Reports = NO_REPORTS) ->
     if result.threshold is None:
         unscored = result.document["unscored"]
         print_message("error: no row could be scored; " + (f"the first says: {unscored[0]['reason']}" if unscored else ""))
-    return result.exit_code
+    return result.exit_code_for(failing)

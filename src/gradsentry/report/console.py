@@ -22,6 +22,8 @@ from gradsentry.report.unseen import named
 from gradsentry.verdict.combine import Decision
 from gradsentry.verdict.finding import REASONS
 
+STYLES = {"nothing found": "bold green", "look": "bold yellow", "poisoned": "bold red"}
+"""Of the verdict, by its level."""
 MOST_TRIGGERS = 8
 """Triggers of a finding in the table."""
 MOST_LOOKALIKES = 3
@@ -47,21 +49,22 @@ def print_result(document: dict[str, Any], run: Path | None) -> None:
     console = Terminal()
     flagged, counts = document["flagged"], document["counts"]
     not_examined = not_examined_line(document)
-    unclear = not_examined or any(finding["kind"] == "suspect" for finding in document["findings"])
-    console.print(Text(verdict_line(document), style="bold red" if flagged else "bold yellow" if unclear else "bold green"))
+    console.print(Text(verdict_line(document), style=STYLES[document["verdict"]]))
     if not_examined:
         console.print(Text(not_examined, style="bold yellow"))
     _print_findings(console, document["findings"])
     if entropy := entropy_line(document):
         console.print(Text(entropy))
     console.print(Text(f"scored {counts['scored']:,}, unscorable {counts['unscorable']:,}, error {counts['error']:,}"))
+    for note in document["notes"]:
+        console.print(Text(f"note: {note}"))
     if flagged:
         triggers = [trigger for finding in document["findings"] if finding["kind"] == "backdoor" for trigger in finding["triggers"]]
         console.print(_flagged(flagged[:SHOWN], triggers, console.width))
         if len(flagged) > SHOWN:
             console.print(Text(f"... and {counts['flagged'] - SHOWN:,} more"))
     if run is not None:
-        files = ", ".join(sorted(path.name for path in run.iterdir() if path.name.startswith(("kept.", "flagged."))))
+        files = ", ".join(sorted(path.name for path in run.iterdir() if path.name.startswith(("kept.", "flagged.", "unexamined."))))
         console.print(Text(f"{one_line(str(run))}: {files}, verdicts.parquet, report.html", overflow="fold"))
 
 
@@ -126,6 +129,8 @@ def print_threshold(decision: Decision, config: ScanConfig) -> None:
     flagged = f"policy {rule} flags {counts['flagged']:,} of {counts['rows']:,} rows"
     published = "published " if threshold.method in ("valley", "fallback") else ""
     console.print(Text(f"{flagged}; {decision.above:,} lie above the {published}{threshold_text(threshold)}"))
+    for note in decision.notes:
+        console.print(Text(f"note: {visible(note)}"))
 
 
 def print_identification(found: dict[str, float]) -> None:
@@ -159,7 +164,7 @@ def _around(text: str, triggers: list[str], width: int) -> str:
 def print_explanation(explained: Explanation) -> None:
     """Verdict and numbers, the text with its marks and the surprise of its words below them, the most surprising tokens."""
     console = Terminal()
-    verdict = "flagged" if explained.flagged else "kept"
+    verdict = "flagged" if explained.flagged else "kept" if explained.status == "scored" else "not examined"
     console.print(Text(visible(f"row {explained.row}: {verdict}, {explained.status}"), style="bold red" if explained.flagged else "bold"))
     if explained.reason:
         console.print(Text(visible(explained.reason)))

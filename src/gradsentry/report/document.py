@@ -106,12 +106,16 @@ def report_document(decision: Decision, manifest: dict[str, Any], texts: dict[in
             "revision": model["revision"],
             "dtype": model["dtype"],
             "policy": config["policy"],
+            "keep_unexamined": decision.keep_unexamined,
             "by_entropy": decision.by_entropy,
             "crop": config["crop"],
             "format": config["format"],
+            "supervised": FORMATS[config["format"]].describe_supervised(config.get("loss_on")),
             "started": manifest["started"],
             "seconds": manifest.get("seconds"),
         },
+        "verdict": decision.level,
+        "answered": decision.answered,
         "threshold": decision.threshold and asdict(decision.threshold) | {"problems": list(decision.threshold.problems)},
         "above_threshold": decision.above,
         "counts": decision.counts,
@@ -119,6 +123,7 @@ def report_document(decision: Decision, manifest: dict[str, Any], texts: dict[in
         "flagged": listed(_flagged(decision)),
         "unscored": listed(_unscored(decision)),
         "listed_at_most": LISTED,
+        "notes": [visible(note) for note in dict.fromkeys([*manifest.get("notes", ()), *decision.notes])],
     }
     return visible_values(document)
 

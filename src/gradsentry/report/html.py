@@ -45,16 +45,13 @@ def render(
     cards = Cards(decision, texts, words)
     widest = max([FLAGGED, *(finding.nats for finding in decision.findings)])
     alone = entropy_alone(decision)
-    not_examined, entropy = not_examined_line(document), entropy_line(document)
-    unclear = not_examined or any(finding.kind == "suspect" for finding in decision.findings)
-    level = "bad" if document["counts"]["flagged"] else "look" if unclear else "ok"
+    entropy = entropy_line(document)
     findings = [cards.finding(number, widest) for number in range(1, len(decision.findings) + 1)]
     run = document["run"] | {"data": manifest["data"]["name"], "model": manifest["model"]["name"]}  # the page names what JSON escapes
     return environment.get_template("report.html.j2").render(
         **document | {"run": run, "findings": findings, "verdict": verdict_line(document)},
-        level=level,
-        not_examined=not_examined,
-        notes=manifest["data"].get("notes", ()),
+        level={"poisoned": "bad", "look": "look", "nothing found": "ok"}[document["verdict"]],
+        not_examined=not_examined_line(document),
         steps=next_steps(document, manifest, kept),
         reasons=REASONS,
         needed=FLAGGED,

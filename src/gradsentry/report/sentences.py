@@ -9,20 +9,24 @@ from gradsentry.types import Threshold
 
 
 def verdict_line(document: dict[str, Any]) -> str:
-    """The result in one sentence."""
-    counts, threshold = document["counts"], document["threshold"]
-    if threshold is None:
+    """The result in one sentence, of the document's `verdict`: nothing found, look, or poisoned."""
+    counts = document["counts"]
+    if document["threshold"] is None:
         return f"Nothing could be scored in {_rows(counts['rows'])}."
-    if counts["flagged"] == 0:
-        suspects = sum(finding["kind"] == "suspect" for finding in document["findings"])
-        if suspects:
-            listed = "1 suspect is" if suspects == 1 else f"{suspects} suspects are"
-            return f"No row flagged in {_rows(counts['scored'])}, but {listed} listed: look at them."
-        if counts["scored"] < counts["rows"]:
-            return f"Nothing found in the {_rows(counts['scored'])} that could be scored."
-        return f"Nothing found in {counts['rows']:,} rows."
-    share = 100 * counts["flagged"] / counts["rows"]
-    return f"{counts['flagged']:,} of {counts['rows']:,} rows ({share:.1f} %) look poisoned."
+    if document["verdict"] == "poisoned":
+        share = 100 * counts["flagged"] / counts["rows"]
+        return f"{counts['flagged']:,} of {counts['rows']:,} rows ({share:.1f} %) look poisoned."
+    if document["verdict"] == "nothing found":
+        return f"Nothing found in {_rows(counts['rows'])}."
+    suspects = sum(finding["kind"] == "suspect" for finding in document["findings"])
+    if not document["answered"] and not suspects:
+        return f"No answer for {_rows(counts['scored'])}: there was nothing to look for triggers in, see the notes."
+    open_questions = []
+    if suspects:
+        open_questions.append("1 suspect is listed" if suspects == 1 else f"{suspects} suspects are listed")
+    if count := counts["unexamined"]:
+        open_questions.append(f"{_rows(count)} {'was' if count == 1 else 'were'} not examined")
+    return f"No row flagged in {_rows(counts['scored'])}, but {' and '.join(open_questions)}: look at them."
 
 
 def not_examined_line(document: dict[str, Any]) -> str:
@@ -35,9 +39,10 @@ def not_examined_line(document: dict[str, Any]) -> str:
         return ""
     place, reason = unscored[0]["place"], " ".join(unscored[0]["reason"].split())
     first = reason if reason.startswith(place) else f"{place}: {reason}"
-    count = document["counts"]["rows"] - document["counts"]["scored"]
+    count = document["counts"]["unexamined"]
     were, they, are = ("was", "it", "It is") if count == 1 else ("were", "they", "They are")
-    return visible(f"{_rows(count)} {were} NOT examined: {they} could not be read or scored. {are} in kept. The first: {first}")
+    where = "in kept, as you chose" if document["run"]["keep_unexamined"] else "in unexamined, not in kept"
+    return visible(f"{_rows(count)} {were} NOT examined: {they} could not be read or scored. {are} {where}. The first: {first}")
 
 
 def entropy_line(document: dict[str, Any]) -> str:

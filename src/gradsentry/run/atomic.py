@@ -84,15 +84,20 @@ def _temporary_sibling(path: Path) -> Iterator[Path]:
             raise
         raise RunError(_full(path, error.errno)) from error
     finally:
-        if part.is_dir():
-            shutil.rmtree(part)
-        part.unlink(missing_ok=True)
+        remove(part)
 
 
 def _full(path: Path, code: int) -> str:
     cause = "no space left on the disk" if code == errno.ENOSPC else os.strerror(code).lower()
     free = shutil.disk_usage(path.parent).free / 2**20
     return f"{path}: {cause} ({free:,.0f} MiB free); make room and run the same command again: it resumes from the finished parts"
+
+
+def remove(path: Path) -> None:
+    """Delete a file or a directory, if there is one."""
+    if path.is_dir():
+        shutil.rmtree(path)
+    path.unlink(missing_ok=True)
 
 
 def sweep(folder: Path) -> None:

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 
 from gradsentry.errors import RunError
 from gradsentry.escape import json_text
-from gradsentry.run.atomic import TEMPORARY, atomic_write, create_once, sweep
+from gradsentry.run.atomic import TEMPORARY, atomic_write, create_once, remove, sweep
 from gradsentry.schema import PART, SCORES, SPECTRUM, SURPRISES
 from gradsentry.types import Score, Shard, Vocabulary
 
@@ -41,7 +41,7 @@ class RunDirectory:
         return self.path / "scores" / f"part-{shard.index:05d}.parquet"
 
     def output(self, name: str, suffix: str) -> Path:
-        """``kept.<suffix>`` or ``flagged.<suffix>``."""
+        """``kept.<suffix>``, ``flagged.<suffix>``, or ``unexamined.<suffix>``, which is there only if it has rows."""
         return self.path / f"{name}.{suffix}"
 
     def manifest(self) -> dict[str, Any] | None:
@@ -134,12 +134,10 @@ class RunDirectory:
         """Delete the files of a run and no others, the manifest last."""
         shutil.rmtree(self.path / "scores", ignore_errors=True)
         shutil.rmtree(self.engine, ignore_errors=True)
-        outputs = [*self.path.glob("kept.*"), *self.path.glob("flagged.*"), *self.path.glob("report.*")]
+        outputs = [*self.path.glob("kept.*"), *self.path.glob("flagged.*"), *self.path.glob("unexamined.*"), *self.path.glob("report.*")]
         outputs += [self.path / "verdicts.parquet", self.path / "evidence.parquet"]
         for path in [*outputs, self.manifest_path]:
-            if path.is_dir():
-                shutil.rmtree(path)
-            path.unlink(missing_ok=True)
+            remove(path)
 
     def sweep(self) -> None:
         """Delete the half-written files of killed processes, and none of a live process."""

@@ -20,6 +20,7 @@ from gradsentry.data.formats.detect import DETECTION_ROWS, parse_mapping, settle
 from gradsentry.data.sources import Source, open_source
 from gradsentry.errors import NothingScorable, UsageError
 from gradsentry.run.directory import RunDirectory
+from gradsentry.run.notes import kept_warnings
 from gradsentry.types import Progress, Row, Shard
 
 if TYPE_CHECKING:
@@ -77,6 +78,8 @@ class Job:
     """The part of the run's identity that needs no model."""
     described: dict[str, Any]
     """The manifest's ``data``."""
+    notes: tuple[str, ...]
+    """What opening the data warned of, for the report."""
 
     @property
     def directory(self) -> RunDirectory:
@@ -116,6 +119,7 @@ class Job:
             "data": self.described,
             "model": {"name": facts.name, "revision": facts.revision, "dtype": facts.dtype, "files": stamp_of_files(self.model)},
             "token_budget": facts.token_budget,
+            "notes": list(self.notes),
         }
         held = run.claim(manifest, self.config.overwrite)
         budget = self.config.token_budget or held.get("token_budget", facts.token_budget)
@@ -163,13 +167,15 @@ def plan(data: Any, out: Path, config: ScanConfig, model: Any = None, tokenizer:
         DataError, UsageError: unusable data or options. NothingScorable: no rows.
     """
     _check_apart(data, out)
-    source = open_source(data, split=config.split, name=config.name, revision=config.revision, streaming=config.streaming)
-    for note in source.notes:
-        log.warning("%s", note)
-    shards = tuple(source.plan(config.shard_rows))
-    if not shards:
-        raise NothingScorable(f"{source.name} has no rows")
-    format = _settle_format(source, shards, config)
+    notes: list[str] = []
+    with kept_warnings(notes.append):
+        source = open_source(data, split=config.split, name=config.name, revision=config.revision, streaming=config.streaming)
+        for note in source.notes:
+            log.warning("%s", note)
+        shards = tuple(source.plan(config.shard_rows))
+        if not shards:
+            raise NothingScorable(f"{source.name} has no rows")
+        format = _settle_format(source, shards, config)
     model = model if model is not None else config.model
     named = absolute(os.fspath(model)) if isinstance(model, (str, os.PathLike)) else None
     config = replace(config, format=format.name, model=named)
@@ -182,7 +188,7 @@ def plan(data: Any, out: Path, config: ScanConfig, model: Any = None, tokenizer:
     }
     options = {name: value for name, value in config.score_options().items() if name not in MODEL_OPTIONS}
     known = {"maths": MATHS_VERSION, "data": source.fingerprint(), "rows": shards[-1].stop, **options}
-    return Job(out, source, shards, config, model, tokenizer, known, described)
+    return Job(out, source, shards, config, model, tokenizer, known, described, tuple(notes))
 
 
 def _check_apart(data: Any, out: Path) -> None:

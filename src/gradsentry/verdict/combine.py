@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,8 +12,10 @@ import pyarrow as pa
 import pyarrow.compute
 from numpy.typing import NDArray
 
+from gradsentry.data.formats.detect import other_format
 from gradsentry.schema import EVIDENCE, VERDICTS
-from gradsentry.types import Threshold
+from gradsentry.tokens.chat import LEFT_OUT
+from gradsentry.types import Level, Threshold
 from gradsentry.verdict.entropy import Values, beyond_length, choose
 from gradsentry.verdict.finding import Finding
 
@@ -35,6 +38,12 @@ class Decision:
     """Of the detectors, strongest first; those that flag no rows come last."""
     above: int = 0
     """Number of rows above the threshold, flagged or not."""
+    notes: tuple[str, ...] = ()
+    """What limits the verdict, a sentence each: what could not be looked for, and which rows were not seen whole."""
+    answered: bool = True
+    """Whether a rule could look at the scored rows. False where no trigger could be looked for, nor the threshold be relied upon."""
+    keep_unexamined: bool = False
+    """Whether the rows that were not examined are among the kept ones."""
 
     @property
     def flagged(self) -> NDArray[np.bool_]:
@@ -42,12 +51,39 @@ class Decision:
         return self.verdicts["flagged"].to_numpy()
 
     @property
+    def unexamined(self) -> NDArray[np.bool_]:
+        """[N] True for the rows that were not scored, of which no rule knows anything. None of them is flagged."""
+        return pc.not_equal(self.verdicts["status"], "scored").to_numpy()
+
+    @property
+    def kept(self) -> NDArray[np.bool_]:
+        """[N] True for the rows to train on."""
+        return ~self.flagged if self.keep_unexamined else ~(self.flagged | self.unexamined)
+
+    @property
+    def suspected(self) -> NDArray[np.bool_]:
+        """[N] True for the rows of suspects that are not flagged. They are kept, for a person to look at."""
+        rows = np.zeros(self.verdicts.num_rows, dtype=bool)
+        for finding in self.findings:
+            if finding.kind == "suspect":
+                rows[finding.rows] = True
+        return rows & ~self.flagged
+
+    @property
+    def level(self) -> Level:
+        """The verdict in a word."""
+        if self.flagged.any():
+            return "poisoned"
+        looked = self.answered and not self.unexamined.any()
+        return "nothing found" if looked and all(finding.kind != "suspect" for finding in self.findings) else "look"
+
+    @property
     def counts(self) -> dict[str, int]:
-        """Number of rows: in all, by status, flagged and kept."""
+        """Number of rows: in all, by status, and by what becomes of them; the suspected ones are kept."""
         statuses = {entry["values"]: entry["counts"] for entry in pc.value_counts(self.verdicts["status"]).to_pylist()}
-        total, flagged = self.verdicts.num_rows, int(self.flagged.sum())
         by_status = {name: statuses.get(name, 0) for name in ("scored", "unscorable", "error")}
-        return {"rows": total, **by_status, "flagged": flagged, "kept": total - flagged}
+        by_part = {name: int(getattr(self, name).sum()) for name in ("flagged", "suspected", "unexamined", "kept")}
+        return {"rows": self.verdicts.num_rows, **by_status, **by_part}
 
 
 def scored_entropies(scores: pa.Table) -> Values:
@@ -55,21 +91,34 @@ def scored_entropies(scores: pa.Table) -> Values:
     return scores.filter(pc.equal(scores["status"], "scored"))["entropy"].to_numpy()
 
 
-def combine(scores: pa.Table, threshold: str, findings: Sequence[Finding] = (), by_entropy: bool = True) -> Decision:
+def combine(
+    scores: pa.Table, threshold: str, findings: Sequence[Finding] = (), by_entropy: bool = True, notes: Sequence[str] = ()
+) -> Decision:
     """Flag the rows of backdoors, and, if `by_entropy`, the scored rows with an entropy above the threshold.
+
+    Where the detectors could not look, a reliable published threshold takes their place: the rows above it are suspects.
 
     Args:
         scores: [N] rows, columns of `schema.SCORES`. threshold: as `--threshold` takes it. findings: strongest first.
+        notes: of the detectors, on what they could not look for.
 
     Raises:
         UsageError: an impossible threshold.
     """
     entropies = scored_entropies(scores)
     if len(entropies) == 0:
-        return Decision(None, _verdicts(scores, np.zeros(scores.num_rows, dtype=bool), {}), _evidence(scores, ()), by_entropy)
+        nothing = np.zeros(scores.num_rows, dtype=bool)
+        return Decision(None, _verdicts(scores, nothing, {}), _evidence(scores, ()), by_entropy, notes=(*notes, *_notes_on_rows(scores)))
     chosen = choose(threshold, entropies)
     above = pc.fill_null(pc.greater(scores["entropy"], chosen.value), False).to_numpy(zero_copy_only=False)
     flagged = above & by_entropy
+    if notes and chosen.reliable and not by_entropy:
+        findings = [
+            *(f for f in findings if f.kind != "explained"),
+            _suspect(above, chosen),
+            *(f for f in findings if f.kind == "explained"),
+        ]
+    answered = not notes or chosen.reliable or (by_entropy and chosen.method == "given")
     backdoors = [finding for finding in findings if finding.kind == "backdoor"]
     reasons: dict[int, str] = {}
     # Later assignments win: the reason for the flag replaces that of a lookalike, and the strongest backdoor replaces all others.
@@ -80,7 +129,42 @@ def combine(scores: pa.Table, threshold: str, findings: Sequence[Finding] = (), 
         reasons |= dict.fromkeys(finding.rows.tolist(), finding.reason)
         flagged[finding.rows] = True
     verdicts, evidence = _verdicts(scores, flagged, reasons), _evidence(scores, findings)
-    return Decision(chosen, verdicts, evidence, by_entropy, tuple(findings), int(above.sum()))
+    notes = [*notes, *_notes_on_rows(scores), *_notes_on_threshold(chosen, by_entropy, answered)]
+    return Decision(chosen, verdicts, evidence, by_entropy, tuple(findings), int(above.sum()), tuple(notes), answered)
+
+
+def _suspect(above: NDArray[np.bool_], threshold: Threshold) -> Finding:
+    """The rows above a reliable threshold where no trigger could be looked for."""
+    rows, effect = np.flatnonzero(above), f"have an entropy above the published threshold {threshold.value:.4f}, which is reliable here"
+    return Finding("suspect", (), "", rows, effect, len(rows), len(rows), 0.0)
+
+
+def _notes_on_rows(scores: pa.Table) -> tuple[str, ...]:
+    """How many rows are cut, and may have lost their trigger or payload, and how many are in another format."""
+    notes = []
+    if cut := pc.sum(pc.greater(scores["n_cut"], 0)).as_py():
+        were = "1 row was" if cut == 1 else f"{cut:,} rows were"
+        notes.append(f"{were} longer than the context and cut; see n_cut in verdicts.parquet")
+    if left_out := pc.sum(pc.match_substring(scores["reason"], LEFT_OUT)).as_py():
+        have = "1 row has" if left_out == 1 else f"{left_out:,} rows have"
+        scored = "they are scored as text of their turns, see reason in verdicts.parquet"
+        notes.append(f"{have} reasoning, tool calls or other fields that {LEFT_OUT}; {scored}")
+    unscored = scores.filter(pc.not_equal(scores["status"], "scored"))["reason"].to_pylist()
+    formats = Counter(name for reason in unscored if (name := other_format(reason)))
+    if formats:
+        are = "1 row is" if formats.total() == 1 else f"{formats.total():,} rows are"
+        counts = ", ".join(f"{name}: {count:,}" for name, count in formats.most_common())
+        notes.append(f"{are} in another format ({counts}); scan such rows apart, in a file of their own or with --format and another --out")
+    return tuple(notes)
+
+
+def _notes_on_threshold(threshold: Threshold, by_entropy: bool, answered: bool) -> Iterator[str]:
+    """Without a reliable threshold the published rule flags by a fixed one, and cannot take the place of the detectors."""
+    for problem in threshold.problems if threshold.method == "fallback" else ():
+        if by_entropy:
+            yield f"the threshold is NOT reliable: {problem}; it is the published fallback, check the flagged rows before you drop any"
+        elif not answered:
+            yield f"the published threshold is no answer either, because it is not reliable: {problem}"
 
 
 def _evidence(scores: pa.Table, findings: Sequence[Finding]) -> pa.Table:

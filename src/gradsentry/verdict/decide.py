@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pyarrow as pa
@@ -15,6 +17,8 @@ from gradsentry.verdict.combine import Decision
 from gradsentry.verdict.detectors import find_all
 from gradsentry.verdict.policies import policy_named
 from gradsentry.verdict.words import MemoryWords, WordSource
+
+log = logging.getLogger(__name__)
 
 
 def decide(
@@ -33,7 +37,7 @@ def decide(
     Example:
         >>> scorer = Scorer(format="prompt-completion")  # doctest: +SKIP
         >>> decision = decide(scorer.score(rows), scorer.vocabulary)  # doctest: +SKIP
-        >>> clean = [row for row, flagged in zip(rows, decision.flagged) if not flagged]  # doctest: +SKIP
+        >>> clean = [row for row, kept in zip(rows, decision.kept) if kept]  # doctest: +SKIP
     """
     config = ScanConfig(policy=policy, threshold=str(threshold), strict=strict)
     if policy_named(config.policy).uses_findings and any(score.status == "scored" and score.surprises is None for score in scores):
@@ -45,7 +49,7 @@ def decide(
 
 
 def decide_table(scores: pa.Table, words: Callable[[], WordSource], config: ScanConfig) -> Decision:
-    """Verdicts on a table of scores by the policy, threshold and strictness of the options.
+    """Verdicts on a table of scores by the policy, threshold and strictness of the options. Their notes are logged as warnings too.
 
     Args:
         scores: [N] rows, columns of `schema.SCORES`. words: opens the words of the same rows; called if the policy uses findings.
@@ -54,5 +58,10 @@ def decide_table(scores: pa.Table, words: Callable[[], WordSource], config: Scan
         RunError: the words cannot be read.
     """
     policy = policy_named(config.policy)
-    findings = find_all(words()) if policy.uses_findings else []
-    return policy.decide(scores, findings, config.threshold, config.strict)
+    notes: list[str] = []
+    findings = find_all(words(), notes.append) if policy.uses_findings else []
+    decision = policy.decide(scores, findings, config.threshold, config.strict, notes)
+    decision = replace(decision, keep_unexamined=config.keep_unexamined)
+    for note in decision.notes:
+        log.warning("%s", note)
+    return decision

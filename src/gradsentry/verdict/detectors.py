@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import logging
+from collections.abc import Callable, Iterable
 from typing import Protocol
 
 from gradsentry.verdict.finding import REASONS, Finding
 from gradsentry.verdict.planted.detector import PlantedTriggers
 from gradsentry.verdict.words import WordSource
 
+log = logging.getLogger(__name__)
+
 
 class Detector(Protocol):
     """Finds backdoors, and what only looks like one, in the words of all rows and their surprise."""
 
-    def find(self, rows: WordSource) -> list[Finding]:
-        """The findings, strongest first; those of kind "backdoor" before the others."""
+    def find(self, rows: WordSource, note: Callable[[str], object]) -> list[Finding]:
+        """The findings, strongest first; those of kind "backdoor" before the others.
+
+        Args:
+            note: called with a sentence where these rows give nothing to look for, so that finding nothing is not mistaken for an
+                answer. The verdict shows it, and is "look" unless the published threshold is reliable.
+        """
         ...
 
 
@@ -27,9 +35,9 @@ SAME = 0.5
 """Share of a finding's rows that backdoors found before it already flag, from which it tells nothing new."""
 
 
-def find_all(rows: WordSource) -> list[Finding]:
-    """The findings of all detectors, merged."""
-    return merged(finding for detector in DETECTORS.values() for finding in detector.find(rows))
+def find_all(rows: WordSource, note: Callable[[str], object] = log.warning) -> list[Finding]:
+    """The findings of all detectors, merged; `note` as for `Detector.find`."""
+    return merged(finding for detector in DETECTORS.values() for finding in detector.find(rows, note))
 
 
 def merged(findings: Iterable[Finding]) -> list[Finding]:

@@ -55,6 +55,8 @@ class Finding:
     @property
     def sentence(self) -> str:
         """The finding in words, for a person to check."""
+        if not self.triggers and not self.payload:
+            return f"{self.showing:,} rows {self.effect}"
         if not self.triggers:
             return f"{self.showing:,} answers say {_quoted(self.payload)}, which their prompts do not explain; no trigger was found"
         names = " or ".join(_quoted(trigger) for trigger in self.triggers[:TRIGGERS_SHOWN])

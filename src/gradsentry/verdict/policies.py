@@ -25,11 +25,14 @@ class Policy(Protocol):
     uses_findings: bool
     """Whether the detectors run."""
 
-    def decide(self, scores: pa.Table, findings: Sequence[Finding] = (), threshold: str = "auto", strict: bool = False) -> Decision:
+    def decide(
+        self, scores: pa.Table, findings: Sequence[Finding] = (), threshold: str = "auto", strict: bool = False, notes: Sequence[str] = ()
+    ) -> Decision:
         """The verdict of every row.
 
         Args:
             scores: columns of `schema.SCORES`. findings: strongest first. threshold, strict: as in `ScanConfig`.
+            notes: of the detectors, on what they could not look for.
 
         Raises:
             UsageError: an impossible threshold.
@@ -41,18 +44,22 @@ class EvidencePolicy:
     help = "triggers that look inserted in prompts and change the answers"
     uses_findings = True
 
-    def decide(self, scores: pa.Table, findings: Sequence[Finding] = (), threshold: str = "auto", strict: bool = False) -> Decision:
+    def decide(
+        self, scores: pa.Table, findings: Sequence[Finding] = (), threshold: str = "auto", strict: bool = False, notes: Sequence[str] = ()
+    ) -> Decision:
         """Flag the rows of backdoors; with `strict` or a given threshold, also those above the threshold."""
         from gradsentry.verdict.combine import combine
 
-        return combine(scores, threshold, findings, by_entropy=strict or threshold != "auto")
+        return combine(scores, threshold, findings, strict or threshold != "auto", notes)
 
 
 class PaperPolicy:
     help = "entropy above the published threshold, fallback included"
     uses_findings = False
 
-    def decide(self, scores: pa.Table, findings: Sequence[Finding] = (), threshold: str = "auto", strict: bool = False) -> Decision:
+    def decide(
+        self, scores: pa.Table, findings: Sequence[Finding] = (), threshold: str = "auto", strict: bool = False, notes: Sequence[str] = ()
+    ) -> Decision:
         """Flag the rows above the threshold and no others; `strict` changes nothing."""
         from gradsentry.verdict.combine import combine
 

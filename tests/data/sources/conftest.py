@@ -52,7 +52,7 @@ def split_bytes(tmp_path: Path) -> Callable[[Source, list[bool]], tuple[bytes, b
 
     def split_bytes(source: Source, flags: list[bool]) -> tuple[bytes, bytes]:
         kept, flagged = tmp_path / f"kept.{source.suffix}", tmp_path / f"flagged.{source.suffix}"
-        assert source.split(flags, kept, flagged) == (flags.count(False), flags.count(True))
+        assert source.split(flags, [kept, flagged]) == (flags.count(False), flags.count(True))
         return kept.read_bytes(), flagged.read_bytes()
 
     return split_bytes

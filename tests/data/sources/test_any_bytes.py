@@ -30,7 +30,7 @@ def test_no_row_is_lost(tmp_path_factory, name, data, shard_rows):
     assert [record.row for record in records] == list(range(len(records)))
     assert all((record.value is None) == bool(record.error) for record in records)
     kept = folder / f"kept.{source.suffix}"
-    assert source.split([False] * len(records), kept, folder / "flagged") == (len(records), 0)
+    assert source.split([False] * len(records), [kept, folder / "flagged"]) == (len(records), 0)
     if source.kind != "json":
         assert _dense(kept.read_bytes()) == _dense(data)
         if records:

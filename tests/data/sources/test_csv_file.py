@@ -50,7 +50,7 @@ def test_what_csv_writes_is_read_and_kept_unchanged(tmp_path_factory, rows, term
     source = open_source(folder / "data.csv")
     records = [record for shard in source.plan(shard_rows) for record in source.read(shard)]
     assert [tuple(record.value.values()) for record in records] == rows
-    source.split([False] * len(rows), folder / "kept.csv", folder / "flagged.csv")
+    source.split([False] * len(rows), [folder / "kept.csv", folder / "flagged.csv"])
     assert (folder / "kept.csv").read_bytes() == data
 
 

@@ -54,7 +54,7 @@ def test_shards_and_both_halves_of_a_split_hold_every_row(tmp_path_factory, arra
     read = [record.value for shard in source.plan(shard_rows) for record in source.read(shard)]
     assert read == rows
     flags = data.draw(st.lists(st.booleans(), min_size=len(rows), max_size=len(rows)))
-    source.split(flags, folder / "kept.json", folder / "flagged.json")
+    source.split(flags, [folder / "kept.json", folder / "flagged.json"])
     for wanted, name in ((False, "kept.json"), (True, "flagged.json")):
         assert json.loads((folder / name).read_bytes()) == [row for row, flag in zip(rows, flags, strict=True) if flag == wanted]
 

@@ -137,7 +137,7 @@ def test_other_encodings_are_refused(write, file, encoding, name):
 def test_another_number_of_flags_is_refused(open_bytes, tmp_path, flags, how):
     source = open_bytes("data.jsonl", THREE)
     with pytest.raises(DataError, match=f"it has {how} rows than were scored"):
-        source.split(flags, tmp_path / "k", tmp_path / "f")
+        source.split(flags, [tmp_path / "k", tmp_path / "f"])
 
 
 def test_a_file_that_shrinks_while_it_is_read_is_reported(open_bytes, write):

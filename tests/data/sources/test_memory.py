@@ -36,7 +36,7 @@ def work(kind, folder, rows):
         source = open_source(folder / f"data.{kind}")
     shards = source.plan(512)
     assert sum(1 for shard in shards for _ in source.read(shard)) == rows
-    source.split(np.arange(rows) % 3 == 0, folder / "kept", folder / "flagged")
+    source.split(np.arange(rows) % 3 == 0, [folder / "kept", folder / "flagged"])
 
 def peak():  # not getrusage: its figure begins with that of the process that started this one
     return int(re.search(r"VmHWM:\\s*(\\d+) kB", Path("/proc/self/status").read_text())[1]) / 1024

@@ -70,7 +70,7 @@ def check(source, read_all, folder: Path) -> None:
     assert [record.value for record in records] == ROWS
     assert [record.row for record in records] == list(range(25))
     flags = [row["n"] % 5 == 1 for row in ROWS]
-    assert source.split(flags, folder / "kept", folder / "flagged") == (20, 5)
+    assert source.split(flags, [folder / "kept", folder / "flagged"]) == (20, 5)
     assert pq.read_table(folder / "kept").to_pylist() == [row for row in ROWS if row["n"] % 5 != 1]
     assert pq.read_table(folder / "flagged").to_pylist() == [row for row in ROWS if row["n"] % 5 == 1]
     other = pickle.loads(pickle.dumps(source))
@@ -87,7 +87,7 @@ def test_a_stream_from_a_caller_is_copied_and_read_as_a_data_set(kind, read_all,
     assert source.fingerprint() == open_source(stream_of(kind)).fingerprint()
     assert source.fingerprint() != open_source(stream_of(kind).take(24)).fingerprint()
     flags = [row["n"] % 5 == 1 for row in ROWS]
-    assert source.split(flags, tmp_path / "kept", tmp_path / "flagged") == (20, 5)
+    assert source.split(flags, [tmp_path / "kept", tmp_path / "flagged"]) == (20, 5)
     kept = datasets.load_from_disk(str(tmp_path / "kept"))
     assert kept.to_list() == [row for row in ROWS if row["n"] % 5 != 1]
     assert kept.features == datasets.Dataset.from_list(ROWS).features
@@ -281,7 +281,7 @@ def test_media_stay_as_stored_and_json_is_decoded(tmp_path, as_tables, copied):
         stream = datasets.IterableDataset.from_generator(generate, features=features, gen_kwargs={"rows": rows})
     source = open_source(stream) if copied else StreamSource(stream, "data", "data", str, arrow=as_tables)
     assert rows_of(source) == [{"image": image, "meta": {"a": [1, "x"]}}]
-    source.split([False], tmp_path / "kept", tmp_path / "flagged")
+    source.split([False], [tmp_path / "kept", tmp_path / "flagged"])
     kept = datasets.load_from_disk(str(tmp_path / "kept")).features if copied else None
     assert (kept or datasets.Features.from_arrow_schema(pq.read_schema(tmp_path / "kept"))) == features
 
@@ -289,7 +289,7 @@ def test_media_stay_as_stored_and_json_is_decoded(tmp_path, as_tables, copied):
 def test_no_rows(tmp_path):
     source = StreamSource(datasets.IterableDataset.from_generator(generate, gen_kwargs={"rows": []}), "data", "data", str)
     assert source.plan(3) == []
-    assert source.split([], tmp_path / "kept", tmp_path / "flagged") == (0, 0)
+    assert source.split([], [tmp_path / "kept", tmp_path / "flagged"]) == (0, 0)
     assert open_source(datasets.IterableDataset.from_generator(generate, gen_kwargs={"rows": []})).plan(3) == []
 
 
@@ -297,12 +297,12 @@ def test_no_rows(tmp_path):
 def test_another_number_of_flags_is_refused(tmp_path, flags, how):
     for source in (open_source(stream_of("tables")), StreamSource(stream_of("tables"), "data", "data", str)):
         with pytest.raises(DataError, match=f"it has {how} rows than were scored"):
-            source.split(flags, tmp_path / "k", tmp_path / "f")
+            source.split(flags, [tmp_path / "k", tmp_path / "f"])
 
 
 def test_written_row_groups_are_of_a_bounded_size(tmp_path, monkeypatch):
     monkeypatch.setattr(tables, "GROUP_BYTES", 400)
-    StreamSource(stream_of("tables"), "data", "data", str).split([False] * 25, tmp_path / "kept", tmp_path / "flagged")
+    StreamSource(stream_of("tables"), "data", "data", str).split([False] * 25, [tmp_path / "kept", tmp_path / "flagged"])
     meta = pq.ParquetFile(tmp_path / "kept").metadata
     assert 1 < meta.num_row_groups < 7
     assert meta.num_rows == 25

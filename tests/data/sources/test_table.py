@@ -35,7 +35,7 @@ def test_parquet_rows_across_row_groups(parquet, read_all, shard_rows):
 
 def test_parquet_split_keeps_rows_and_schema(parquet, tmp_path):
     flags = [n in (1, 8, 9) for n in range(10)]
-    counts = open_source(parquet).split(flags, tmp_path / "kept", tmp_path / "flagged")
+    counts = open_source(parquet).split(flags, [tmp_path / "kept", tmp_path / "flagged"])
     assert counts == (7, 3)
     for name, wanted in (("kept", False), ("flagged", True)):
         table = pq.read_table(tmp_path / name)
@@ -53,7 +53,7 @@ def test_parquet_split_of_types_that_arrow_does_not_filter(tmp_path, read_all, k
     assert [record.value for record in read_all(source)] == table.to_pylist()
     for number, flags in enumerate(([n in (1, 6, 7, 9) for n in range(10)], [True] * 10)):
         kept, flagged = tmp_path / f"kept{number}", tmp_path / f"flagged{number}"
-        assert source.split(flags, kept, flagged) == (flags.count(False), flags.count(True))
+        assert source.split(flags, [kept, flagged]) == (flags.count(False), flags.count(True))
         for path, wanted in ((kept, False), (flagged, True)):
             part = pq.read_table(path)
             assert part.schema.equals(pq.read_schema(tmp_path / "views.parquet"), check_metadata=True)
@@ -63,14 +63,14 @@ def test_parquet_split_of_types_that_arrow_does_not_filter(tmp_path, read_all, k
 @pytest.mark.parametrize("flags", [[False] * 9, [True] * 11])
 def test_parquet_another_number_of_flags_is_refused(parquet, tmp_path, flags):
     with pytest.raises(DataError, match="rows than were scored"):
-        open_source(parquet).split(flags, tmp_path / "k", tmp_path / "f")
+        open_source(parquet).split(flags, [tmp_path / "k", tmp_path / "f"])
 
 
 def test_parquet_without_rows(tmp_path):
     pq.write_table(pa.table({"a": pa.array([], pa.string())}), tmp_path / "e.parquet")
     source = open_source(tmp_path / "e.parquet")
     assert source.plan(5) == []
-    assert source.split([], tmp_path / "k", tmp_path / "f") == (0, 0)
+    assert source.split([], [tmp_path / "k", tmp_path / "f"]) == (0, 0)
     assert pq.read_table(tmp_path / "k").column_names == ["a"]
 
 
@@ -190,7 +190,7 @@ def test_dataset_rows_split_and_fingerprint(tmp_path, read_all, capfd):
     assert [record.value for record in records] == NESTED
     assert records[4].place == "dataset row 4"
     assert source.fingerprint() == dataset._fingerprint
-    assert source.split([n > 6 for n in range(10)], tmp_path / "kept", tmp_path / "flagged") == (7, 3)
+    assert source.split([n > 6 for n in range(10)], [tmp_path / "kept", tmp_path / "flagged"]) == (7, 3)
     assert datasets.load_from_disk(str(tmp_path / "kept")).to_list() == NESTED[:7]
     assert datasets.load_from_disk(str(tmp_path / "flagged")).to_list() == NESTED[7:]
     assert capfd.readouterr().out == ""
@@ -198,7 +198,7 @@ def test_dataset_rows_split_and_fingerprint(tmp_path, read_all, capfd):
 
 def test_dataset_split_into_all_and_nothing(tmp_path):
     source = open_source(datasets.Dataset.from_list(NESTED))
-    assert source.split([False] * 10, tmp_path / "kept", tmp_path / "flagged") == (10, 0)
+    assert source.split([False] * 10, [tmp_path / "kept", tmp_path / "flagged"]) == (10, 0)
     empty = datasets.load_from_disk(str(tmp_path / "flagged"))
     assert (len(empty), empty.column_names) == (0, ["messages", "n", "t"])
 
@@ -216,5 +216,5 @@ def test_images_are_not_decoded_at_any_depth_but_json_is(read_all, tmp_path):
     table = pa.Table.from_pylist([stored], schema=features.arrow_schema)
     source = open_source(datasets.Dataset(datasets.table.InMemoryTable(table)))
     assert [record.value for record in read_all(source)] == [stored | {"meta": {"a": [1, "x"]}}]
-    source.split([False], tmp_path / "kept", tmp_path / "flagged")
+    source.split([False], [tmp_path / "kept", tmp_path / "flagged"])
     assert datasets.load_from_disk(str(tmp_path / "kept")).features == features

@@ -17,7 +17,7 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 import gradsentry
-from deadly import DeadlyRows
+from deadly import DeadlyRows, LoudRows
 from gradsentry import ScanConfig
 from gradsentry.errors import ModelError, RunError, UsageError
 from gradsentry.run.atomic import OURS
@@ -136,6 +136,16 @@ def test_a_bug_is_shown_whole_by_the_worker_and_told_by_the_scan(
         run(DeadlyRows(ROWS, 28, error), model_dir, tmp_path / "run", workers="2")
     said = capfd.readouterr().err
     assert ("Traceback" in said) == shown, said
+
+
+@pytest.mark.usefixtures("forked_workers")
+def test_what_a_worker_warns_of_is_said_once_and_is_in_the_report(
+    model_dir: Path, tmp_path: Path, cores: Callable[[int], None], capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    cores(2)
+    assert "row 28 is loud" in run(LoudRows(ROWS, 28), model_dir, tmp_path / "run", workers="2").notes
+    assert caplog.messages.count("row 28 is loud") == 1
+    assert "loud" not in capfd.readouterr().err, "the worker leaves it to its parent"
 
 
 @pytest.fixture

@@ -15,6 +15,9 @@ from gradsentry.types import Row, Sample
 DETECTION_ROWS = 100
 """Readable rows from which the format is detected."""
 
+LOOKS_LIKE = "; it looks like "
+"""Introduces the other format in the reason of a row problem."""
+
 PAIR_PROMPTS = ("prompt", "question", "instruction", "input")
 """Columns in which preference pairs keep their prompt."""
 
@@ -59,7 +62,13 @@ def to_sample(row: Row, format: Format, mapping: Mapping[str, str]) -> Sample:
         if other is None:
             raise
         advice = f"scan such rows apart, in a file of their own or with --format {other.name} and another --out"
-        raise RowProblem(problem.status, f"{problem.reason}; it looks like {other.name}: {advice}") from None
+        raise RowProblem(problem.status, f"{problem.reason}{LOOKS_LIKE}{other.name}: {advice}") from None
+
+
+def other_format(reason: str) -> str:
+    """The format that the reason of a row problem names as the row's own; empty if it names none."""
+    name = reason.rpartition(LOOKS_LIKE)[2].partition(":")[0]
+    return name if name in FORMATS else ""
 
 
 def settle(name: str | None, mapping: Mapping[str, str], rows: Sequence[Row]) -> Format:

@@ -1,4 +1,4 @@
-"""Sources: rows are read from where they are stored, and the kept and the flagged ones are written in the same form."""
+"""Sources: rows are read from where they are stored; kept, flagged and unexamined ones are written apart in the same form."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ LAYOUTS = dict.fromkeys((".jsonl", ".ndjson", ".json"), jsonl.json_lines) | dict
 
 
 class Source(Protocol):
-    """A data set that is read in shards and split into two data sets of its kind.
+    """A data set that is read in shards and split into several data sets of its kind.
 
     A scan calls `plan`, `fingerprint`, `read` for each shard, and `split`. Sources travel to worker processes by pickle.
     """
@@ -39,7 +39,7 @@ class Source(Protocol):
     kind: str
     """``jsonl``, ``json``, ``csv``, ``parquet``, ``dataset``, ``stream`` or ``rows``."""
     suffix: str
-    """Suffix of the kept and the flagged file; ``dataset`` is a directory of save_to_disk."""
+    """Suffix of the files that a split writes; ``dataset`` is a directory of save_to_disk."""
     notes: tuple[str, ...]
     """What of the data is not read: other splits, configurations, files."""
 
@@ -59,11 +59,14 @@ class Source(Protocol):
         """A text that identifies the content: the same data gives the same fingerprint."""
         ...
 
-    def split(self, flagged: Iterable[bool], kept: Path, flagged_path: Path, visitor: Visitor | None = None) -> tuple[int, int]:
-        """Write each row to `kept` or `flagged_path` and return the number of rows in each; the visitor receives the rows that it wants.
+    def split(self, parts: Iterable[int], paths: Sequence[Path], visitor: Visitor | None = None) -> tuple[int, ...]:
+        """Write each row to one of the paths and return the number of rows in each; the visitor receives the rows that it wants.
+
+        Args:
+            parts: for each row in order, the index of its path.
 
         Raises:
-            DataError: the source has more or fewer rows than `flagged` has values.
+            DataError: the source has more or fewer rows than `parts` has values.
         """
         ...
 

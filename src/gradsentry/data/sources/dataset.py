@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gradsentry.data.sources.shards import Visitor, cut_into_shards, visit_by_row, with_flags
+from gradsentry.data.sources.shards import Visitor, cut_into_shards, visit_by_row, with_parts
 from gradsentry.data.sources.tables import records
 from gradsentry.types import Record, Shard
 
@@ -50,14 +50,17 @@ class DatasetSource:
         """The fingerprint that was given, or the one that `datasets` keeps."""
         return self._fingerprint
 
-    def split(self, flagged: Iterable[bool], kept: Path, flagged_path: Path, visitor: Visitor | None = None) -> tuple[int, int]:
-        """Write the rows to two directories with save_to_disk."""
-        flags = np.fromiter((flag for _, flag in with_flags(range(len(self._dataset)), flagged, self.name)), dtype=bool)
-        for mask, path in ((~flags, kept), (flags, flagged_path)):
+    def split(self, parts: Iterable[int], paths: Sequence[Path], visitor: Visitor | None = None) -> tuple[int, ...]:
+        """Write the rows to directories with save_to_disk."""
+        part_of = np.fromiter((part for _, part in with_parts(range(len(self._dataset)), parts, self.name)), dtype=np.int64)
+        counts = []
+        for part, path in enumerate(paths):
+            rows = np.flatnonzero(part_of == part)
             # By default save_to_disk writes no file for a data set without rows, and load_from_disk then fails.
-            self._dataset.select(np.flatnonzero(mask)).save_to_disk(path, num_shards=None if mask.any() else 1)
+            self._dataset.select(rows).save_to_disk(path, num_shards=None if len(rows) else 1)
+            counts.append(len(rows))
         visit_by_row(self.read, visitor)
-        return int((~flags).sum()), int(flags.sum())
+        return tuple(counts)
 
     def _columns(self, names: Sequence[str], start: int, stop: int) -> dict[str, list[Any]]:
         dataset = self._undecoded

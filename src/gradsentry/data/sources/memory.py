@@ -5,11 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 from gradsentry.data.fields import Unreadable
-from gradsentry.data.sources.shards import Visitor, cut_into_shards, visit_by_row, with_flags
+from gradsentry.data.sources.shards import Visitor, cut_into_shards, visit_by_row, with_parts
 from gradsentry.types import Record, Shard
 
 
@@ -45,16 +46,16 @@ class MemorySource:
             digest.update(json_line(item, sort_keys=True))
         return digest.hexdigest()
 
-    def split(self, flagged: Iterable[bool], kept: Path, flagged_path: Path, visitor: Visitor | None = None) -> tuple[int, int]:
-        """Write each row as a JSON line to one of the two files; what JSON cannot hold becomes text."""
-        counts = [0, 0]
-        with kept.open("wb") as kept_file, flagged_path.open("wb") as flagged_file:
-            outputs = (kept_file, flagged_file)
-            for item, flag in with_flags(self._rows, flagged, self.name):
-                outputs[flag].write(json_line(item))
-                counts[flag] += 1
+    def split(self, parts: Iterable[int], paths: Sequence[Path], visitor: Visitor | None = None) -> tuple[int, ...]:
+        """Write each row as a JSON line to one of the files; what JSON cannot hold becomes text."""
+        counts = [0] * len(paths)
+        with ExitStack() as stack:
+            outputs = [stack.enter_context(path.open("wb")) for path in paths]
+            for item, part in with_parts(self._rows, parts, self.name):
+                outputs[part].write(json_line(item))
+                counts[part] += 1
         visit_by_row(self.read, visitor)
-        return counts[0], counts[1]
+        return tuple(counts)
 
 
 def _printable(value: Any) -> Any:

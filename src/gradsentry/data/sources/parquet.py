@@ -76,9 +76,9 @@ class ParquetSource:
             self._sha256 = sha256_of(self._path)
         return self._sha256
 
-    def split(self, flagged: Iterable[bool], kept: Path, flagged_path: Path, visitor: Visitor | None = None) -> tuple[int, int]:
-        """Write the rows to two Parquet files of the same schema."""
-        return split_tables(self._tables(0), self._file.schema_arrow, flagged, kept, flagged_path, self.name, self._records, visitor)
+    def split(self, parts: Iterable[int], paths: Sequence[Path], visitor: Visitor | None = None) -> tuple[int, ...]:
+        """Write the rows to Parquet files of the same schema."""
+        return split_tables(self._tables(0), self._file.schema_arrow, parts, paths, self.name, self._records, visitor)
 
     def _tables(self, start: int) -> Iterator[pa.Table]:
         """Batches from `start` on, the first row of a row group."""

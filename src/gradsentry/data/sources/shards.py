@@ -1,4 +1,4 @@
-"""Rows in shards, and rows with their flags."""
+"""Rows in shards, and rows with the part of a split to which they go."""
 
 from __future__ import annotations
 
@@ -34,19 +34,19 @@ def cut_into_shards(n_rows: int, shard_rows: int) -> list[Shard]:
     return [Shard(index, start, min(start + shard_rows, n_rows)) for index, start in enumerate(starts)]
 
 
-def with_flags(rows: Iterable[Item], flagged: Iterable[bool], name: str) -> Iterator[tuple[Item, bool]]:
-    """Each row with its flag.
+def with_parts(rows: Iterable[Item], parts: Iterable[int], name: str) -> Iterator[tuple[Item, int]]:
+    """Each row with its part.
 
     Raises:
-        DataError: the data set has more or fewer rows than there are flags.
+        DataError: the data set has more or fewer rows than there are parts.
     """
-    flags = iter(flagged)
+    of_rows = iter(parts)
     for row in rows:
-        flag = next(flags, None)
-        if flag is None:
+        part = next(of_rows, None)
+        if part is None:
             raise row_count_changed(name, "more")
-        yield row, bool(flag)
-    if next(flags, None) is not None:
+        yield row, int(part)
+    if next(of_rows, None) is not None:
         raise row_count_changed(name, "fewer")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -45,16 +45,16 @@ class SplitsSource:
         lines = [f"{name} {part.fingerprint()}\n" for name, part in self._parts.items()]
         return hashlib.sha256("".join(lines).encode()).hexdigest()
 
-    def split(self, flagged: Iterable[bool], kept: Path, flagged_path: Path, visitor: Visitor | None = None) -> tuple[int, int]:
-        """Write each split to two directories, for load_from_disk."""
-        flags, counts = iter(flagged), (0, 0)
-        for path in (kept, flagged_path):
+    def split(self, parts: Iterable[int], paths: Sequence[Path], visitor: Visitor | None = None) -> tuple[int, ...]:
+        """Write each split to the directories, for load_from_disk."""
+        numbers, counts = iter(parts), [0] * len(paths)
+        for path in paths:
             path.mkdir(parents=True, exist_ok=True)
             (path / "dataset_dict.json").write_text(json.dumps({"splits": list(self._parts)}))
         for name, part in self._parts.items():
-            both = part.split(islice(flags, part.rows), kept / name, flagged_path / name)
-            counts = counts[0] + both[0], counts[1] + both[1]
-        if next(flags, None) is not None:
+            own = part.split(islice(numbers, part.rows), [path / name for path in paths])
+            counts = [one + other for one, other in zip(counts, own, strict=True)]
+        if next(numbers, None) is not None:
             raise row_count_changed(self.name, "fewer")
         visit_by_row(self.read, visitor)
-        return counts
+        return tuple(counts)

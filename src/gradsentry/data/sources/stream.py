@@ -86,11 +86,9 @@ class StreamSource:
         """The Hub's commit, or a hash of the files."""
         return self.identity()
 
-    def split(self, flagged: Iterable[bool], kept: Path, flagged_path: Path, visitor: Visitor | None = None) -> tuple[int, int]:
-        """Write the rows to two Parquet files."""
-        return split_tables(
-            self._tables(0), self._rows_and_features[1].arrow_schema, flagged, kept, flagged_path, self.name, self._records, visitor
-        )
+    def split(self, parts: Iterable[int], paths: Sequence[Path], visitor: Visitor | None = None) -> tuple[int, ...]:
+        """Write the rows to Parquet files."""
+        return split_tables(self._tables(0), self._rows_and_features[1].arrow_schema, parts, paths, self.name, self._records, visitor)
 
     @cached_property
     def _reader(self) -> ForwardReader:

@@ -1,9 +1,10 @@
-"""Arrow tables of a bounded number of rows, from Parquet files and streams: read in order, split into two files."""
+"""Arrow tables of a bounded number of rows, from Parquet files and streams: read in order, split into several files."""
 
 from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -104,35 +105,34 @@ def first_line(error: Exception) -> str:
 def split_tables(
     tables: Iterable[pa.Table],
     schema: pa.Schema,
-    flagged: Iterable[bool],
-    kept: Path,
-    flagged_path: Path,
+    parts: Iterable[int],
+    paths: Sequence[Path],
     name: str,
     to_records: Callable[[int, pa.Table], Iterator[Record]],
     visitor: Visitor | None,
-) -> tuple[int, int]:
-    """Write each row to one of two Parquet files, as `Source.split` does.
+) -> tuple[int, ...]:
+    """Write each row to one of several Parquet files, as `Source.split` does.
 
     Args:
         to_records: from the number of a table's first row and the table to its rows.
     """
-    flags, counts = iter(flagged), [0, 0]
-    with _GroupWriter(kept, schema) as kept_file, _GroupWriter(flagged_path, schema) as flagged_file:
+    of_rows, counts = iter(parts), [0] * len(paths)
+    with ExitStack() as stack:
+        files = [stack.enter_context(_GroupWriter(path, schema)) for path in paths]
         for table in tables:
-            mask = np.fromiter(islice(flags, len(table)), dtype=bool)
-            if len(mask) < len(table):
+            part_of = np.fromiter(islice(of_rows, len(table)), dtype=np.int64)
+            if len(part_of) < len(table):
                 raise row_count_changed(name, "more")
             if visitor is not None:
                 start = sum(counts)
                 for row in sorted(visitor.wanted.intersection(range(start, start + len(table)))):
                     visitor.add(next(to_records(row, table.slice(row - start, 1))))
-            kept_file.add(_where(table, ~mask))
-            flagged_file.add(_where(table, mask))
-            counts[1] += int(mask.sum())
-            counts[0] += len(mask) - int(mask.sum())
-    if next(flags, None) is not None:
+            for part, file in enumerate(files):
+                file.add(_where(table, part_of == part))
+                counts[part] += int((part_of == part).sum())
+    if next(of_rows, None) is not None:
         raise row_count_changed(name, "fewer")
-    return counts[0], counts[1]
+    return tuple(counts)
 
 
 def _where(table: pa.Table, mask: NDArray[np.bool_]) -> pa.Table:

@@ -5,14 +5,15 @@ from __future__ import annotations
 import hashlib
 import io
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
 from gradsentry.data.sources.files import open_binary, sha256_of
-from gradsentry.data.sources.shards import Visitor, cut_into_shards, with_flags
+from gradsentry.data.sources.shards import Visitor, cut_into_shards, with_parts
 from gradsentry.errors import DataError
 from gradsentry.types import Record, Row, Shard
 
@@ -139,22 +140,22 @@ class TextSource:
             self._sha256 = sha256_of(self._path)
         return self._sha256
 
-    def split(self, flagged: Iterable[bool], kept: Path, flagged_path: Path, visitor: Visitor | None = None) -> tuple[int, int]:
-        """Copy the bytes of each record to one of the two files."""
-        layout, counts = self._layout, [0, 0]
-        with kept.open("wb") as kept_file, flagged_path.open("wb") as flagged_file:
-            outputs = (kept_file, flagged_file)
-            for row, (frame, flag) in enumerate(with_flags(self._frames(Start(layout.offset, layout.line)), flagged, self.name)):
+    def split(self, parts: Iterable[int], paths: Sequence[Path], visitor: Visitor | None = None) -> tuple[int, ...]:
+        """Copy the bytes of each record to one of the files."""
+        layout, counts = self._layout, [0] * len(paths)
+        with ExitStack() as stack:
+            outputs = [stack.enter_context(path.open("wb")) for path in paths]
+            for row, (frame, part) in enumerate(with_parts(self._frames(Start(layout.offset, layout.line)), parts, self.name)):
                 if visitor and row in visitor.wanted:
                     visitor.add(self._record(row, frame))
-                outputs[flag].write(layout.joiner if counts[flag] else layout.head)
-                outputs[flag].write(frame.data)
-                counts[flag] += 1
+                outputs[part].write(layout.joiner if counts[part] else layout.head)
+                outputs[part].write(frame.data)
+                counts[part] += 1
             for output, count in zip(outputs, counts, strict=True):
                 if not count:  # without rows the head is what the layout needs (a header, a bracket), without a byte order mark
                     output.write(layout.head.removeprefix(UTF8_BOM))
                 output.write(layout.tail)
-        return counts[0], counts[1]
+        return tuple(counts)
 
     def _frames(self, start: Start) -> Iterator[Frame]:
         with open_binary(self._path) as file:

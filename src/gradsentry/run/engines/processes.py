@@ -14,6 +14,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection, wait
 from typing import Any
@@ -24,6 +25,7 @@ from gradsentry.guard import guarded_output
 from gradsentry.run.devices import Slot, confine, cores, slots
 from gradsentry.run.engines.base import refuse_options
 from gradsentry.run.job import Job, ModelFacts
+from gradsentry.run.notes import kept_warnings
 from gradsentry.run.shards import score_shards
 from gradsentry.types import Progress, Shard
 
@@ -153,6 +155,8 @@ class WorkerPool:
             shard = worker.in_flight.pop(0)
             worker.unwritten -= shard.stop - shard.start
             self._hand_out(worker)
+        elif what == "warning":
+            log.warning("%s", rest[0])  # here, so that it is in the report too
         elif what == "failure":
             worker.failure = rest[0]
         else:
@@ -253,7 +257,7 @@ def _work(descriptor: int, own_cores: tuple[int, ...]) -> None:
         except (EOFError, ConnectionError):  # the parent has ended, or has ended the scan
             os._exit(0)
 
-    with suppress(OSError):  # the parent has ended: nobody receives
+    with suppress(OSError), kept_warnings(partial(send, "warning")):  # an OSError: the parent has ended, nobody receives
         try:
             job: Job = receive()
             scorer = job.load()

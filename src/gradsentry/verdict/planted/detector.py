@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from hashlib import blake2b
 
@@ -35,19 +35,22 @@ ONE_WORD = 3
 class PlantedTriggers:
     """Finds prompt patterns that look inserted and change the answers."""
 
-    def find(self, rows: WordSource) -> list[Finding]:
-        """Backdoors, strongest first; then suspects; then what would be a backdoor if other words did not explain the answers as well."""
+    def find(self, rows: WordSource, note: Callable[[str], object] = log.warning) -> list[Finding]:
+        """Backdoors, strongest first; then suspects; then what would be a backdoor if other words did not explain the answers as well.
+
+        Args:
+            note: called with a sentence if there is nothing in which triggers could be found.
+        """
         sample = _sampled(rows)
-        if sample.rows and max(len(row.prompt.words) for row in sample.rows) <= ONE_WORD:
-            log.warning(
+        same = len(sample.rows) == 1 and any(text.strip() for stretch in sample.template for text in stretch)  # in all rows: a template
+        if sample.rows and not same and max(len(row.prompt.words) for row in sample.rows) <= ONE_WORD:
+            note(
                 "the rows have no prompts, or prompts of one word, so triggers can hardly be found; "
                 "--policy paper looks at the completions alone"
             )
         elif sample.rows and len(sample.rows) < LEAST_PROMPTS:
-            log.warning(
-                "the rows have only %d different prompts, too few to look for triggers; --policy paper looks at each row by itself",
-                len(sample.rows),
-            )
+            prompts = "1 prompt" if len(sample.rows) == 1 else f"{len(sample.rows)} different prompts"
+            note(f"the rows have only {prompts}, too few to look for triggers; --policy paper looks at each row by itself")
         if len(sample.rows) < LEAST_PROMPTS:
             return []
         search = Search(sample.rows)
