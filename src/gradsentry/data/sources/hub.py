@@ -55,7 +55,7 @@ def from_object(data: Any, split: str | None) -> DatasetSource | SplitsSource:
     if isinstance(data, datasets.IterableDataset):
         return copy_stream(data, "stream", "stream")
     if isinstance(data, datasets.IterableDatasetDict):
-        chosen, notes = _chosen(list(data), split, f"the {kind}")
+        chosen, notes = _chosen(list(map(str, data)), split, f"the {kind}")
         parts = {part: copy_stream(data[part], "stream", "stream" if len(chosen) == 1 else f"stream {part}") for part in chosen}
         return _joined(parts, "stream", notes)
     raise UsageError(
