@@ -172,6 +172,7 @@ def bad_input(tmp_path: Path, model_dir: Path) -> dict[str, tuple[list[object], 
     (tmp_path / "empty.jsonl").write_text("")
     (tmp_path / "unknown.jsonl").write_text('{"a": 1, "b": 2}\n')
     (tmp_path / "unscorable.jsonl").write_text('{"prompt": "a", "completion": ""}\n' * 3)
+    (tmp_path / "table.jsonl").write_text("prompt,completion\na,b\n")
     (tmp_path / "array.jsonl").write_text('[{"prompt": "a", "completion": "b"}]')
     (tmp_path / "broken.json").write_text('[{"prompt": "a", "completion": "b"}')
     (tmp_path / "ok.jsonl").write_text('{"prompt": "a", "completion": "b"}\n')
@@ -189,7 +190,7 @@ def bad_input(tmp_path: Path, model_dir: Path) -> dict[str, tuple[list[object], 
         "empty file": (["empty.jsonl", *model], 3, ["empty.jsonl", "no rows"]),
         "unknown columns": (["unknown.jsonl", *model], 2, ["'a', 'b'", "--map"]),
         "nothing scorable": (["unscorable.jsonl", *model], 3, ["no row could be scored", "unscorable.jsonl:1", "empty"]),
-        "array under another name": (["array.jsonl", *model], 3, ["no row could be scored", "it is an array", "rename it to .json"]),
+        "CSV under another name": (["table.jsonl", *model], 3, ["no row could be scored", "if the file is CSV, rename it to .csv"]),
         "broken array": (["broken.json", *model], 2, ["broken.json"]),
         "no parquet": (["fake.parquet", *model], 2, ["fake.parquet"]),
         "no such column": (["ok.jsonl", *model, "--map", "completion=reply"], 2, ["'reply'", "prompt, completion"]),
@@ -213,7 +214,7 @@ def bad_input(tmp_path: Path, model_dir: Path) -> dict[str, tuple[list[object], 
 
 
 CASES = [
-    "no such file", "no data", "empty file", "unknown columns", "nothing scorable", "broken array", "array under another name",
+    "no such file", "no data", "empty file", "unknown columns", "nothing scorable", "broken array", "CSV under another name",
     "no parquet", "no such column", "bad map", "bad format", "bad threshold", "bad crop", "no such model", "no such hub model",
     "no model in there", "pickled weights", "foreign directory", "out is a file", "out below a file", "no such device",
 ]  # fmt: skip
