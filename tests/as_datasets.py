@@ -81,7 +81,7 @@ def check(path: Path, shard_rows: int = 2) -> str:
         for record, row in zip(records, theirs, strict=True):
             assert record.value is None or same_texts(record, row), (record.value, row)
     kept, rest = path.with_name(f"kept.{source.suffix}"), path.with_name(f"rest.{source.suffix}")
-    assert source.split(unread, kept, rest) == (unread.count(False), unread.count(True))
+    assert source.split(unread, [kept, rest]) == (unread.count(False), unread.count(True))
     again = load(kept)
     if again is not None and not all(unread) and not _is_read_by_columns(kept):
         for record, row in zip([record for record in records if record.value is not None], again, strict=True):

@@ -66,8 +66,8 @@ def test_all_splits_are_read_in_order_and_written_split_by_split(tmp_path, read_
     flags = [False, True, True, False, False, True, False]
     for wrong in (flags[1:], [*flags, True]):
         with pytest.raises(DataError, match="rows than were scored"):
-            source.split(wrong, tmp_path / "k", tmp_path / "f")
-    assert source.split(flags, tmp_path / "kept.dataset", tmp_path / "flagged.dataset") == (4, 3)
+            source.split(wrong, [tmp_path / "k", tmp_path / "f"])
+    assert source.split(flags, [tmp_path / "kept.dataset", tmp_path / "flagged.dataset"]) == (4, 3)
     kept, flagged = (datasets.load_from_disk(str(tmp_path / f"{name}.dataset")) for name in ("kept", "flagged"))
     assert {name: list(part) for name, part in kept.items()} == {
         "train": rows["train"][:1],
