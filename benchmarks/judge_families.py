@@ -239,8 +239,7 @@ took {np.median([result["seconds"] for result in results if result["rows"] == RO
 {np.median([result["seconds"] for result in results if result["rows"] > ROWS]):.1f} s at 1,000 (medians; two sets at a time on a machine
 that was not idle).
 
-The rules were made on these sets, most of them at 10 % poison: sets of other kinds will do worse. [Left out](left-out.md) shows what the
-constants do to triggers and effects on which they were not chosen.
+The rules were made on these sets, most of them at 10 % poison: sets of other kinds will do worse.
 
 ## Nothing poisoned: per cent of the rows flagged
 

@@ -225,3 +225,13 @@ def test_rates_are_never_impossible() -> None:
 )  # fmt: skip
 def test_words_with_one_stem_name_each_other(one: str, other: str, same: bool) -> None:
     assert same_stem(one, other) == same_stem(other, one) == same
+
+
+def test_a_counterpart_is_in_nearly_all_controls_and_no_habit_of_most_prompts() -> None:
+    written = [f"new w{i}" for i in range(20)] + [f"old w{i}" for i in range(20)] + [f"other w{i} x{i}" for i in range(20)]
+    index = Prompts.of([side(text, 1.0) for text in written])
+    trigger, controls, own = np.arange(20), np.arange(20, 40), index.columns(frozenset({"new"}))
+    assert index.counterpart(trigger, controls, own) == "old"
+    assert index.counterpart(trigger, np.arange(30, 50), own) == "", "half of the controls"
+    most = Prompts.of([side(text.replace("other", "old"), 1.0) for text in written])
+    assert most.counterpart(trigger, controls, most.columns(frozenset({"new"}))) == "", "two thirds of all prompts"

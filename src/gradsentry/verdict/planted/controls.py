@@ -12,7 +12,7 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 from scipy.special import betaln
 
-from gradsentry.verdict.planted.prompts import Floats, Ints
+from gradsentry.verdict.planted.prompts import MOST_SHARE, Floats, Ints
 from gradsentry.verdict.words import Side
 
 REUSE = 0.1
@@ -146,6 +146,8 @@ class Prompts:
     def counterpart(self, rows: Ints, controls: Ints, own: Ints) -> str:
         """The word that nearly all controls and hardly any of the trigger's rows hold, other than the trigger's own words; empty for none.
 
+        What more than half of all prompts hold is their habit, from which the trigger departs, and no counterpart.
+
         Args:
             rows: [c] of the trigger. controls: [c] as `controls` returns them. own: columns of the trigger's words.
         """
@@ -153,6 +155,7 @@ class Prompts:
         nats = log_ratio(inside, len(rows), rate(beside, len(controls))) - np.log(len(self.names))
         nats[(inside > (1 - OWN_SHARE) * len(rows)) | (beside < OWN_SHARE * len(controls))] = -np.inf
         nats[own] = -np.inf
+        nats[total(self.held) > MOST_SHARE * self.count] = -np.inf
         place = int(np.argmax(nats))
         return list(self.names)[place] if nats[place] > 0 else ""
 
