@@ -48,7 +48,7 @@ def test_a_note_is_in_every_form_of_the_result_and_survives_a_new_decision(case:
         notes = json.loads((tmp_path / "run" / "report.json").read_text())["notes"]
         assert sum(note in text for text in notes) == 1
         page = (tmp_path / "run" / "report.html").read_text()
-        assert page.count(f"<p class="warning">{note}") == 1
+        assert page.count(f'<p class="warning">{note}') == 1
     looked = typed("filter", "run", "--dry-run", "--json", cwd=tmp_path)
     assert sum(note in text for text in json.loads(looked.stdout)["notes"]) == 1
     shown = typed("filter", "run", "--dry-run", cwd=tmp_path)
