@@ -42,7 +42,7 @@ class PlantedTriggers:
             note: called with a sentence if there is nothing in which triggers could be found.
         """
         sample = _sampled(rows)
-        same = len(sample.rows) == 1 and any(text.strip() for stretch in sample.template for text in stretch)  # in all rows: a template
+        same = len(sample.rows) == 1 and any(len(stretch) > ONE_WORD for stretch in sample.template)  # one prompt in all rows
         if sample.rows and not same and max(len(row.prompt.words) for row in sample.rows) <= ONE_WORD:
             note(
                 "the rows have no prompts, or prompts of one word, so triggers can hardly be found; "
