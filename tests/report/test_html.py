@@ -363,8 +363,10 @@ def test_turns_after_the_answer_are_in_the_whole_text_and_do_not_take_the_place_
 def test_what_was_not_read_is_said_first() -> None:
     decision = decision_of([0.1, 0.2], "0.5")
     about = manifest() | {"data": {"name": "folder", "notes": ["folder: a file is not read: \u202egpj"]}}
-    page = Page(render(document_of(decision, plain(2)), decision, about, {}, {}, Path("run/kept.jsonl")))
-    assert "folder: a file is not read: right-to-left override U+202Egpj" in page.text
+    document = report_document(decision, about, {})
+    assert document["notes"] == ["folder: a file is not read: \\u202egpj"]
+    page = Page(render(document, decision, about, {}, {}, Path("run/kept.jsonl")))
+    assert document["notes"][0] in page.text
     assert page.text.index("is not read") < page.text.index("rows scored")
 
 

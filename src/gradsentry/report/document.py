@@ -112,6 +112,7 @@ def report_document(decision: Decision, manifest: dict[str, Any], texts: dict[in
             "started": manifest["started"],
             "seconds": manifest.get("seconds"),
         },
+        "notes": list(manifest["data"].get("notes", ())),
         "threshold": decision.threshold and asdict(decision.threshold) | {"problems": list(decision.threshold.problems)},
         "above_threshold": decision.above,
         "counts": decision.counts,

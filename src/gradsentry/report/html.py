@@ -54,7 +54,6 @@ def render(
         **document | {"run": run, "findings": findings, "verdict": verdict_line(document)},
         level=level,
         not_examined=not_examined,
-        notes=manifest["data"].get("notes", ()),
         steps=next_steps(document, manifest, kept),
         reasons=REASONS,
         needed=FLAGGED,
