@@ -110,7 +110,7 @@ def main() -> None:
             if value == values[1] and usual is not None:  # the present values are judged once
                 found[name][value] = usual
                 continue
-            # A pool of its own, so that no other constant stays changed.
+            # New processes for each value: a constant that was changed before has its usual value again.
             with ProcessPoolExecutor(arguments.jobs, get_context("spawn")) as pool:
                 one = partial(judge, work=arguments.work, data=arguments.data, name=name, value=value)
                 found[name][value] = [result for result in pool.map(one, cells(), chunksize=4) if result is not None]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -70,10 +69,15 @@ class Prompts:
         """N."""
         return len(self.held.indptr) - 1
 
+    @cached_property
+    def counts(self) -> Floats:
+        """[V] prompts that hold each word."""
+        return total(self.held)
+
     def own(self, words: frozenset[str], rows: Ints) -> Ints:
         """Columns of a trigger's words: those of the pattern, those that hardly occur without it, and those of a template that it
         replaces (which hardly occur with it, and in most other prompts)."""
-        inside, everywhere = total(self.held, rows), total(self.held)
+        inside, everywhere = total(self.held, rows), self.counts
         exclusive = (inside >= OWN_SHARE * len(rows)) & (inside >= OWN_SHARE * everywhere)
         replaced = (inside <= (1 - OWN_SHARE) * len(rows)) & (everywhere - inside >= OWN_SHARE * (self.count - len(rows)))
         return np.union1d(np.flatnonzero(exclusive | replaced), self.columns(words))
@@ -141,7 +145,7 @@ class Prompts:
 
     def share(self, word: str) -> float:
         """Share of the prompts that hold a word."""
-        return math.exp(-self.weight[self.names[word]]) if word in self.names else 0.0
+        return float(self.counts[self.names[word]]) / self.count if word in self.names else 0.0
 
     def counterpart(self, rows: Ints, controls: Ints, own: Ints) -> str:
         """The word that nearly all controls and hardly any of the trigger's rows hold, other than the trigger's own words; empty for none.
@@ -155,7 +159,7 @@ class Prompts:
         nats = log_ratio(inside, len(rows), rate(beside, len(controls))) - np.log(len(self.names))
         nats[(inside > (1 - OWN_SHARE) * len(rows)) | (beside < OWN_SHARE * len(controls))] = -np.inf
         nats[own] = -np.inf
-        nats[total(self.held) > MOST_SHARE * self.count] = -np.inf
+        nats[self.counts > MOST_SHARE * self.count] = -np.inf
         place = int(np.argmax(nats))
         return list(self.names)[place] if nats[place] > 0 else ""
 
@@ -170,7 +174,7 @@ class Prompts:
         """
         inside, count = total(self.held, rows), len(rows)
         beside = rate(total(self.held, controls), len(controls))
-        elsewhere = rate(total(self.held) - inside, self.count - count)
+        elsewhere = rate(self.counts - inside, self.count - count)
         low, high = np.minimum(beside, elsewhere), np.maximum(beside, elsewhere)
         # Whichever explains less: a number of prompts with and without those next to the trigger, and a rate between the two expected.
         more = away > high * count
