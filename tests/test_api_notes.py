@@ -80,6 +80,10 @@ def test_what_any_module_warns_of_while_the_data_are_read_or_scored_is_kept(
     assert result.notes == ["half of it \\u001b[2J", "slow"]
     resumed = gradsentry.scan(tmp_path / "data.jsonl", model=model_dir, out=tmp_path / "run")
     assert resumed.notes == gradsentry.redecide(tmp_path / "run").notes == result.notes
+    looked = typed("filter", "run", "--dry-run", "--json", cwd=tmp_path)
+    assert json.loads(looked.stdout)["notes"] == result.notes
+    shown = typed("filter", "run", "--dry-run", cwd=tmp_path)
+    assert all(f"note: {note}" in in_words(shown.stdout) for note in result.notes)
 
 
 def warning(name: str, text: str, target: str) -> Callable[..., Any]:

@@ -222,7 +222,9 @@ def preview_decision(run_path: str | os.PathLike[str], threshold: str = "auto", 
     """
     run, manifest, shards = open_run(run_path)
     config = _config(manifest, threshold, options)
-    return decide_table(run.read_scores(shards), lambda: RunWords(run, shards), config), config
+    decision = decide_table(run.read_scores(shards), lambda: RunWords(run, shards), config)
+    notes = dict.fromkeys([*manifest.get("notes", ()), *decision.notes])  # the scan's own first, as in the report
+    return replace(decision, notes=tuple(notes)), config
 
 
 def row_at(run_path: str | os.PathLike[str], place: str) -> int:

@@ -208,12 +208,14 @@ def threshold_of_run(
 def _preview(run: Path, threshold: str, as_json: bool, options: dict[str, Any]) -> int:
     """Print what a decision would flag, and whether the threshold is reliable."""
     from gradsentry.api import preview_decision
+    from gradsentry.report.escape import visible
 
     decision, config = preview_decision(run, threshold, **options)
     if as_json:
         chosen = asdict(decision.threshold) if decision.threshold else None
         rule = {"policy": config.policy, "strict": config.strict, "verdict": decision.level}
-        print_json({**rule, "threshold": chosen, "above_threshold": decision.above, "counts": decision.counts, "notes": decision.notes})
+        notes = [visible(note) for note in decision.notes]
+        print_json({**rule, "threshold": chosen, "above_threshold": decision.above, "counts": decision.counts, "notes": notes})
     else:
         from gradsentry.report.console import print_threshold
 
