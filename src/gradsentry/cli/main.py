@@ -41,7 +41,7 @@ EXIT_CODES = "\n\n".join(
         "1 rows flagged",
         "2 usage or run-time error",
         "3 nothing scorable",
-        "4 no row flagged, but suspects are listed, rows were not examined, or there was nothing to look for triggers in",
+        "4 no row flagged, but suspects are listed, rows were not examined, or no rule can judge the rows",
     ]
 )
 NO_REPORTS = Reports()
@@ -208,7 +208,7 @@ def threshold_of_run(
 def _preview(run: Path, threshold: str, as_json: bool, options: dict[str, Any]) -> int:
     """Print what a decision would flag, and whether the threshold is reliable."""
     from gradsentry.api import preview_decision
-    from gradsentry.report.escape import visible
+    from gradsentry.escape import visible
 
     decision, config = preview_decision(run, threshold, **options)
     if as_json:
