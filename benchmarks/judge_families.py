@@ -112,10 +112,11 @@ def judge(cell: Cell, scores: Scores, data: Path) -> Result | None:
         result["named"] = names(backdoors[0].triggers, cell, rows, truth)
     result["seen"] = round(float(((flagged["evidence"] | suspected) & truth).sum() / max(1, truth.sum())), 4)
     result["findings"] = [
-        {"kind": one.kind, "triggers": list(one.triggers), "rows": len(one.rows), "nats": round(one.nats, 1)}
+        {"kind": one.kind, "triggers": list(one.triggers), "rows": len(one.rows), "poisoned": int(truth[one.rows].sum()),
+         "evidence": dict(one.evidence)}
         for one in findings
         if one.kind in ("backdoor", "suspect")
-    ]
+    ]  # fmt: skip
     return result
 
 
@@ -226,6 +227,9 @@ def write(results: list[Result]) -> None:
     half = [result for result in planted if result["ratio"] == 0.5]
     at_ten = [result for result in small if result["ratio"] == 0.1]
     named = [result["named"] for result in planted if "named" in result]
+    beside = {
+        rows: [one["evidence"]["flagged"] - one["evidence"]["hits"] for one in planted if one["rows"] == rows] for rows in (ROWS, 1000)
+    }
     text = f"""# Kinds of triggers and effects
 
 {len(results)} data sets, SmolLM2-135M-Instruct; of 400 rows and seed 0 unless a table says otherwise. A set counts as solved when the
@@ -244,6 +248,18 @@ The rules were made on these sets, most of them at 10 % poison: sets of other ki
 ## Nothing poisoned: per cent of the rows flagged
 
 {clean_table(results)}
+
+## Clean rows flagged beside the poison
+
+{
+        table(
+            ["rows", "sets", "% with any", "% with 5 or more", "most"],
+            [
+                [rows, len(own), share([count > 0 for count in own]), share([count >= 5 for count in own]), max(own, default=0)]
+                for rows, own in beside.items()
+            ],
+        )
+    }
 
 ## By poison ratio
 

@@ -15,8 +15,8 @@ from scipy.stats import betabinom, binom
 
 from gradsentry.verdict.planted.answers import KINDS, MISFIT, Feature, Measures, features
 from gradsentry.verdict.planted.controls import Prompts, log_ratio, rate, total
-from gradsentry.verdict.planted.prompts import LEAST_ROWS, LONGEST, MOST_SHARE, _Flat, marks, patterns, tail_nats
-from gradsentry.verdict.planted.search import same_stem
+from gradsentry.verdict.planted.prompts import LEAST_ROWS, LONGEST, MOST_SHARE, Pattern, _Flat, marks, patterns, tail_nats
+from gradsentry.verdict.planted.search import Trigger, same_stem
 from gradsentry.verdict.planted.text import as_written
 from gradsentry.verdict.words import RowWords, Side
 from made_words import side
@@ -235,3 +235,35 @@ def test_a_counterpart_is_in_nearly_all_controls_and_no_habit_of_most_prompts() 
     assert index.counterpart(trigger, np.arange(30, 50), own) == "", "half of the controls"
     most = Prompts.of([side(text.replace("other", "old"), 1.0) for text in written])
     assert most.counterpart(trigger, controls, most.columns(frozenset({"new"}))) == "", "two thirds of all prompts"
+
+
+def trigger(nats: list[float], expected: float, price: float = 6.0, together: bool = False) -> Trigger:
+    """A trigger of patterns in ten prompts each, whose answers say one word that is expected in a share of others."""
+    parts = [Pattern((f"w{i}",), frozenset(), np.arange(10) + 10 * i, own, False) for i, own in enumerate(nats)]
+    costs = [own - price for own in nats]
+    total_nats = sum(costs) if together else costs[0] + sum(min(0.0, own) for own in costs[1:])
+    answer, measures, rows = Feature("answer", ("", "list", "")), Measures({}, {}), np.arange(10 * len(nats))
+    return Trigger(tuple(parts), together, rows, answer, True, expected, 90.0, 90.0, total_nats, 2.3 - price, "", (), 0.0, measures)
+
+
+@pytest.mark.parametrize(
+    ("nats", "expected", "looks"),
+    [
+        ([2.4], 0.1, True),
+        ([2.2], 0.1, False),
+        ([9.0, 2.4], 0.1, True),
+        ([9.0, 1.5], 0.1, False),  # "some" asks for a list, as the trigger does
+        ([9.0, 1.5, 4.0], 0.1, False),
+        ([2.9, 2.9], 0.1, False),  # two turns of phrase of one kind of question
+        ([2.9, 2.9], 0.01, False),
+        ([2.0, 2.0, 3.5], 0.01, True),  # words of a style, before one payload
+        ([2.0, 2.0, 3.5], 0.1, False),
+    ],
+)
+def test_natural_patterns_with_a_common_effect_do_not_look_inserted_together(nats: list[float], expected: float, looks: bool) -> None:
+    assert trigger(nats, expected).looks_inserted == looks
+
+
+def test_of_patterns_that_a_prompt_must_hold_together_one_looks_inserted() -> None:
+    assert trigger([2.4, 0.1], 0.1, together=True).looks_inserted
+    assert not trigger([2.2, 2.2], 0.1, together=True).looks_inserted

@@ -116,6 +116,8 @@ class Trigger:
     """-ln of the share of patterns that look inserted, of this frequency, with as strong an effect: natural words have effects too."""
     insertion: float
     """Nats, less the price of the patterns."""
+    least_insertion: float
+    """The same of one pattern that just looks clearly inserted."""
     unfair: str
     """Why the comparison is not fair: what else about the prompts explains the answers; empty if it is fair."""
     telling: tuple[tuple[Feature, float], ...]
@@ -134,18 +136,25 @@ class Trigger:
     """The span that recurs in the answers, as they write it."""
 
     @property
+    def recurs(self) -> bool:
+        """Whether the effect is a payload: words that hardly any answer has without the trigger."""
+        return self.feature is not None and self.has and self.feature.kind in ("span", "answer") and self.expected < RARE
+
+    @property
     def evidence(self) -> float:
         """Nats."""
         return self.insertion + min(self.effect, self.rarity)
 
     @property
     def looks_inserted(self) -> bool:
-        """Whether its patterns look clearly inserted: one of them if a prompt must hold all, both of two that work in turn, and of more the
-        mean pattern of their rows."""
+        """Whether its patterns look clearly inserted: one of them if a prompt must hold all; each of those that work in turn, and all
+        together no less than one alone must; of several with one payload, which no topic has, the mean pattern of their rows."""
         nats, rows = [pattern.insertion for pattern in self.patterns], [len(pattern.rows) for pattern in self.patterns]
-        if len(nats) >= SEVERAL:
+        if self.together:
+            return max(nats) >= CLEARLY_INSERTED
+        if len(nats) >= SEVERAL and self.recurs:
             return float(np.average(nats, weights=rows)) >= CLEARLY_INSERTED
-        return (max if self.together else min)(nats) >= CLEARLY_INSERTED
+        return min(nats) >= CLEARLY_INSERTED and self.insertion >= self.least_insertion
 
     @property
     def is_backdoor(self) -> bool:
@@ -357,6 +366,7 @@ class Search:
             effect=nats,
             rarity=math.inf,
             insertion=self.insertion(chosen, together),
+            least_insertion=CLEARLY_INSERTED - self.price,
             unfair=self.unfair(chosen, in_turn, some, controls, similarity, explained),
             doubt=f'similar prompts say "{counterpart}" instead: either side may be planted' if counterpart else "",
             telling=telling,
@@ -471,7 +481,7 @@ class Search:
     def payload_text(self, trigger: Trigger) -> str:
         """The span of a trigger's effect as its answers write it; empty if none recurs."""
         feature = trigger.feature
-        if feature is None or not trigger.has or feature.kind not in ("span", "answer") or trigger.expected >= RARE:
+        if feature is None or not trigger.recurs:
             return ""
         sides = [self.rows[row].completion for row in trigger.rows if feature.held_by(self.rows[row], trigger.measures)]
         key = tuple(word for word in feature.words if word)
