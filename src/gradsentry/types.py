@@ -28,7 +28,7 @@ class FailOn(StrEnum):
     suspect = "suspect"
     """Suspects were listed."""
     unexamined = "unexamined"
-    """Rows were not examined, or there was nothing to look for triggers in."""
+    """Rows were not examined, or no rule can judge them."""
 
 
 @dataclass(frozen=True, slots=True)
