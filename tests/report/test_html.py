@@ -206,7 +206,7 @@ def test_flagged_rows_are_listed_by_falling_entropy_and_no_others() -> None:
     assert [row["completion"] for row in document["flagged"]] == ["completion 2", "completion 0", "completion 4"]
     assert [row["row"] for row in document["unscored"]] == [3]
     by_status = {"rows": 5, "scored": 4, "unscorable": 0, "error": 1}
-    assert document["counts"] == by_status | {"flagged": 3, "suspected": 0, "unexamined": 1, "kept": 1}
+    assert document["counts"] == by_status | {"flagged": 3, "suspected": 0, "dismissed": 0, "unexamined": 1, "kept": 1}
 
 
 def test_long_lists_and_long_texts_are_cut_and_the_page_says_where_the_rest_is() -> None:

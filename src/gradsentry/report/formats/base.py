@@ -118,7 +118,8 @@ def _rule_of(line: dict[str, Any], finding: dict[str, Any] | None) -> str:
     """The rule of a row; of a dismissed one, that which it would have without the dismissal."""
     if finding is None:
         return "entropy"
-    if finding["kind"] == "backdoor" or finding["found_as"] == "backdoor" or (line["review"] or {}).get("decision") == "accepted":
+    kind = finding["found_as"] if finding["kind"] == "dismissed" else finding["kind"]
+    if kind == "backdoor" or (line["review"] or {}).get("decision") == "accepted":
         return "backdoor"
     return "entropy" if line["flagged"] else "suspect"
 
