@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 
 from gradsentry.errors import GradsentryError, RunError, UsageError
 from gradsentry.run.directory import fingerprint
-from gradsentry.run.reviews import add_review, read_allowed, read_reviews
+from gradsentry.run.reviews import FIELDS, add_review, read_allowed, read_reviews
 from gradsentry.types import Review
 from runs import IDENTITY, begun
 
@@ -157,3 +158,12 @@ def test_overwriting_a_run_with_decisions_is_refused(tmp_path: Path) -> None:
     run.check(IDENTITY)
     with pytest.raises(RunError, match=r"reviews.jsonl has decisions on the run that --overwrite would replace; move it away"):
         run.check(IDENTITY, overwrite=True)
+
+
+def test_the_line_and_the_fields_of_the_guide_are_as_it_says(tmp_path: Path) -> None:
+    guide = (Path(__file__).parents[2] / "docs" / "review.md").read_text(encoding="utf-8")
+    (block,) = re.findall(r"^```json\n(.*?)^```", guide, re.M | re.S)
+    (review,) = read_allowed(allow(tmp_path, block))
+    assert (review.decision, review.expires) == ("dismissed", date(2027, 1, 31))
+    cells = re.findall(r"^\| (`[a-z`, ]+`) \|", guide, re.M)
+    assert {name for cell in cells for name in re.findall(r"`(\w+)`", cell)} == set(FIELDS)
