@@ -289,7 +289,8 @@ def _conclude(
 ) -> ScanResult:
     """From scores to the result and, if `keep`, to the files of the run directory."""
     decision = _decide(run, manifest, shards, config, lambda: (source, shards))
-    manifest = manifest | {"config": config.as_dict()}
+    # A review may begin in another directory.
+    manifest = manifest | {"config": config.as_dict() | {"allow": config.allow and os.path.abspath(config.allow)}}
     previews, places = Previews(rows_to_show(decision), config), RowPlaces(decision)
     if keep:
         words = words_of_rows(run, shards, previews.wanted) if run.has_vocabulary else {}

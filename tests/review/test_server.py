@@ -291,6 +291,20 @@ def test_a_run_that_cannot_be_reviewed_is_an_error_with_what_to_do(run: Path, mo
         Desk(run)
 
 
+def test_the_page_knows_the_file_that_the_run_was_decided_with(run: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (finding,) = json.loads((run / "report.json").read_text())["findings"]
+    (run.parent / "allow.jsonl").write_text(json.dumps({"fingerprint": finding["fingerprint"], "reason": "ours"}))
+    assert typed("filter", "run", "--allow", "allow.jsonl", "--threshold", "0.99", cwd=run.parent).returncode == 0
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    desk = Desk(run)
+    assert "0 rows flagged, 0 of suspects, 30 dismissed" in Forms(desk.page()).text
+    assert desk.next_command == f"gradsentry filter {run} --threshold 0.99 --allow {run.parent / 'allow.jsonl'}"
+    (run.parent / "allow.jsonl").unlink()
+    with pytest.raises(UsageError, match=r"allow\.jsonl: no such file"):
+        Desk(run)
+
+
 def test_decisions_of_another_scan_are_not_applied(run: Path) -> None:
     (run / "reviews.jsonl").write_text(json.dumps({"fingerprint": "row:" + "0" * 64, "reason": "x", "run": "abc"}) + "\n")
     result = typed("filter", "run", cwd=run.parent)
