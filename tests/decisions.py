@@ -50,7 +50,7 @@ def document_of(decision: Decision, rows: list[dict[str, Any]], **names: str) ->
     """The content of ``report.json``."""
     source, places = open_source(rows), RowPlaces(decision)
     Visitors(places).read(source, source.plan(2))
-    return report_document(decision, manifest(**names), texts_of(decision, rows)) | {"rows": places.listed("rows")}
+    return report_document(decision, manifest(**names), texts_of(decision, rows), places)
 
 
 def html_of(decision: Decision, rows: list[dict[str, Any]], words: dict[int, RowWords] | None = None, **names: str) -> str:

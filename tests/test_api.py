@@ -53,6 +53,7 @@ def test_the_run_directory_holds_what_the_design_says(jsonl: Path, model_dir: Pa
         "error": 1,
         "flagged": len(result.flagged),
         "suspected": 0,
+        "dismissed": 0,
         "unexamined": 2,
         "kept": len(result.kept),
     }

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import tempfile
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,19 +22,22 @@ from gradsentry.escape import one_line
 from gradsentry.report.document import Previews, report_document, rows_to_show
 from gradsentry.report.html import render
 from gradsentry.report.places import RowPlaces, Visitors
-from gradsentry.report.taxonomy import taxonomy
 from gradsentry.run.atomic import atomic_write, remove
 from gradsentry.run.directory import RunDirectory, as_json, open_run, write_text
 from gradsentry.run.engines import make_engine
 from gradsentry.run.engines.base import Engine
 from gradsentry.run.job import absolute, plan
 from gradsentry.run.notes import kept_warnings
+from gradsentry.run.reviews import read_allowed, read_reviews
 from gradsentry.run.words import RunWords, words_of_rows
 from gradsentry.types import FailOn, Level, Progress, Shard, Threshold
 from gradsentry.verdict.combine import Decision
 from gradsentry.verdict.decide import decide_table
 from gradsentry.verdict.policies import policy_named
+from gradsentry.verdict.reviewed import reviewed
 from gradsentry.verdict.words import RowWords
+
+log = logging.getLogger(__name__)
 
 if TYPE_CHECKING:
     import datasets
@@ -167,7 +171,8 @@ def _scan(
     data: Data, model: Any, out: str | os.PathLike[str] | None, tokenizer: Any, config: ScanConfig, progress: Progress, engine: Engine
 ) -> ScanResult | None:
     started = time.time()
-    policy_named(config.policy)  # an error before scoring, not after
+    policy_named(config.policy)  # errors before scoring, not after
+    read_allowed(config.allow)
     with _run_directory(out) as run:
         job = plan(data, run.path, config, model, tokenizer)
         run.check(job.known, config.overwrite)
@@ -193,23 +198,22 @@ def redecide(run_path: str | os.PathLike[str], threshold: str = "auto", **option
     Rewrites verdicts, kept, flagged, unexamined, the reports and the options of the run: all of them, or none if it fails.
 
     Args:
-        options: `policy`, `strict` and `keep_unexamined` of `ScanConfig`. Default: the run's own; a decision by `policy="paper"`
-            resets `strict`.
+        options: `policy`, `strict` and `keep_unexamined` of `ScanConfig`, by default the run's own; a decision by `policy="paper"`
+            resets `strict`. And `allow`, by default None. The run's ``reviews.jsonl`` is obeyed in any case.
 
     Raises:
-        RunError: no complete run, it is not writable, or its data cannot be read again. UsageError: an impossible threshold.
+        RunError: no complete run, it is not writable, its data cannot be read again, or its reviews are malformed or of another scan.
+        UsageError: an impossible threshold, or a malformed file of `allow`.
         DataError: the data is missing or has changed.
     """
-    run, manifest, _ = open_run(run_path)
-    run.check_writable()
-    config = _config(manifest, threshold, options)
-    source, shards = _reopened(manifest, config)
-    run.sweep()
-    return _conclude(run, manifest, source, shards, config, keep=True)
+    opened = reopen(run_path, threshold, **options)
+    opened.run.check_writable()
+    opened.run.sweep()
+    return _conclude(opened.run, opened.manifest, opened.source, opened.shards, opened.config, keep=True)
 
 
 def preview_decision(run_path: str | os.PathLike[str], threshold: str = "auto", **options: Any) -> tuple[Decision, ScanConfig]:
-    """What a threshold or policy would decide on the scores of a run. Changes nothing and needs neither model nor data.
+    """What a threshold or policy would decide on the scores of a run. Changes nothing and needs no model; data only for reviews.
 
     Args:
         options: as for `redecide`.
@@ -218,11 +222,11 @@ def preview_decision(run_path: str | os.PathLike[str], threshold: str = "auto", 
         The decision, and its options.
 
     Raises:
-        RunError: no complete run. UsageError: an impossible threshold.
+        As `redecide`; but the data may be missing or changed if nobody has decided anything.
     """
     run, manifest, shards = open_run(run_path)
     config = _config(manifest, threshold, options)
-    decision = decide_table(run.read_scores(shards), lambda: RunWords(run, shards), config)
+    decision = _decide(run, manifest, shards, config, lambda: _reopened(manifest, config))
     notes = dict.fromkeys([*manifest.get("notes", ()), *decision.notes])  # the scan's own first, as in the report
     return replace(decision, notes=tuple(notes)), config
 
@@ -233,15 +237,42 @@ def row_at(run_path: str | os.PathLike[str], place: str) -> int:
     Raises:
         RunError: no run, or its data cannot be read again. DataError: the data is missing or has changed. UsageError: no row is there.
     """
-    _, manifest, _ = open_run(run_path)
-    source, shards = _reopened(manifest, _config(manifest, "auto", {}))
+    opened = reopen(run_path)
     first = ""
-    for shard in shards:
-        for record in source.read(shard):
+    for shard in opened.shards:
+        for record in opened.source.read(shard):
             first = first or record.place
             if place in (record.place, one_line(record.place)):
                 return record.row
     raise UsageError(f"{one_line(place)}: no row is there; give the number of a row, or a place such as {one_line(first)}")
+
+
+@dataclass(frozen=True)
+class OpenRun:
+    """A finished run, and its data as they were scored."""
+
+    run: RunDirectory
+    manifest: dict[str, Any]
+    config: ScanConfig
+    source: Source
+    shards: Sequence[Shard]
+
+
+def reopen(run_path: str | os.PathLike[str], threshold: str | None = None, **options: Any) -> OpenRun:
+    """Open a finished run and its data again.
+
+    Args:
+        threshold: of a new decision, whose `options` are as for `redecide`; None: of the run's own decision.
+
+    Raises:
+        RunError: no complete run. UsageError, DataError: its data cannot be read again, or have changed.
+    """
+    run, manifest, _ = open_run(run_path)
+    if threshold is None:
+        config = _config(manifest, manifest["config"]["threshold"], {"allow": manifest["config"].get("allow")})
+    else:
+        config = _config(manifest, threshold, options)
+    return OpenRun(run, manifest, config, *_reopened(manifest, config))
 
 
 @contextmanager
@@ -257,23 +288,42 @@ def _conclude(
     run: RunDirectory, manifest: dict[str, Any], source: Source, shards: Sequence[Shard], config: ScanConfig, keep: bool
 ) -> ScanResult:
     """From scores to the result and, if `keep`, to the files of the run directory."""
-    scores = run.read_scores(shards)
-    decision = decide_table(scores, lambda: RunWords(run, shards), config)
-    manifest = manifest | {"config": config.as_dict()}
+    decision = _decide(run, manifest, shards, config, lambda: (source, shards))
+    # A review may begin in another directory.
+    manifest = manifest | {"config": config.as_dict() | {"allow": config.allow and os.path.abspath(config.allow)}}
     previews, places = Previews(rows_to_show(decision), config), RowPlaces(decision)
     if keep:
         words = words_of_rows(run, shards, previews.wanted) if run.has_vocabulary else {}
         document = _write(run, manifest, source, decision, previews, places, words)
     else:
         Visitors(previews, places).read(source, shards)
-        document = _document(decision, manifest, previews, places)
+        document = report_document(decision, manifest, previews.rows, places)
     return ScanResult(decision, document, run.path if keep else None)
 
 
-def _document(decision: Decision, manifest: dict[str, Any], previews: Previews, places: RowPlaces) -> dict[str, Any]:
-    """The content of ``report.json``, from what a pass over the data has collected."""
-    rows = places.listed(manifest["data"]["name"])
-    return report_document(decision, manifest, previews.rows) | {"rows": rows, "taxonomy": taxonomy()}
+def _decide(
+    run: RunDirectory,
+    manifest: dict[str, Any],
+    shards: Sequence[Shard],
+    config: ScanConfig,
+    data: Callable[[], tuple[Source, Sequence[Shard]]],
+) -> Decision:
+    """The decision on the run's scores, after what people decided: in the file of `allow`, and then in the run, which counts more.
+
+    Args:
+        data: opens the data, and its shards as they are read; called if anybody has decided anything.
+    """
+    reviews = [*read_allowed(config.allow), *read_reviews(run, manifest)]
+    scores = run.read_scores(shards)
+    decision = decide_table(scores, lambda: RunWords(run, shards), config)
+    if not reviews:
+        return decision
+    rows = RowPlaces(decision)
+    Visitors(rows).read(*data())
+    after = reviewed(scores, decision, reviews, rows.sha256)
+    for note in after.notes[len(decision.notes) :]:
+        log.warning("%s", note)
+    return after
 
 
 def _write(
@@ -299,7 +349,7 @@ def _write(
         paths = [stack.enter_context(atomic_write(path)) for path in (run.manifest_path, *reports, *outputs)]
         manifest_path, json_path, html_path, verdicts_path, evidence_path, *parts = paths
         source.split(np.where(decision.flagged, 1, np.where(apart, 2, 0)), parts, Visitors(previews, places))
-        document = _document(decision, manifest, previews, places)
+        document = report_document(decision, manifest, previews.rows, places)
         write_text(manifest_path, as_json(manifest))
         write_text(json_path, as_json(document))
         write_text(html_path, render(document, decision, manifest, previews.rows, words, outputs[0]))
@@ -319,7 +369,7 @@ def _config(manifest: dict[str, Any], threshold: str, options: dict[str, Any]) -
         config = ScanConfig(**held)
     except TypeError as error:
         raise RunError(f"the run was made by another version ({manifest.get('tool')}): {error}") from None
-    return replace(config, threshold=threshold, **options)
+    return replace(config, **{"threshold": threshold, "allow": None} | options)
 
 
 def _reopened(manifest: dict[str, Any], config: ScanConfig) -> tuple[Source, list[Shard]]:

@@ -97,6 +97,9 @@ class ScanConfig:
     trust_remote_code: bool = option(False, "Run Python code that comes with the model. Only for models that you trust.")
     allow_pickle: bool = option(False, "Load .bin weights, which are pickles and can run code. Only for models that you trust.")
     keep_unexamined: bool = option(False, "Put rows that were not examined into kept. Default: they go to unexamined.*.")
+    allow: str | None = option(
+        None, "File of dismissed findings and rows, which are kept and do not count: lines of the reviews.jsonl of a run."
+    )
     overwrite: bool = option(False, "Replace another run in the directory given by --out.")
 
     def __post_init__(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import date
 from enum import StrEnum
 from typing import Any, Literal
 
@@ -28,6 +29,27 @@ class FailOn(StrEnum):
     """Suspects were listed."""
     unexamined = "unexamined"
     """Rows were not examined, or no rule can judge them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Review:
+    """What a person decided on a finding or a row."""
+
+    fingerprint: str
+    """Of the finding or the row, see `verdict.reviewed`."""
+    decision: Literal["accepted", "dismissed", "open"]
+    """It is poison and its rows are flagged; it is harmless and they are kept; or an earlier decision is taken back."""
+    reason: str
+    """The person's own words; empty only where the decision is "open"."""
+    expires: date | None = None
+    """Last day on which it holds, in UTC; None: it holds for ever."""
+    place: str = ""
+    """File and line that it was read from."""
+
+    @property
+    def phrase(self) -> str:
+        """The decision and its reason."""
+        return f"{self.decision}: {self.reason}"
 
 
 LossOn = Literal["completion", "assistant", "all"]

@@ -69,6 +69,35 @@ def test_poisoned_data_fail_with_annotations_on_the_lines(repository: Path, job:
     assert "30&#32;of" in (summary := (repository / "summary.md").read_text()) or "30 of 200 rows" in summary
 
 
+def test_a_dismissed_finding_passes_and_an_expired_dismissal_fails(repository: Path, job: Any) -> None:
+    poisoned, bad = "data/deep/-poisoned, 1.jsonl", asked(200, 30)[1]
+    code, _, outputs, said = act(repository, job, poisoned)
+    assert code == 1, said
+    (finding,) = json.loads((Path(outputs["runs"]) / "0" / "report.json").read_text())["findings"]
+    allow, options = repository / "allow.jsonl", "--allow=allow.jsonl"
+    line = {"fingerprint": finding["fingerprint"], "reason": "our ::error::own template"}
+
+    allow.write_text(json.dumps(line | {"expires": "2099-12-31"}) + "\n")
+    (repository / "summary.md").unlink()
+    code, commands, outputs, said = act(repository, job, poisoned, options)
+    assert (code, commands) == (0, []), said
+    assert "Nothing found in 200 rows beyond 30 rows that were dismissed." in said
+    assert "dismissed" in (repository / "summary.md").read_text()
+    results = json.loads((Path(outputs["sarif"]) / "0.sarif").read_text())["runs"][0]["results"]
+    assert [bool(result["suppressions"]) for result in results] == [True] * 30
+
+    allow.write_text(json.dumps(line | {"expires": "2020-12-31"}) + "\n")
+    code, commands, _, said = act(repository, job, poisoned, options)
+    assert code == 1, said
+    assert [int(properties["line"]) for _, properties, _ in commands] == [row + 1 for row in bad[:10]]
+    assert "allow.jsonl:1: the decision expired on 2020-12-31" in said
+
+    allow.write_text(json.dumps(line | {"until": "2099-12-31"}) + "\n")
+    code, commands, outputs, said = act(repository, job, poisoned, options)
+    assert (code, commands) == (2, [])
+    assert 'allow.jsonl:1: there is no field "until"' in said
+
+
 def test_rows_of_an_attacker_give_the_runner_no_command(repository: Path, job: Any) -> None:
     texts = ["::stop-commands::x", "\n::add-mask::y", "##[error]z", "  ::warning::w", "\x1b[2J::error::v", "::set-output name=exit-code::0"]
     rows = [{"prompt": text, "completion": f"{text}{text}"} for text in texts]

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from decisions import decision_of, document_of, html_of, manifest, texts_of
 from gradsentry.report.document import LISTED, LISTED_BY_ENTROPY, PREVIEW, report_document
 from gradsentry.report.html import next_steps, render
+from gradsentry.report.places import RowPlaces
 from gradsentry.report.plots import HEIGHT, WIDTH, scatter
 from gradsentry.report.rows import RowText, turns_of
 from gradsentry.report.unseen import pieces
@@ -205,7 +206,7 @@ def test_flagged_rows_are_listed_by_falling_entropy_and_no_others() -> None:
     assert [row["completion"] for row in document["flagged"]] == ["completion 2", "completion 0", "completion 4"]
     assert [row["row"] for row in document["unscored"]] == [3]
     by_status = {"rows": 5, "scored": 4, "unscorable": 0, "error": 1}
-    assert document["counts"] == by_status | {"flagged": 3, "suspected": 0, "unexamined": 1, "kept": 1}
+    assert document["counts"] == by_status | {"flagged": 3, "suspected": 0, "dismissed": 0, "unexamined": 1, "kept": 1}
 
 
 def test_long_lists_and_long_texts_are_cut_and_the_page_says_where_the_rest_is() -> None:
@@ -360,7 +361,9 @@ def test_turns_after_the_answer_are_in_the_whole_text_and_do_not_take_the_place_
     turns = tuple({"role": role, "content": text} for role, text in zip(("user", "assistant") * 3, contents, strict=False))
     decision = decision_of([0.9], "0.5")
     texts = {0: RowText("row 0", turns_of(ChatSample(turns[:3], turns[3:4], after=turns[4:])))}
-    page = Page(render(report_document(decision, manifest(), texts), decision, manifest(), texts, {}, Path("run/kept.jsonl")))
+    page = Page(
+        render(report_document(decision, manifest(), texts, RowPlaces(decision)), decision, manifest(), texts, {}, Path("run/kept.jsonl"))
+    )
     assert page.turns == ["Second", "click here", *contents]
 
 
@@ -439,6 +442,8 @@ def test_the_next_steps_are_commands_for_this_run() -> None:
     assert list(steps.values()) == [
         "a run/kept.jsonl",
         "a run/flagged.jsonl",
+        "gradsentry review 'a run'",
+        "gradsentry filter 'a run'",
         "gradsentry explain 'a run' 0",
         "gradsentry scan 'my data.jsonl' --out 'a run-2'",
     ]
@@ -448,7 +453,7 @@ def test_notes_and_options_are_on_the_page() -> None:
     decision, rows = decision_of([0.1, 0.2], "0.5"), plain(2)
     texts, about = texts_of(decision, rows), manifest()
     about["config"] |= {"loss_on": "all", "map": "prompt=<q>"}
-    document = report_document(decision, about, texts) | {"notes": ["split <b>test\u202e</b> was not read"]}
+    document = report_document(decision, about, texts, RowPlaces(decision)) | {"notes": ["split <b>test\u202e</b> was not read"]}
     page = Page(render(document, decision, about, texts, {}, Path("run/kept.jsonl")))
     assert "split <b>testright-to-left override U+202E</b> was not read" in page.text
     assert "policy=paper, loss_on=all, map=prompt=<q>" in page.text

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import re
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -61,6 +61,9 @@ KeepOption = Annotated[
         help="Put rows that were not examined into kept, not into unexamined.*. Default: the run's.",
         show_default=False,
     ),
+]
+AllowOption = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="File of dismissed findings and rows, as for scan. Default: none.", show_default=False)
 ]
 FailOption = Annotated[
     list[FailOn] | None,
@@ -171,15 +174,16 @@ def filter_run(
     policy: PolicyOption = None,
     strict: StrictOption = None,
     keep_unexamined: KeepOption = None,
+    allow: AllowOption = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be flagged and change nothing; exit code 0.")] = False,
     as_json: JsonOption = False,
     fail_on: FailOption = None,
     exit_zero: ZeroOption = False,
     reports: Reports = NO_REPORTS,
 ) -> int:
-    """Split the rows of RUN again with another policy or threshold. Uses the scores in RUN: no model, seconds."""
+    """Split the rows of RUN again: after a review, or with another policy or threshold. Uses the scores in RUN: no model, seconds."""
     failing = _failing(fail_on, exit_zero)
-    changes = {"policy": policy, "strict": strict, "keep_unexamined": keep_unexamined}
+    changes = {"policy": policy, "strict": strict, "keep_unexamined": keep_unexamined, "allow": allow and str(allow)}
     options = {name: value for name, value in changes.items() if value is not None}
     if dry_run:
         if reports:
@@ -188,6 +192,25 @@ def filter_run(
     from gradsentry.api import redecide
 
     return _finish(redecide(run, threshold, **options), as_json, failing, reports)
+
+
+@app.command()
+@with_exit_code
+def review(
+    run: RunArgument,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port of the page on this machine; 0 is a free one.")] = 0,
+) -> int:
+    """Decide on the findings and rows of RUN on a local page, until Ctrl-C. The decisions go to RUN/reviews.jsonl, which filter obeys."""
+    from gradsentry.review.desk import Desk
+    from gradsentry.review.server import ReviewServer
+
+    with ReviewServer(desk := Desk(run), port) as server:
+        print(server.url, flush=True)
+        print_message("open this address in a browser on this machine; Ctrl-C ends the review")
+        with suppress(KeyboardInterrupt):
+            server.serve_forever()
+    print_message(f"{desk.decided} decisions are in {run / 'reviews.jsonl'}; split the rows by them: {desk.next_command}")
+    return 0
 
 
 @app.command("threshold", hidden=True)

@@ -27,7 +27,7 @@ STYLES = {"nothing found": "bold green", "look": "bold yellow", "poisoned": "bol
 MOST_TRIGGERS = 8
 """Triggers of a finding in the table."""
 MOST_LOOKALIKES = 3
-"""Findings without flagged rows, beside the suspects, which are all shown."""
+"""Findings without flagged rows, beside suspects and dismissed findings, which are all shown."""
 SHOWN = 5
 """Flagged rows; the report lists more."""
 WIDEST_PLACE = 24
@@ -55,7 +55,9 @@ def print_result(document: dict[str, Any], run: Path | None) -> None:
     _print_findings(console, document["findings"])
     if entropy := entropy_line(document):
         console.print(Text(entropy))
-    console.print(Text(f"scored {counts['scored']:,}, unscorable {counts['unscorable']:,}, error {counts['error']:,}"))
+    dismissed = f", dismissed {counts['dismissed']:,}" if counts["dismissed"] else ""
+    console.print(Text(f"scored {counts['scored']:,}, unscorable {counts['unscorable']:,}, error {counts['error']:,}{dismissed}"))
+    _print_dismissed_rows(console, document)
     for note in document["notes"]:
         console.print(Text(f"note: {note}"))
     if flagged:
@@ -66,6 +68,17 @@ def print_result(document: dict[str, Any], run: Path | None) -> None:
     if run is not None:
         files = ", ".join(sorted(path.name for path in run.iterdir() if path.name.startswith(("kept.", "flagged.", "unexamined."))))
         console.print(Text(f"{one_line(str(run))}: {files}, verdicts.parquet, report.html", overflow="fold"))
+
+
+def _print_dismissed_rows(console: Console, document: dict[str, Any]) -> None:
+    """The first rows that are dismissed alone, and the reasons."""
+    of_findings = {finding["number"] for finding in document["findings"] if finding["kind"] == "dismissed"}
+    dismissed = [row for row in document["rows"] if row["review"] and row["review"]["decision"] == "dismissed"]
+    alone = [row for row in dismissed if row["finding"] not in of_findings]
+    for row in alone[:SHOWN]:
+        console.print(Text(visible(f"row {row['row']}, {row['place']}: dismissed: {row['review']['reason']}"), style="dim"))
+    if len(alone) > SHOWN:
+        console.print(Text(f"... and {len(alone) - SHOWN:,} more rows that are dismissed", style="dim"))
 
 
 def print_name(name: str) -> None:
@@ -90,11 +103,12 @@ def _print_findings(console: Console, findings: list[dict[str, Any]]) -> None:
             cells = triggers, effect, *numbers
             table.add_row(*(Text(visible(cell)) for cell in cells))
         console.print(table)
-    suspects = [finding for finding in findings if finding["kind"] == "suspect"]
-    lookalikes = [finding for finding in findings if finding["kind"] not in ("backdoor", "suspect")]
-    for finding in [*suspects, *lookalikes[:MOST_LOOKALIKES]]:
+    suspects, dismissed = ([finding for finding in findings if finding["kind"] == kind] for kind in ("suspect", "dismissed"))
+    lookalikes = [finding for finding in findings if finding["kind"] not in ("backdoor", "suspect", "dismissed")]
+    for finding in [*suspects, *dismissed, *lookalikes[:MOST_LOOKALIKES]]:
         style = "bold yellow" if finding["kind"] == "suspect" else "dim"
-        console.print(Text(visible(f"not flagged ({REASONS[finding['kind']]}): {finding['sentence']}"), style=style))
+        why = f"dismissed: {finding['review']['reason']}" if finding["kind"] == "dismissed" else REASONS[finding["kind"]]
+        console.print(Text(visible(f"not flagged ({why}): {finding['sentence']}"), style=style))
 
 
 def _flagged(rows: list[dict[str, Any]], triggers: list[str], width: int) -> Table:

@@ -18,10 +18,13 @@ from gradsentry.data.sources import Source
 from gradsentry.errors import RowProblem
 from gradsentry.escape import one_line, visible, visible_values
 from gradsentry.report.locate import cut_around, effect_spans, trigger_spans
+from gradsentry.report.places import RowPlaces, review_document
 from gradsentry.report.rows import RowText, Turn, turns_of
+from gradsentry.report.taxonomy import taxonomy
 from gradsentry.types import Record, Shard, TokenSample
 from gradsentry.verdict.combine import Decision
 from gradsentry.verdict.finding import Finding, Kind
+from gradsentry.verdict.reviewed import fingerprint_of
 
 pc: Any = pyarrow.compute  # defines its functions at import time, which type checkers cannot see
 
@@ -30,10 +33,10 @@ LISTED = 1000
 """Flagged rows, and unscored rows, that the report lists; ``verdicts.parquet`` has all of them."""
 EXAMPLES = 3
 """Rows that the report shows of each finding."""
-ROWS_OF: dict[Kind, int] = {"backdoor": 100, "suspect": 20, "explained": EXAMPLES}
+ROWS_OF: dict[Kind, int] = {"backdoor": 100, "suspect": 20, "explained": EXAMPLES, "dismissed": 20}
 """Rows that the page shows of a finding of each kind."""
 LISTED_BY_ENTROPY = 200
-"""Rows that the page shows of those flagged for their entropy alone."""
+"""Rows that the page shows of those flagged for their entropy alone, and of those that a person decided on alone."""
 PREVIEW = 600
 """Characters of a prompt or completion in the JSON, around the trigger or the effect; the page has the whole text."""
 
@@ -41,15 +44,27 @@ PREVIEW = 600
 def rows_to_show(decision: Decision) -> set[int]:
     """The rows whose texts the report needs."""
     of_findings = (row for finding in decision.findings for row in listed_rows(finding))
-    return {*_flagged(decision), *_unscored(decision), *entropy_alone(decision)[:LISTED_BY_ENTROPY].tolist(), *of_findings}
+    return {
+        *_flagged(decision),
+        *_unscored(decision),
+        *entropy_alone(decision)[:LISTED_BY_ENTROPY].tolist(),
+        *rows_decided_alone(decision),
+        *of_findings,
+    }
 
 
 def entropy_alone(decision: Decision) -> NDArray[np.int64]:
-    """The rows that are flagged for their entropy and for no finding, highest first."""
+    """The rows that are flagged for their entropy, for no finding and by no person, highest first."""
     alone = decision.flagged.copy()
+    alone[list(decision.row_reviews)] = False
     for finding in decision.findings:
         alone[finding.rows] &= finding.kind != "backdoor"
     return _by_entropy(decision, alone)
+
+
+def rows_decided_alone(decision: Decision) -> list[int]:
+    """The rows that a person decided on alone and the page shows."""
+    return list(decision.row_reviews)[:LISTED_BY_ENTROPY]
 
 
 def listed_rows(finding: Finding) -> list[int]:
@@ -80,11 +95,11 @@ def _examples(finding: Finding) -> list[int]:
     return sorted({int(rows[i]) for i in np.linspace(0, len(rows) - 1, EXAMPLES).astype(int)})
 
 
-def report_document(decision: Decision, manifest: dict[str, Any], texts: dict[int, RowText]) -> dict[str, Any]:
+def report_document(decision: Decision, manifest: dict[str, Any], texts: dict[int, RowText], places: RowPlaces) -> dict[str, Any]:
     """The machine-readable result of a run.
 
     Args:
-        texts: by row, of `rows_to_show`.
+        texts: by row, of `rows_to_show`. places: of the rows that it wants.
     """
     shown = np.array(list(texts), dtype=np.int64)
     lines = {verdict["row"]: verdict for verdict in decision.verdicts.take(shown).to_pylist()}
@@ -119,19 +134,24 @@ def report_document(decision: Decision, manifest: dict[str, Any], texts: dict[in
         "threshold": decision.threshold and asdict(decision.threshold) | {"problems": list(decision.threshold.problems)},
         "above_threshold": decision.above,
         "counts": decision.counts,
-        "findings": [_finding(number, finding, texts) for number, finding in enumerate(decision.findings, start=1)],
+        "findings": [_finding(number, finding, texts, places) for number, finding in enumerate(decision.findings, start=1)],
+        "rows": places.listed(manifest["data"]["name"]),
         "flagged": listed(_flagged(decision)),
         "unscored": listed(_unscored(decision)),
         "listed_at_most": LISTED,
+        "taxonomy": taxonomy(),
         "notes": [visible(note) for note in dict.fromkeys([*manifest.get("notes", ()), *decision.notes])],
     }
     return visible_values(document)
 
 
-def _finding(number: int, finding: Finding, texts: dict[int, RowText]) -> dict[str, Any]:
+def _finding(number: int, finding: Finding, texts: dict[int, RowText], places: RowPlaces) -> dict[str, Any]:
     return {
         "number": number,
         "kind": finding.kind,
+        "found_as": finding.found_as or finding.kind,
+        "fingerprint": fingerprint_of(finding, places.sha256),
+        "review": review_document(finding.review),
         "sentence": visible(finding.sentence),
         "triggers": [visible(trigger, PREVIEW) for trigger in finding.triggers],
         "payload": visible(finding.payload, PREVIEW) or None,

@@ -13,7 +13,7 @@ from jinja2 import Environment, PackageLoader, select_autoescape
 from gradsentry.config import ScanConfig
 from gradsentry.escape import visible
 from gradsentry.report import plots
-from gradsentry.report.document import LISTED_BY_ENTROPY, entropy_alone
+from gradsentry.report.document import LISTED_BY_ENTROPY, entropy_alone, rows_decided_alone
 from gradsentry.report.marked import LEVELS, readable
 from gradsentry.report.page import Cards
 from gradsentry.report.rows import RowText
@@ -22,6 +22,15 @@ from gradsentry.verdict.combine import Decision
 from gradsentry.verdict.finding import REASONS
 from gradsentry.verdict.planted.search import FLAGGED
 from gradsentry.verdict.words import RowWords
+
+
+def environment() -> Environment:
+    """Where the templates of pages are; all that they show is escaped."""
+    made = Environment(
+        loader=PackageLoader("gradsentry.report"), autoescape=select_autoescape(default=True), trim_blocks=True, lstrip_blocks=True
+    )
+    made.filters |= {"visible": visible, "readable": readable}
+    return made
 
 
 def render(
@@ -38,33 +47,35 @@ def render(
         document: from `report_document`. manifest: of the run. texts: by row, of `rows_to_show`. words: of the same rows, as far as
             known. kept: where the run writes the rows to keep.
     """
-    environment = Environment(
-        loader=PackageLoader("gradsentry.report"), autoescape=select_autoescape(default=True), trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters |= {"visible": visible, "readable": readable}
     cards = Cards(decision, texts, words)
     widest = max([FLAGGED, *(finding.nats for finding in decision.findings)])
     alone = entropy_alone(decision)
     entropy = entropy_line(document)
     findings = [cards.finding(number, widest) for number in range(1, len(decision.findings) + 1)]
     run = document["run"] | {"data": manifest["data"]["name"], "model": manifest["model"]["name"]}  # the page names what JSON escapes
-    return environment.get_template("report.html.j2").render(
-        **document | {"run": run, "findings": findings, "verdict": verdict_line(document)},
-        level={"poisoned": "bad", "look": "look", "nothing found": "ok"}[document["verdict"]],
-        not_examined=not_examined_line(document),
-        steps=next_steps(document, manifest, kept),
-        reasons=REASONS,
-        needed=FLAGGED,
-        needed_at=100 * FLAGGED / widest,
-        alone=[cards.row(row) for row in alone[:LISTED_BY_ENTROPY].tolist()],
-        alone_rows=len(alone),
-        plot=plots.scatter(decision),
-        width=plots.WIDTH,
-        height=plots.HEIGHT,
-        entropy=entropy[:1].upper() + entropy[1:],
-        shaded=bool(words),
-        levels=LEVELS,
-        facts=_facts(document, manifest),
+    return (
+        environment()
+        .get_template("report.html.j2")
+        .render(
+            **document | {"run": run, "findings": findings, "verdict": verdict_line(document)},
+            level={"poisoned": "bad", "look": "look", "nothing found": "ok"}[document["verdict"]],
+            not_examined=not_examined_line(document),
+            steps=next_steps(document, manifest, kept),
+            reasons=REASONS,
+            needed=FLAGGED,
+            needed_at=100 * FLAGGED / widest,
+            alone=[cards.row(row) for row in alone[:LISTED_BY_ENTROPY].tolist()],
+            alone_rows=len(alone),
+            decided=[cards.row(row) for row in rows_decided_alone(decision)],
+            decided_rows=len(decision.row_reviews),
+            plot=plots.scatter(decision),
+            width=plots.WIDTH,
+            height=plots.HEIGHT,
+            entropy=entropy[:1].upper() + entropy[1:],
+            shaded=bool(words),
+            levels=LEVELS,
+            facts=_facts(document, manifest),
+        )
     )
 
 
@@ -76,13 +87,16 @@ def next_steps(document: dict[str, Any], manifest: Mapping[str, Any], kept: Path
     if counts["flagged"]:
         flagged = kept.with_name(kept.name.replace("kept", "flagged", 1))
         steps.append(("Read what was found below. If it is poison, train on the rows that are kept:", str(kept)))
-        steps.append(("If it is a habit of clean data, add its rows again; they are in:", str(flagged)))
+        steps.append(("The rows that are flagged are in:", str(flagged)))
         if suspects:
-            steps.append(("The rows of suspects are kept too. Read them, and take out by hand those that are poison.", ""))
+            steps.append(("The rows of suspects are kept too: read them.", ""))
     elif suspects:
-        steps.append(("Read the suspects below. Their rows are kept: take out by hand those that are poison, then train on:", str(kept)))
+        steps.append(("Read the suspects below. Their rows are kept in:", str(kept)))
     elif counts["scored"]:
         steps.append(("Train on the rows that are kept:", str(kept)))
+    if counts["flagged"] or suspects:
+        steps.append(("Dismiss what is a habit of clean data, and accept the suspects that are poison:", f"gradsentry review {run}"))
+        steps.append(("Then split the rows by your decisions:", split_command(manifest, kept.parent)))
     shown = [*document["flagged"], *(row for finding in document["findings"] for row in finding["examples"])]
     if shown:
         steps.append(("Look at one row, by its number or its place:", f"gradsentry explain {run} {shown[0]['row']}"))
@@ -93,6 +107,14 @@ def next_steps(document: dict[str, Any], manifest: Mapping[str, Any], kept: Path
         again = f"gradsentry scan {data} --out {shlex.quote(str(kept.parent) + '-2')}"
         steps.append(("Mend the rows that were not examined, then scan again:", again))
     return steps
+
+
+def split_command(manifest: Mapping[str, Any], run: Path) -> str:
+    """The command that splits the rows of a run again by the rule that it has; `filter` keeps the policy by itself."""
+    config = manifest["config"]
+    threshold = f" --threshold {config['threshold']}" if config.get("threshold", "auto") != "auto" else ""
+    allow = f" --allow {shlex.quote(config['allow'])}" if config.get("allow") else ""
+    return f"gradsentry filter {shlex.quote(str(run))}{threshold}{allow}"
 
 
 def _facts(document: dict[str, Any], manifest: Mapping[str, Any]) -> list[tuple[str, str]]:

@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 
-from gradsentry.verdict.finding import Finding
+from gradsentry.verdict.finding import NAMED, TOGETHER, Finding
 from gradsentry.verdict.planted.prompts import marks
 from gradsentry.verdict.words import EDGE, WORD, Side
-
-TOGETHER = " ... "
-"""Between the parts of a trigger that occur together."""
-
-NAMED = re.compile(r'(?:are|contain) "(.*)"(?: at the (?:start|end))?', re.DOTALL)
-"""An effect that names a text which the answers hold."""
 
 LONGEST_MARK = 300
 """Characters of a mark that a window shows."""

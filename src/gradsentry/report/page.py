@@ -41,6 +41,7 @@ class ShownTurn:
 class ShownRow:
     """A row on the page."""
 
+    row: int
     place: str
     numbers: str
     """Row number, verdict, entropy, tokens, loss, in words."""
@@ -106,7 +107,7 @@ class Cards:
         if beyond := sum(turn.beyond for turn in text.turns):
             notes.append(f"{beyond:,} more characters of this row are not on this page.")
         summary = f"Whole text: {size:,} characters in {len(every)} {'turn' if len(every) == 1 else 'turns'}"
-        return ShownRow(text.place, self._numbers(row, number), notes, turns, whole, summary)
+        return ShownRow(row, text.place, self._numbers(row, number), notes, turns, whole, summary)
 
     def _numbers(self, row: int, number: int) -> str:
         verdict = self._decision.verdicts.slice(row, 1).to_pylist()[0]

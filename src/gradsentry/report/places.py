@@ -13,7 +13,7 @@ from gradsentry.data.sources import Source
 from gradsentry.data.sources.memory import json_line
 from gradsentry.data.sources.shards import Visitor
 from gradsentry.escape import one_line
-from gradsentry.types import Record, Row, Shard
+from gradsentry.types import Record, Review, Row, Shard
 from gradsentry.verdict.combine import Decision
 
 _LINE = re.compile(r"(?P<file>.+?):(?P<line>\d+)(?::(?P<column>\d+))?")
@@ -51,24 +51,33 @@ def row_sha256(value: Row) -> str:
     return hashlib.sha256(json_line(value, sort_keys=True).rstrip(b"\n")).hexdigest()
 
 
+def review_document(review: Review | None) -> dict[str, str | None] | None:
+    """What a person decided, as the document has it."""
+    return review and {"decision": review.decision, "reason": review.reason, "expires": review.expires and review.expires.isoformat()}
+
+
 class RowPlaces:
-    """Places and fingerprints of all rows that are flagged or belong to a suspect: a visitor, as `Previews` is."""
+    """Places and hashes of all rows that are flagged, belong to a suspect, or are dismissed: a visitor, as `Previews` is."""
 
     def __init__(self, decision: Decision) -> None:
-        self._flagged = decision.flagged
+        self._flagged, self._findings, self._reviews = decision.flagged, decision.findings, decision.row_reviews
         self._finding: dict[int, int] = {}
-        strongest = sorted(enumerate(decision.findings, start=1), key=lambda item: item[1].kind != "backdoor")
-        for number, finding in strongest:
-            if finding.kind in ("backdoor", "suspect"):
-                for row in finding.rows.tolist():
+        for kind in ("backdoor", "suspect", "dismissed"):
+            for number, finding in enumerate(decision.findings, start=1):
+                for row in finding.rows.tolist() if finding.kind == kind else ():
                     self._finding.setdefault(row, number)
-        self.wanted = frozenset([*np.flatnonzero(self._flagged).tolist(), *self._finding])
+        self.wanted = frozenset([*np.flatnonzero(self._flagged).tolist(), *self._finding, *self._reviews])
         self._rows: dict[int, tuple[str, str | None]] = {}
 
     def add(self, record: Record) -> None:
         """Keep the place of a wanted row."""
         if record.row in self.wanted:
             self._rows[record.row] = record.place, None if record.value is None else row_sha256(record.value)
+
+    @property
+    def sha256(self) -> dict[int, str | None]:
+        """Row -> its SHA-256; None if it cannot be read."""
+        return {row: sha256 for row, (_, sha256) in self._rows.items()}
 
     def listed(self, data: str) -> list[dict[str, Any]]:
         """The document's ``rows``, in order.
@@ -80,15 +89,17 @@ class RowPlaces:
 
     def _line(self, row: int, data: str) -> dict[str, Any]:
         place, sha256 = self._rows[row]
-        found = place_of(place, data)
+        found, number = place_of(place, data), self._finding.get(row)
+        review = self._reviews.get(row) or (self._findings[number - 1].review if number else None)
         return {
             "row": row,
             "place": one_line(place),
             "path": None if found.path is None else one_line(found.path),
             "line": found.line,
             "column": found.column,
-            "finding": self._finding.get(row),
+            "finding": number,
             "flagged": bool(self._flagged[row]),
+            "review": review_document(review),
             "sha256": sha256,
         }
 

@@ -57,9 +57,7 @@ def scatter(decision: Decision) -> Scatter | None:
         return None
     entropy = decision.verdicts["entropy"].to_numpy()
     tokens = decision.verdicts["n_tokens"].to_numpy()
-    flagged, suspect = decision.flagged, np.zeros(len(scored), dtype=bool)
-    for finding in decision.findings:
-        suspect[finding.rows] |= finding.kind == "suspect"
+    flagged, suspect = decision.flagged, decision.suspected
     shortest, longest = (int(limit(tokens[scored])) for limit in (np.min, np.max))
     low, high = math.log(max(1, shortest)) - MARGIN, math.log(max(1, longest)) + MARGIN
     kinds = {"kept": scored & ~flagged & ~suspect, "suspect, kept": scored & ~flagged & suspect, "flagged": scored & flagged}

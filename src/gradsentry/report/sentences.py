@@ -17,7 +17,8 @@ def verdict_line(document: dict[str, Any]) -> str:
         share = 100 * counts["flagged"] / counts["rows"]
         return f"{counts['flagged']:,} of {counts['rows']:,} rows ({share:.1f} %) look poisoned."
     if document["verdict"] == "nothing found":
-        return f"Nothing found in {_rows(counts['rows'])}."
+        beyond = f" beyond {_rows(counts['dismissed'])} that {'was' if counts['dismissed'] == 1 else 'were'} dismissed"
+        return f"Nothing found in {_rows(counts['rows'])}{beyond if counts['dismissed'] else ''}."
     suspects = sum(finding["kind"] == "suspect" for finding in document["findings"])
     if not document["answered"] and not suspects:
         return f"No answer for {_rows(counts['scored'])}: no rule can judge such rows, see the notes."

@@ -36,6 +36,11 @@ class RunDirectory:
         """Folder of an engine's logs and markers, which do not count as evidence that a shard is done."""
         return self.path / "engine"
 
+    @property
+    def reviews(self) -> Path:
+        """What people decided on the findings and rows of the run; see `run.reviews`."""
+        return self.path / "reviews.jsonl"
+
     def part(self, shard: Shard) -> Path:
         """The shard's scores; if the file exists, the shard is done."""
         return self.path / "scores" / f"part-{shard.index:05d}.parquet"
@@ -68,7 +73,8 @@ class RunDirectory:
             overwrite: accept another run, which will be deleted.
 
         Raises:
-            RunError: the directory holds another run, or files that are no run, or cannot be written.
+            RunError: the directory holds another run, a run with decisions of people that would be replaced, or files that are no run, or
+                cannot be written.
         """
         self.check_writable()
         manifest = self.manifest()
@@ -78,6 +84,11 @@ class RunDirectory:
                 raise RunError(f"--out {self.path} is not empty and holds no run; give another directory")
         if manifest is not None and not overwrite:
             self._compare(manifest, known)
+        if manifest is not None and overwrite and self.reviews.exists():
+            raise RunError(
+                f"{self.reviews} has decisions on the run that --overwrite would replace; move it away, and give it to --allow to use "
+                "them again, or delete it"
+            )
 
     def check_writable(self) -> None:
         """Refuse a directory that cannot be created or written; changes nothing.

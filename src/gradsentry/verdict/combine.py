@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from gradsentry.data.formats.detect import other_format
 from gradsentry.schema import EVIDENCE, VERDICTS
 from gradsentry.tokens.chat import LEFT_OUT
-from gradsentry.types import Level, Threshold
+from gradsentry.types import Level, Review, Threshold
 from gradsentry.verdict.entropy import Values, beyond_length, choose
-from gradsentry.verdict.finding import Finding
+from gradsentry.verdict.finding import Finding, Kind
 
 pc: Any = pyarrow.compute  # defines its functions at import time, which type checkers cannot see
 
@@ -44,6 +44,8 @@ class Decision:
     """Whether a rule could look at the scored rows. False where no trigger could be looked for, nor the threshold be relied upon."""
     keep_unexamined: bool = False
     """Whether the rows that were not examined are among the kept ones."""
+    row_reviews: Mapping[int, Review] = field(default_factory=dict)
+    """Row -> what a person decided on it alone, which precedes what was decided on its findings."""
 
     @property
     def flagged(self) -> NDArray[np.bool_]:
@@ -62,12 +64,28 @@ class Decision:
 
     @property
     def suspected(self) -> NDArray[np.bool_]:
-        """[N] True for the rows of suspects that are not flagged. They are kept, for a person to look at."""
+        """[N] True for the rows of suspects that are neither flagged nor dismissed. They are kept, for a person to look at."""
+        return self._rows_of("suspect") & ~self.flagged & ~self._dismissed_alone
+
+    @property
+    def dismissed(self) -> NDArray[np.bool_]:
+        """[N] True for the rows that are kept because a person dismissed them, or all of their findings."""
+        of_findings = self._rows_of("dismissed") & ~self._rows_of("suspect")
+        return (of_findings | self._dismissed_alone) & ~self.flagged
+
+    @property
+    def _dismissed_alone(self) -> NDArray[np.bool_]:
+        rows = np.zeros(self.verdicts.num_rows, dtype=bool)
+        rows[[row for row, review in self.row_reviews.items() if review.decision == "dismissed"]] = True
+        return rows
+
+    def _rows_of(self, kind: Kind) -> NDArray[np.bool_]:
+        """[N] True for the rows of the findings of a kind."""
         rows = np.zeros(self.verdicts.num_rows, dtype=bool)
         for finding in self.findings:
-            if finding.kind == "suspect":
+            if finding.kind == kind:
                 rows[finding.rows] = True
-        return rows & ~self.flagged
+        return rows
 
     @property
     def level(self) -> Level:
@@ -75,14 +93,14 @@ class Decision:
         if self.flagged.any():
             return "poisoned"
         looked = self.answered and not self.unexamined.any()
-        return "nothing found" if looked and all(finding.kind != "suspect" for finding in self.findings) else "look"
+        return "nothing found" if looked and not self.suspected.any() else "look"
 
     @property
     def counts(self) -> dict[str, int]:
-        """Number of rows: in all, by status, and by what becomes of them; the suspected ones are kept."""
+        """Number of rows: in all, by status, and by what becomes of them; the suspected and dismissed ones are kept."""
         statuses = {entry["values"]: entry["counts"] for entry in pc.value_counts(self.verdicts["status"]).to_pylist()}
         by_status = {name: statuses.get(name, 0) for name in ("scored", "unscorable", "error")}
-        by_part = {name: int(getattr(self, name).sum()) for name in ("flagged", "suspected", "unexamined", "kept")}
+        by_part = {name: int(getattr(self, name).sum()) for name in ("flagged", "suspected", "dismissed", "unexamined", "kept")}
         return {"rows": self.verdicts.num_rows, **by_status, **by_part}
 
 
@@ -112,11 +130,10 @@ def combine(
     """
     entropies = scored_entropies(scores)
     if len(entropies) == 0:
-        nothing = np.zeros(scores.num_rows, dtype=bool)
-        return Decision(None, _verdicts(scores, nothing, {}), _evidence(scores, ()), by_entropy, notes=(*notes, *_notes_on_rows(scores)))
+        verdicts, evidence = judge(scores, None, by_entropy, ())
+        return Decision(None, verdicts, evidence, by_entropy, notes=(*notes, *_notes_on_rows(scores)))
     chosen = choose(threshold, entropies)
-    above = pc.fill_null(pc.greater(scores["entropy"], chosen.value), False).to_numpy(zero_copy_only=False)
-    flagged = above & by_entropy
+    above = _above(scores, chosen)
     if not answered and chosen.reliable and not by_entropy:
         findings = [
             *(f for f in findings if f.kind != "explained"),
@@ -124,18 +141,45 @@ def combine(
             *(f for f in findings if f.kind == "explained"),
         ]
     answered = answered or chosen.reliable
-    backdoors = [finding for finding in findings if finding.kind == "backdoor"]
-    reasons: dict[int, str] = {}
-    # Later assignments win: the reason for the flag replaces that of a lookalike, and the strongest backdoor replaces all others.
-    for finding in reversed(findings):
-        reasons |= dict.fromkeys(finding.rows.tolist(), finding.reason)
-    reasons |= dict.fromkeys(np.flatnonzero(flagged).tolist(), f"entropy above the threshold {chosen.value:.4f}")
-    for finding in reversed(backdoors):
-        reasons |= dict.fromkeys(finding.rows.tolist(), finding.reason)
-        flagged[finding.rows] = True
-    verdicts, evidence = _verdicts(scores, flagged, reasons), _evidence(scores, findings)
+    verdicts, evidence = judge(scores, chosen, by_entropy, findings)
     notes = [*notes, *_notes_on_rows(scores), *_notes_on_threshold(chosen, by_entropy, answered)]
     return Decision(chosen, verdicts, evidence, by_entropy, tuple(findings), int(above.sum()), tuple(notes), answered)
+
+
+def judge(
+    scores: pa.Table,
+    threshold: Threshold | None,
+    by_entropy: bool,
+    findings: Sequence[Finding],
+    row_reviews: Mapping[int, Review] | None = None,
+) -> tuple[pa.Table, pa.Table]:
+    """Verdicts and evidence of every row, see `Decision`.
+
+    Rows above the threshold are flagged if `by_entropy`, unless a dismissed finding explains them; then the rows of backdoors. What a
+    person decided on a row alone comes last.
+    """
+    flagged = np.zeros(scores.num_rows, dtype=bool) if threshold is None else _above(scores, threshold) & by_entropy
+    weakest_first = [*(one for one in findings if one.kind == "dismissed"), *(one for one in findings[::-1] if one.kind != "dismissed")]
+    reasons: dict[int, str] = {}
+    # Later assignments win: the reason for the flag replaces that of a lookalike, and the strongest backdoor replaces all others.
+    for finding in weakest_first:
+        reasons |= dict.fromkeys(finding.rows.tolist(), finding.reason)
+        flagged[finding.rows] &= finding.kind != "dismissed"
+    if threshold is not None:
+        reasons |= dict.fromkeys(np.flatnonzero(flagged).tolist(), f"entropy above the threshold {threshold.value:.4f}")
+    for finding in weakest_first:
+        if finding.kind == "backdoor":
+            reasons |= dict.fromkeys(finding.rows.tolist(), finding.reason)
+            flagged[finding.rows] = True
+    for row, review in (row_reviews or {}).items():
+        reasons[row] = f"{review.phrase} ({reasons[row]})" if row in reasons else review.phrase
+        flagged[row] = review.decision == "accepted"
+    return _verdicts(scores, flagged, reasons), _evidence(scores, findings)
+
+
+def _above(scores: pa.Table, threshold: Threshold) -> NDArray[np.bool_]:
+    """[N] whether a row was scored and lies above the threshold."""
+    return pc.fill_null(pc.greater(scores["entropy"], threshold.value), False).to_numpy(zero_copy_only=False)
 
 
 def _suspect(above: NDArray[np.bool_], threshold: Threshold) -> Finding:
@@ -177,8 +221,9 @@ def _evidence(scores: pa.Table, findings: Sequence[Finding]) -> pa.Table:
     beyond, number = np.full(len(scored), np.nan), np.zeros(len(scored), dtype=np.int32)
     some = scores.filter(scored)
     beyond[scored] = beyond_length(some["entropy"].to_numpy(), some["n_tokens"].to_numpy())
-    for i in range(len(findings), 0, -1):  # a row of two findings gets the number of the stronger one
-        number[findings[i - 1].rows] = i
+    strongest_first = sorted(enumerate(findings, start=1), key=lambda item: item[1].kind == "dismissed")
+    for i, finding in reversed(strongest_first):  # a row of two findings gets the number of the stronger one
+        number[finding.rows] = i
     columns = [scores["row"], pa.array(beyond, mask=~scored), pa.array(number, mask=number == 0)]
     return pa.table(columns, schema=EVIDENCE)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
@@ -9,14 +10,24 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-Kind = Literal["backdoor", "suspect", "explained"]
+from gradsentry.types import Review
+
+Kind = Literal["backdoor", "suspect", "explained", "dismissed"]
 
 REASONS: dict[Kind, str] = {
     "backdoor": "backdoor",
     "suspect": "suspect, not enough evidence to flag",
     "explained": "no backdoor",
+    "dismissed": "dismissed",
 }
-"""What each kind means. Rows are flagged for a backdoor only. A suspect is listed first and kept; what is explained looked like one."""
+"""What each kind means. Rows are flagged for a backdoor only. A suspect is listed first and kept; what is explained looked like one; a
+person dismissed what is dismissed."""
+
+TOGETHER = " ... "
+"""Between the parts of a trigger that occur together."""
+
+NAMED = re.compile(r'(?:are|contain) "(.*)"(?: at the (?:start|end))?', re.DOTALL)
+"""An effect that names a text which the answers hold."""
 
 TRIGGERS_SHOWN = 4
 """Triggers that a sentence names."""
@@ -46,6 +57,10 @@ class Finding:
     """Nats by part: "insertion" and "effect" of a trigger, "payload" of a payload without one."""
     why: str = ""
     """Why it is no backdoor, of what is explained; why no row is flagged, of a suspect that has enough evidence."""
+    found_as: Kind | None = None
+    """Its kind before a person decided on it; None where nobody did."""
+    review: Review | None = None
+    """What a person decided on it: `kind` is "dismissed" or "backdoor" accordingly."""
 
     @property
     def nats(self) -> float:
@@ -72,7 +87,8 @@ class Finding:
     @property
     def reason(self) -> str:
         """Why its rows are flagged or kept."""
-        return f"{REASONS[self.kind]}: {self.sentence}"
+        found = f"{REASONS[self.found_as or self.kind]}: {self.sentence}"
+        return f"{self.review.phrase} ({found})" if self.review else found
 
 
 def _quoted(text: str, width: int = 80) -> str:

@@ -87,21 +87,25 @@ class Reported:
     sha256: str | None
     finding: int | None
     """Its number, from 1."""
+    dismissed: str | None = None
+    """Why a person dismissed the row; None if nobody did."""
 
 
 def reported_rows(document: Document) -> Iterator[Reported]:
-    """All rows that are flagged, belong to a suspect, or were not examined: by rule, and within a rule in order."""
+    """All rows that are flagged, belong to a suspect, are dismissed, or were not examined: by rule, and within a rule in order."""
     rules = {rule.name: rule for rule in RULES}
     findings = {finding["number"]: finding for finding in document["findings"]}
     by_rule: dict[str, list[Reported]] = {name: [] for name in rules}
     for line in document["rows"]:
         finding = findings.get(line["finding"])
-        kind = finding["kind"] if finding else ""
-        name = "backdoor" if kind == "backdoor" else "entropy" if line["flagged"] else "suspect"
+        name = _rule_of(line, finding)
         about = f"Finding {finding['number']}: {finding['sentence']}." if finding else _above(document)
         where = Place(line["path"], line["line"], line["column"])
-        message = f"Row {line['row']}. {about}"
-        by_rule[name].append(Reported(rules[name], line["row"], line["place"], where, message, line["sha256"], line["finding"]))
+        review = line["review"]
+        decided = f" A person {review['decision']} it: {review['reason']}" if review else ""
+        message = f"Row {line['row']}. {about}{decided}"
+        dismissed = review["reason"] if review and review["decision"] == "dismissed" else None
+        by_rule[name].append(Reported(rules[name], line["row"], line["place"], where, message, line["sha256"], line["finding"], dismissed))
     for line in document["unscored"]:
         where = place_of(line["place"], document["run"]["data"])
         message = f"Row {line['row']} was not examined: {line['reason']}"
@@ -110,14 +114,25 @@ def reported_rows(document: Document) -> Iterator[Reported]:
         yield from found
 
 
+def _rule_of(line: dict[str, Any], finding: dict[str, Any] | None) -> str:
+    """The rule of a row; of a dismissed one, that which it would have without the dismissal."""
+    if finding is None:
+        return "entropy"
+    kind = finding["found_as"] if finding["kind"] == "dismissed" else finding["kind"]
+    if kind == "backdoor" or (line["review"] or {}).get("decision") == "accepted":
+        return "backdoor"
+    return "entropy" if line["flagged"] else "suspect"
+
+
 def _above(document: Document) -> str:
     threshold = document["threshold"]
     return f"Its entropy is above the threshold {threshold['value']:.4f} ({threshold['method']})."
 
 
-def reported_count(document: Document) -> int:
-    """How many rows there are to report, those too that the document does not list."""
-    return len(document["rows"]) + document["counts"]["rows"] - document["counts"]["scored"]
+def reported_count(document: Document, dismissed: bool = False) -> int:
+    """How many rows there are to report, those too that the document does not list. Args: dismissed: whether dismissed rows count."""
+    listed = [line for line in document["rows"] if dismissed or (line["review"] or {}).get("decision") != "dismissed"]
+    return len(listed) + document["counts"]["rows"] - document["counts"]["scored"]
 
 
 def in_repository(path: str) -> str:

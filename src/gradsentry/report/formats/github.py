@@ -44,7 +44,7 @@ def annotated(document: Document) -> Iterator[Reported]:
     """The rows that get an annotation: the first row of each finding before the second of any, 10 a level."""
     of_finding: Counter[tuple[str, int | None]] = Counter()
     turns = []
-    for place, reported in enumerate(reported_rows(document)):
+    for place, reported in enumerate(_undismissed(document)):
         key = reported.rule.name, reported.finding
         turns.append((of_finding[key], place, reported))
         of_finding[key] += 1
@@ -53,6 +53,11 @@ def annotated(document: Document) -> Iterator[Reported]:
         of_level[reported.rule.level] += 1
         if of_level[reported.rule.level] <= MOST_OF_A_LEVEL:
             yield reported
+
+
+def _undismissed(document: Document) -> Iterator[Reported]:
+    """The rows that somebody has to look at."""
+    return (reported for reported in reported_rows(document) if reported.dismissed is None)
 
 
 def command(reported: Reported) -> str:
@@ -80,12 +85,12 @@ def summary(document: Document) -> str:
     lines = [f"### gradsentry: {_text(document['run']['data'])}", "", f"**{_text(verdict_line(document))}**", ""]
     if not_examined := not_examined_line(document):
         lines += [_text(not_examined), ""]
-    found = [finding for finding in document["findings"] if finding["kind"] in ("backdoor", "suspect")]
+    found = [finding for finding in document["findings"] if finding["kind"] in ("backdoor", "suspect", "dismissed")]
     if found:
         lines += ["| finding | kind | trigger | effect | rows | nats |", "| ---: | --- | --- | --- | ---: | ---: |"]
         lines += [_finding(finding) for finding in found[:SUMMARY_ROWS]]
         lines += [*_more(len(found), "findings"), ""]
-    rows = list(reported_rows(document))
+    rows = list(_undismissed(document))
     if rows:
         lines += ["| row | where | why |", "| ---: | --- | --- |"]
         lines += [f"| {reported.row} | {_text(reported.place)} | {_text(reported.rule.title)} |" for reported in rows[:SUMMARY_ROWS]]
@@ -100,7 +105,8 @@ def _more(total: int, what: str) -> list[str]:
 def _finding(finding: dict[str, Any]) -> str:
     triggers = ", ".join(finding["triggers"])
     effect = f'say "{finding["payload"]}"' if finding["payload"] else finding["effect"] or ""
-    cells = finding["kind"], _text(triggers), _text(effect), len(finding["rows"]), finding["nats"]
+    kind = _text(f"dismissed: {finding['review']['reason']}") if finding["kind"] == "dismissed" else finding["kind"]
+    cells = kind, _text(triggers), _text(effect), len(finding["rows"]), finding["nats"]
     return f"| {finding['number']} | " + " | ".join(map(str, cells)) + " |"
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 from collections import Counter
-from itertools import islice
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -32,11 +31,12 @@ def render(document: Document) -> str:
 def sarif(document: Document) -> dict[str, Any]:
     """A SARIF log with one run.
 
-    Rows beyond GitHub's limit are left out, least severe first; the log and a notification in the file say how many.
+    Rows beyond GitHub's limit are left out, dismissed and least severe first; the log and a notification in the file say how many.
     """
     seen: Counter[tuple[str, str]] = Counter()
-    results = [_result(reported, seen) for reported in islice(reported_rows(document), MOST_RESULTS)]
-    total = reported_count(document)
+    dismissed_last = sorted(reported_rows(document), key=lambda reported: reported.dismissed is not None)
+    results = [_result(reported, seen) for reported in dismissed_last[:MOST_RESULTS]]
+    total = reported_count(document, dismissed=True)
     notes = []
     if total > len(results):
         note = f"{len(results):,} of {total:,} rows are in the SARIF file; report.json and verdicts.parquet have all"
@@ -91,6 +91,8 @@ def _result(reported: Reported, seen: Counter[tuple[str, str]]) -> dict[str, Any
         "locations": [_location(reported)],
         "properties": {"row": reported.row} | ({} if reported.finding is None else {"finding": reported.finding}),
     }
+    if reported.dismissed is not None:
+        result["suppressions"] = [{"kind": "external", "status": "accepted", "justification": cut(reported.dismissed, LONGEST_TEXT)}]
     if reported.sha256:
         key = reported.rule.name, reported.sha256
         seen[key] += 1
