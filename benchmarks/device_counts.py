@@ -13,12 +13,13 @@ import argparse
 import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import torch
+import varlen_reference  # noqa: F401  a CPU kernel for the attention of a GPU
 from rows import SETS, encoded_rows
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -27,6 +28,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
 
 from gradsentry import Scorer
 from gradsentry.model import embedded
+from gradsentry.model.device import sizes_for
 from gradsentry.types import Encoded
 from report import RESULTS, machine, save
 
@@ -45,6 +47,10 @@ VOCABULARY = 49152
 SMALL = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 4, "vocab_size": VOCABULARY}
 
 
+GPU = sizes_for(torch.device("cuda"), 64 * 2**30)
+"""What a GPU with 64 GiB of free memory computes at once."""
+
+
 @dataclass
 class Counts:
     """What was counted on the device."""
@@ -53,6 +59,9 @@ class Counts:
     """Operators other than views, by name."""
     reads: Counter[str] = field(default_factory=Counter)
     """Host reads, by the name of what reads."""
+    batches: int = 0
+    counting: bool = True
+    """False while the host works on results that it has."""
 
 
 class _Operators(TorchDispatchMode):
@@ -62,9 +71,9 @@ class _Operators(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         name = func._schema.name.removeprefix("aten::")
-        if name in READING:
+        if self.counts.counting and name in READING:
             self.counts.reads[name] += 1
-        if not func.is_view:
+        if self.counts.counting and not func.is_view:
             self.counts.operators[name] += 1
         return func(*args, **(kwargs or {}))
 
@@ -76,23 +85,28 @@ class _Copies(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         name = getattr(func, "__name__", "")
-        if func is getattr(torch.Tensor, name, None) and (name in COPYING or (name == "to" and args[1:2] == ("cpu",))):
+        if (
+            self.counts.counting
+            and func is getattr(torch.Tensor, name, None)
+            and (name in COPYING or (name == "to" and args[1:2] == ("cpu",)))
+        ):
             self.counts.reads[name] += 1
         return func(*args, **(kwargs or {}))
 
 
-@contextmanager
-def counted() -> Iterator[Counts]:
-    """Count what the device is asked inside the context."""
-    counts = Counts()
-    with _Operators(counts), _Copies(counts):
-        yield counts
-
-
 def score_counted(scorer: Scorer, rows: Sequence[Encoded]) -> Counts:
-    """The counts of scoring these rows; the model was used before, so that what is found out once is not counted."""
+    """What the device is asked to score these rows. What the scorer finds out once about its model is not counted."""
     scorer.score_encoded(rows[:2])
-    with scorer.scoring(), counted() as counts:
+    counts = Counts()
+    finished = scorer._finished
+
+    def on_host(*args: Any) -> Iterator[Any]:
+        counts.counting = False
+        yield from finished(*args)
+        counts.counting = True
+        counts.batches += 1
+
+    with patch.object(scorer, "_finished", on_host), scorer.scoring(), _Operators(counts), _Copies(counts):
         scores = scorer.score_encoded(rows)
     assert all(score.status == "scored" for score in scores)
     return counts
@@ -123,13 +137,14 @@ def main() -> None:
     for name, model in models().items():
         if arguments.only not in (None, name):
             continue
-        scorer = Scorer(model, tokenizer, token_budget=TOKEN_BUDGET)
+        scorer = Scorer(model, tokenizer, token_budget=TOKEN_BUDGET, sizes=GPU)
         for set_name, make in SETS.items():
             rows = encoded_rows(scorer, make(arguments.data, arguments.rows))
             counts = score_counted(scorer, rows)
             found = {"code": arguments.label, "model": name, "set": set_name, "rows": len(rows)}
             results = [old for old in results if any(old[key] != value for key, value in found.items())]
-            found |= {"operators": counts.operators.total(), "reads": counts.reads.total(), "most": dict(counts.operators.most_common(6))}
+            found |= {"batches": counts.batches, "operators": counts.operators.total(), "reads": counts.reads.total()}
+            found |= {"most": dict(counts.operators.most_common(6))}
             print(found, flush=True)
             results.append(found)
     save("device-counts", {"machine": machine(), "token_budget": TOKEN_BUDGET, "results": results})

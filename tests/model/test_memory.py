@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -114,3 +115,20 @@ def test_free_memory_keeps_to_the_containers_limit(tmp_path: Path) -> None:
     (tmp_path / "memory.current").write_text("4900\n")
     (tmp_path / "memory.stat").write_text("anon 1900\nfile 3000\ninactive_file 2500\nactive_file 500\n")
     assert memory._group_limit(tmp_path) == 2600  # pages of files that were read are given back when memory is asked for
+
+
+def test_what_was_made_before_the_memory_was_full_is_not_lost() -> None:
+    made: list[int] = []
+
+    def items() -> Iterator[int]:
+        for i in range(3):
+            made.append(i)
+            yield i
+        raise MemoryError("full")
+
+    behind = memory.one_behind(items())
+    assert [(next(behind), len(made)) for _ in range(3)] == [(0, 2), (1, 3), (2, 3)]
+    with pytest.raises(MemoryError, match="full"):
+        next(behind)
+    assert list(memory.one_behind(iter("ab"))) == ["a", "b"]
+    assert list(memory.one_behind(iter(""))) == []

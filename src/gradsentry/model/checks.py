@@ -104,8 +104,10 @@ def can_pack(model: Any, sizes: Sizes = CPU) -> bool:
     if not (takes_positions and layer_types <= PACKABLE_LAYER_TYPES and model._can_set_attn_implementation()):
         return False
     token = [(7 * i * i + 3 * i + 1) % config.vocab_size for i in range(40)]
-    # Rows with long, short and no common prefixes, which fill two batches of 16 tokens.
+    # Rows with long, short and no common prefixes, which fill several batches of 16 tokens. Five short ones behind one beginning
+    # share a batch, so that the variable-length kernel merges the results of two calls there.
     ids = [token[:12], [*token[:9], *token[20:24]], [*token[:9], *token[30:36]], token[24:30], token[:12]]
+    ids += [[*token[:11], *token[i : i + 2]] for i in range(20, 25)]
     rows = [Encoded(i, row, row) for i, row in enumerate(ids)]
     try:
         packed = {i: states for batch in packed_states(model, rows, 16, sizes) for i, states in _by_row(batch)}

@@ -109,8 +109,8 @@ def _call(n_queries: Sequence[int], keys: Sequence[Ints], causal: bool, device: 
 
 
 def _moved(call: _Call, device: torch.device) -> _Call:
-    parts = (part.to(device) for part in (call.keys, call.query_starts, call.key_starts))
-    return _Call(*parts, call.longest, call.causal)
+    keys, query_starts, key_starts = (part.to(device) for part in (call.keys, call.query_starts, call.key_starts))
+    return _Call(keys, query_starts, key_starts, call.longest, call.causal)
 
 
 @dataclass
