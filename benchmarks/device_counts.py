@@ -4,7 +4,8 @@
 
 A GPU runs an operator in microseconds, but a launch costs 5 to 10 of them, and a host read waits for all operators before it. So
 both must be few, whatever the number of rows. They are counted on CPU tensors, with models of two layers and random weights.
-Writes benchmarks/results/device-counts.json and a section of docs/performance.md; --label says which state of the code was counted.
+Writes benchmarks/results/device-counts.json, whose counts of the code "before" are those of the commit that added this file, and a
+section of docs/performance.md.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from gradsentry import Scorer
 from gradsentry.model import embedded
 from gradsentry.model.device import sizes_for
 from gradsentry.types import Encoded
-from report import RESULTS, machine, save
+from report import RESULTS, ROOT, machine, replace_section, save, table
 
 READING = {"_local_scalar_dense", "equal", "is_nonzero", "nonzero", "masked_select", "_linalg_eigh"}
 """Operators after which the host waits for the device: their result, its shape, or an error code is read."""
@@ -59,8 +60,10 @@ class Counts:
     """Operators other than views, by name."""
     reads: Counter[str] = field(default_factory=Counter)
     """Host reads, by the name of what reads."""
+    host_operators: int = 0
+    """Operators other than views on results that the host has, while the device computes the next batch."""
     batches: int = 0
-    counting: bool = True
+    on_device: bool = True
     """False while the host works on results that it has."""
 
 
@@ -71,10 +74,11 @@ class _Operators(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         name = func._schema.name.removeprefix("aten::")
-        if self.counts.counting and name in READING:
+        if self.counts.on_device and name in READING:
             self.counts.reads[name] += 1
-        if self.counts.counting and not func.is_view:
+        if self.counts.on_device and not func.is_view:
             self.counts.operators[name] += 1
+        self.counts.host_operators += not self.counts.on_device and not func.is_view
         return func(*args, **(kwargs or {}))
 
 
@@ -86,7 +90,7 @@ class _Copies(TorchFunctionMode):
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         name = getattr(func, "__name__", "")
         if (
-            self.counts.counting
+            self.counts.on_device
             and func is getattr(torch.Tensor, name, None)
             and (name in COPYING or (name == "to" and args[1:2] == ("cpu",)))
         ):
@@ -101,9 +105,9 @@ def score_counted(scorer: Scorer, rows: Sequence[Encoded]) -> Counts:
     finished = scorer._finished
 
     def on_host(*args: Any) -> Iterator[Any]:
-        counts.counting = False
+        counts.on_device = False
         yield from finished(*args)
-        counts.counting = True
+        counts.on_device = True
         counts.batches += 1
 
     with patch.object(scorer, "_finished", on_host), scorer.scoring(), _Operators(counts), _Copies(counts):
@@ -124,11 +128,29 @@ def models() -> dict[str, PreTrainedModel]:
     return {name: MODEL_FOR_CAUSAL_LM_MAPPING[type(config)](config).eval() for name, config in configs.items()}
 
 
+def section(results: list[dict[str, Any]]) -> str:
+    """The table of docs/performance.md."""
+    lines = []
+    for after in (result for result in results if result["code"] == "after"):
+        before = next(old for old in results if (old["code"], old["model"], old["set"]) == ("before", after["model"], after["set"]))
+        a_row = [result["operators"] / result["rows"] for result in (before, after)]
+        reads = f"{after['reads']} in {after['batches']}"
+        counts = [f"{before['operators']:,}", f"{before['reads']:,}", f"{after['operators']:,}", reads, f"{after['host_operators']:,}"]
+        lines.append([after["model"], after["set"], *counts, f"{a_row[0]:.0f}", f"{a_row[1]:.1f}", f"{a_row[0] / a_row[1]:.0f}"])
+    header = ["model", "rows", "operators before", "reads before", "operators", "reads in batches", "on the host"]
+    text = (
+        f"## What a device is asked\n\nOperators other than views, and host reads, for {results[0]['rows']} rows in batches of "
+        f"{TOKEN_BUDGET:,} tokens; models of two layers with\nrandom weights, on CPU tensors with the sizes of a GPU. On the host: "
+        "operators for eigenvalues and entropies, which run beside\nthe next batch; before, the device had them too. Made by "
+        "`benchmarks/device_counts.py`.\n\n"
+    )
+    return text + table([*header, "operators a row before", "operators a row", "times fewer"], lines)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--rows", type=int, default=512)
-    parser.add_argument("--label", default="after")
     parser.add_argument("--only", help="one model")
     arguments = parser.parse_args()
     tokenizer = AutoTokenizer.from_pretrained(embedded.locate())
@@ -141,13 +163,14 @@ def main() -> None:
         for set_name, make in SETS.items():
             rows = encoded_rows(scorer, make(arguments.data, arguments.rows))
             counts = score_counted(scorer, rows)
-            found = {"code": arguments.label, "model": name, "set": set_name, "rows": len(rows)}
+            found = {"code": "after", "model": name, "set": set_name, "rows": len(rows)}
             results = [old for old in results if any(old[key] != value for key, value in found.items())]
             found |= {"batches": counts.batches, "operators": counts.operators.total(), "reads": counts.reads.total()}
-            found |= {"most": dict(counts.operators.most_common(6))}
+            found |= {"host_operators": counts.host_operators, "most": dict(counts.operators.most_common(6))}
             print(found, flush=True)
             results.append(found)
     save("device-counts", {"machine": machine(), "token_budget": TOKEN_BUDGET, "results": results})
+    replace_section(ROOT / "docs" / "performance.md", "device_counts", section(results))
 
 
 if __name__ == "__main__":
