@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -73,6 +73,8 @@ class Scorer:
         self.dtype = self.loaded.dtype  # read once: while a model scores, some of its parameters are float32
         processes = parse_workers(self.config.workers) or 1
         self.memory = memory.plan(self.loaded.model, self.config.token_budget, processes, sizes)
+        threads = self.memory.sizes.solving_threads
+        self.solving = ThreadPoolExecutor(threads, "solving") if threads > 1 else None
         self.head = Head(self.loaded.model, self.config.crop, self.memory.sizes)
         self.target = pick_target(self.head, self.config.target)
         self.max_length = min(self.config.max_length or self.loaded.max_length, self.loaded.max_length)
@@ -223,10 +225,16 @@ class Scorer:
             nlls: of the row before the first.
         """
         losses, supervised_losses, *sides = batch.copy.wait()
-        spectra: dict[int, _Spectrum | None] = {}
-        for members, left, right in zip(batch.groups, sides[::2], sides[1::2], strict=True):
-            counts = [self.target.n_values(len(batch.supervised_at[i])) for i in members]
-            spectra |= zip(members, _spectra(spectrum.GramPair(left, right), counts), strict=True)
+        members: list[list[int]] = []
+        pairs: list[spectrum.GramPair] = []
+        for group, left, right in zip(batch.groups, sides[::2], sides[1::2], strict=True):
+            counts = [self.target.n_values(len(batch.supervised_at[i])) for i in group]
+            for n in sorted(set(counts)):  # without padding: solving takes time with the third power of the size
+                at = [place for place, count in enumerate(counts) if count == n]
+                members.append([group[place] for place in at])
+                pairs.append(spectrum.GramPair(left[at, :n, :n], right[at, :n, :n]))
+        solved = map(_spectra, pairs) if self.solving is None else self.solving.map(_spectra, pairs)
+        spectra = {i: found for group, every in zip(members, solved, strict=True) for i, found in zip(group, every, strict=True)}
         parts = _split(losses, batch.unsupervised_at), _split(supervised_losses, batch.supervised_at)
         for i, (row, loss, supervised_loss) in enumerate(zip(batch.rows, *parts, strict=True)):
             previous, nlls = nlls, np.zeros(len(row.input_ids), dtype=np.float32)  # 0 for the first token
@@ -274,20 +282,15 @@ class _Spectrum:
     """See `Score.spectrum`."""
 
 
-def _spectra(pair: spectrum.GramPair, counts: Sequence[int]) -> list[_Spectrum | None]:
-    """The spectra of rows, None for one that is not finite.
-
-    Args:
-        pair: [rows, n, n], padded. counts: singular values of each row.
-    """
-    values, wanted = spectrum.solve(pair), torch.tensor(counts)
+def _spectra(pair: spectrum.GramPair) -> list[_Spectrum | None]:
+    """The spectra of rows, None for one that is not finite; `pair` has matrices [rows, n, n]."""
+    values = spectrum.solve(pair)
     finite = values.isfinite().all(-1)
     values = values.masked_fill(~finite[:, None], 0)
-    entropies = spectrum.entropy(values, counts=wanted).tolist()
-    top = values[:, : spectrum.RANK] * (torch.arange(min(spectrum.RANK, values.shape[-1])) < wanted[:, None])
+    top = values[:, : spectrum.RANK]
     shares = (top / top.sum(-1, keepdim=True).clamp_min(spectrum.FLOOR)).float().numpy()
-    found = zip(finite.tolist(), entropies, shares, counts, strict=True)
-    return [_Spectrum(entropy, part[: min(spectrum.RANK, count)]) if good else None for good, entropy, part, count in found]
+    found = zip(finite.tolist(), spectrum.entropy(values).tolist(), shares, strict=True)
+    return [_Spectrum(entropy, part) if good else None for good, entropy, part in found]
 
 
 def _split(losses: Tensor, positions: Sequence[NDArray[np.int64]]) -> list[NDArray[np.float32]]:

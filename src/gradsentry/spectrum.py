@@ -128,7 +128,7 @@ def singular_values(delta: Tensor, hidden: Tensor) -> Tensor:
     return solve(gram_pair([delta], hidden))[..., : delta.shape[-1]] / n_tokens
 
 
-def entropy(values: Tensor, k: int = RANK, counts: Tensor | None = None) -> Tensor:
+def entropy(values: Tensor, k: int = RANK) -> Tensor:
     """Normalised entropy of the k largest singular values: the published score, in [0, 1].
 
     ``p = max(s, 1e-12) / sum``, ``H = -sum(p ln p) / ln k`` (arXiv 2605.26574, section 4.2). If there are
@@ -137,7 +137,6 @@ def entropy(values: Tensor, k: int = RANK, counts: Tensor | None = None) -> Tens
 
     Args:
         values: [..., n] singular values in any order, any scale. k: number of values to keep, at least 2.
-        counts: [...] how many of the n values each gradient has; the others are padding. None: n.
 
     Returns:
         [...] float64.
@@ -152,8 +151,6 @@ def entropy(values: Tensor, k: int = RANK, counts: Tensor | None = None) -> Tens
         raise ValueError("singular values must be finite and not negative")
     top = values.topk(min(k, values.shape[-1]), dim=-1).values
     floored = top.clamp_min(FLOOR)
-    if counts is not None:
-        floored = floored * (torch.arange(top.shape[-1], device=top.device) < counts[..., None].to(top.device))
     p = floored / floored.sum(-1, keepdim=True)
     result = torch.special.entr(p).sum(-1) / math.log(k)
     zero = (top == 0).all(-1)

@@ -7,6 +7,7 @@ waits for it. The code that computes is the same for both.
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -32,9 +33,19 @@ class Sizes:
     """Largest ratio of query-key pairs computed with padding to those needed, in such a call."""
     variable_length: bool
     """Whether a layer attends in one call of torch's variable-length kernel. `checks.pick_packing` decides for which models."""
+    solving_threads: int
+    """Threads of the host that compute spectra while the device computes the next batch."""
 
 
-CPU = Sizes(logit_bytes=32 * 2**20, softmax_tokens=32, gram_padding=1.0, gathered_keys=16384, attention_padding=1.25, variable_length=False)
+CPU = Sizes(
+    logit_bytes=32 * 2**20,
+    softmax_tokens=32,
+    gram_padding=1.0,
+    gathered_keys=16384,
+    attention_padding=1.25,
+    variable_length=False,
+    solving_threads=1,
+)
 """Larger blocks of logits are slower on a CPU: they do not fit its cache, and the C library returns them to the system each time."""
 
 LOGIT_SHARE_OF_FREE = 1 / 64
@@ -56,6 +67,7 @@ def sizes_for(device: torch.device, free: int) -> Sizes:
         gathered_keys=2**18,
         attention_padding=4.0,
         variable_length=device.type == "cuda",
+        solving_threads=os.cpu_count() or 1,
     )
 
 

@@ -20,7 +20,8 @@ class Gradients:
     members: list[list[int]]
     """Which rows each group of Gram matrices has."""
     gram_pairs: list[spectrum.GramPair]
-    """[rows, n, n] for each group, of the gradients of the SUMMED losses; n is the largest min(T, columns that the crop keeps) in it."""
+    """[rows, n, n] for each group, of the gradients of the SUMMED losses; n is the largest `Target.n_values` in it. The matrices of a row
+    with fewer values have zeros behind them."""
 
 
 class Target(Protocol):

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import copy
 import logging
+import math
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from typing import Any
@@ -136,10 +137,14 @@ class Head:
         return torch.cat(losses), groups
 
     def _groups(self, lengths: Sequence[int]) -> Iterator[range]:
-        """Consecutive rows whose Gram matrices are made together; `lengths` ascends."""
+        """Consecutive rows whose Gram matrices are made together; `lengths` ascends.
+
+        Rows with more tokens than columns have matrices of another kind (see `spectrum.gram_pair`) and are groups of their own.
+        """
         start = 0
         for i in range(1, len(lengths) + 1):
-            if i == len(lengths) or lengths[i] > self.sizes.gram_padding * lengths[start]:
+            longest = min(self.sizes.gram_padding * lengths[start], self.columns if lengths[start] <= self.columns else math.inf)
+            if i == len(lengths) or lengths[i] > longest:
                 yield range(start, i)
                 start = i
 
