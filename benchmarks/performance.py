@@ -178,7 +178,7 @@ def precision(data: Path) -> None:
 
 def entropies(scorer: Scorer, rows: list[dict[str, Any]], alone: bool = False) -> np.ndarray:
     encoded = encoded_rows(scorer, rows)
-    scorer.packed = scorer.packed and not alone
+    scorer.packing = None if alone else scorer.packing
     groups = [[row] for row in encoded] if alone else [encoded]
     found = {score.row: score.entropy for group in groups for score in scorer.score_encoded(group)}
     return np.array([found[row.row] for row in encoded], dtype=float)

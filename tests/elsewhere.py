@@ -28,4 +28,6 @@ class Elsewhere(Tensor):
     def to(self, *args: Any, **options: Any) -> Tensor:
         if torch.float64 in (*args, *options.values()):
             return self.double()
+        if "cpu" in args:
+            return self.cpu()
         return super().to(*args, **options)

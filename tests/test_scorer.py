@@ -81,7 +81,7 @@ def test_states_are_those_of_a_forward_pass_of_the_row(
     llama: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, packs: bool, token_budget: int
 ) -> None:
     own = scorer(llama, tokenizer, token_budget=token_budget)
-    own.packed = packs
+    own.packing = own.packing if packs else None
     rows = [row for row in own.prepare([Record(i, "", row) for i, row in enumerate(ROWS)]) if isinstance(row, Encoded)]
     seen = []
     for members, found, targets in own.supervised_states(rows):
@@ -133,15 +133,15 @@ def test_a_row_longer_than_the_context_is_cut_from_the_left_and_says_so(llama: P
     prompt, completion = (tokenizer(long[name], add_special_tokens=False)["input_ids"] for name in ("prompt", "completion"))
     kept = [*prompt, *completion, tokenizer.eos_token_id][-40:]
     states = states_before_head(llama, torch.tensor([kept[:-1]]))[0, -cut.n_tokens :]
-    (gradient,) = Head(llama, "none").gradients([states], [torch.tensor(kept[-cut.n_tokens :])])
-    assert cut.loss == pytest.approx(float(gradient.losses.mean()), abs=1e-5)
+    losses = Head(llama, "none").losses(states, torch.tensor(kept[-cut.n_tokens :]))
+    assert cut.loss == pytest.approx(float(losses.mean()), abs=1e-5)
 
 
 def test_a_compiled_model_gives_the_same_scores(model_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # The graphs of the default backend, without its C++ compiler, which takes a minute.
     monkeypatch.setattr(PreTrainedModel, "compile", partialmethod(torch.nn.Module.compile, backend="aot_eager"))
     plain, compiled = (Scorer(model_dir, dtype="float32", device="cpu", compile=flag) for flag in (False, True))
-    assert compiled.packed
+    assert compiled.packing
     for score, wanted in zip(compiled.score(ROWS), plain.score(ROWS), strict=True):
         assert score.entropy == pytest.approx(wanted.entropy, abs=1e-5)
 
@@ -211,7 +211,7 @@ def test_what_does_not_fit_into_memory_is_tried_in_smaller_batches(
     progress.advance = lambda rows, tokens: counts.append(rows)
     for packs in (True, False):
         short = scorer(llama, tokenizer, token_budget=1000)
-        short.packed = packs
+        short.packing = short.packing if packs else None
         found = short.score(rows, progress)
         assert sum(counts) == len(rows)
         counts.clear()
@@ -232,7 +232,7 @@ def test_rows_that_do_not_fit_cost_the_others_little(
     room = with_room_for(110)
     monkeypatch.setattr(states, "states_before_head", lambda *args, **more: passes.append(1) or room(*args, **more))
     own = scorer(llama, tokenizer, token_budget=100)
-    own.packed = packs
+    own.packing = own.packing if packs else None
     passes.clear()
     found = own.score([*rows[:30], *large, *rows[30:]])
     assert [i for i, score in enumerate(found) if score.status == "error"] == [30, 31]
@@ -256,7 +256,7 @@ def test_states_that_do_not_fit_into_memory_are_made_in_smaller_batches(
     llama: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, monkeypatch: pytest.MonkeyPatch, packs: bool
 ) -> None:
     own = scorer(llama, tokenizer, token_budget=1000)
-    own.packed = packs
+    own.packing = own.packing if packs else None
     rows = [row for row in own.prepare([Record(i, "", row) for i, row in enumerate(ROWS)]) if isinstance(row, Encoded)]
 
     def made() -> dict[int, torch.Tensor]:
@@ -282,7 +282,7 @@ def test_surprises_are_those_of_the_row_alone(llama: PreTrainedModel, tokenizer:
         for i in range(3)
     ]
     own = scorer(llama, tokenizer, token_budget=20)
-    own.packed = packed
+    own.packing = own.packing if packed else None
     for sample in ([*ROWS, ROWS[3]], rows):
         own.format = None
         for score in own.score(sample):

@@ -2,30 +2,15 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-import torch
 from transformers import BertConfig, BertLMHeadModel, PreTrainedTokenizerFast
 
-from elsewhere import Elsewhere
 from gradsentry import Scorer
 from gradsentry.errors import ModelError
-from gradsentry.model.targets.head import RowGradient
-from gradsentry.spectrum import GramPair
-from gradsentry.types import Encoded
 from rendered import variant
 from tiny import tiny_llama
-
-
-def test_a_loss_is_summed_in_float64_on_the_cpu(model_dir: Path) -> None:
-    losses = Elsewhere.of(torch.tensor([1.0, 2.0]))
-    gradient = RowGradient(GramPair(torch.eye(2), torch.eye(2)), losses)
-    row = Encoded(0, [5, 6, 7], [-100, 6, 7])
-    scorer = Scorer(model_dir, device="cpu", dtype="float32")
-    assert scorer._score(row, gradient, torch.tensor([1.0, 0.5]), np.zeros(3, dtype=np.float32)).loss == 1.5
 
 
 def turns(answer: str) -> dict[str, Any]:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -21,12 +21,13 @@ from gradsentry.data.formats.detect import DETECTION_ROWS, parse_mapping, settle
 from gradsentry.errors import ModelError, RowProblem, UsageError
 from gradsentry.model import memory
 from gradsentry.model.batches.attention import compile_body
-from gradsentry.model.batches.states import RowStates, states_in_batches
-from gradsentry.model.checks import can_pack, check_causal
+from gradsentry.model.batches.states import BatchStates, states_in_batches
+from gradsentry.model.checks import check_causal, pick_packing
+from gradsentry.model.device import HostCopy, Sizes
 from gradsentry.model.forward import known_ids, scoring
 from gradsentry.model.load import LoadedModel, load_model
-from gradsentry.model.memory import in_fitting_batches
-from gradsentry.model.targets import Head, RowGradient, pick_target
+from gradsentry.model.memory import in_fitting_batches, one_behind
+from gradsentry.model.targets import Head, pick_target
 from gradsentry.tokens.chat import with_left_out_texts
 from gradsentry.tokens.encode import encode_fitted
 from gradsentry.tokens.labels import IGNORED
@@ -44,6 +45,7 @@ class Scorer:
         model: a directory, ``.gguf`` file or Hub id, None for the embedded model, or a loaded transformers model, which
             needs its `tokenizer`. A loaded model is in eval mode while it scores, and is restored after.
         tokenizer: the tokenizer of a loaded model.
+        sizes: how much the device computes at once; None takes what `model.device` has for it.
         options: fields of `ScanConfig`: crop, target, format, map, loss_on, dtype, device, token_budget, max_length ...
 
     Raises:
@@ -60,6 +62,7 @@ class Scorer:
         tokenizer: PreTrainedTokenizerBase | None = None,
         *,
         config: ScanConfig | None = None,
+        sizes: Sizes | None = None,
         **options: Any,
     ) -> None:
         self.config = replace(config or ScanConfig(), **options)
@@ -68,12 +71,15 @@ class Scorer:
         """Of the rows; None until the first rows settle it."""
         self.loaded = self._load(model, tokenizer)
         self.dtype = self.loaded.dtype  # read once: while a model scores, some of its parameters are float32
-        self.head = Head(self.loaded.model, self.config.crop)
+        processes = parse_workers(self.config.workers) or 1
+        self.memory = memory.plan(self.loaded.model, self.config.token_budget, processes, sizes)
+        threads = self.memory.sizes.solving_threads
+        self.solving = ThreadPoolExecutor(threads, "solving") if threads > 1 else None
+        self.head = Head(self.loaded.model, self.config.crop, self.memory.sizes)
         self.target = pick_target(self.head, self.config.target)
         self.max_length = min(self.config.max_length or self.loaded.max_length, self.loaded.max_length)
-        self.memory = memory.plan(self.loaded.model, self.config.token_budget, parse_workers(self.config.workers) or 1)
-        self.packed = can_pack(self.loaded.model)
-        """Whether batches are packed: no padding, and common prefixes computed once. Otherwise they are padded."""
+        self.packing = pick_packing(self.loaded.model, self.memory.sizes)
+        """How batches are packed: no padding, and common prefixes computed once. None: they are padded."""
 
     @property
     def vocabulary(self) -> Vocabulary:
@@ -187,38 +193,106 @@ class Scorer:
             if batch is None:
                 length = len(members[0].input_ids)
                 raise ModelError(f"out of memory for a row of {length} tokens alone; take shorter rows")
-            yield members, [state.supervised for state in batch], [state.supervised_tokens for state in batch]
+            states, tokens = zip(*batch.supervised.by_row(), strict=True)
+            yield members, list(states), list(tokens)
 
-    def _states(self, rows: Sequence[Encoded], token_budget: int) -> Iterator[tuple[list[Encoded], list[RowStates]]]:
-        return states_in_batches(self.loaded.model, rows, token_budget, self.packed)
+    def _states(self, rows: Sequence[Encoded], token_budget: int) -> Iterator[tuple[list[Encoded], BatchStates]]:
+        return states_in_batches(self.loaded.model, rows, token_budget, self.packing)
 
     def _score_batches(self, rows: Sequence[Encoded], token_budget: int, progress: Progress) -> Iterator[tuple[list[Encoded], Score]]:
-        """Each row and its score, in the order in which they are computed."""
+        """Each row and its score, in the order in which they are computed. The host works on a batch while the device computes the next."""
         nlls = np.empty(0, dtype=np.float32)  # of the previous row: the next one may share its first tokens
-        for members, batch in self._states(rows, token_budget):
-            unsupervised, tokens = [state.unsupervised for state in batch], [state.unsupervised_tokens for state in batch]
-            losses = self.head.losses(torch.cat(unsupervised), torch.cat(tokens)).split([len(part) for part in tokens])
-            gradients = self.target.gradients([state.supervised for state in batch], [state.supervised_tokens for state in batch])
-            spectra = spectrum.solve_all([gradient.gram_pair for gradient in gradients])
-            for row, state, loss, gradient, values in zip(members, batch, losses, gradients, spectra, strict=True):
-                previous, nlls = nlls, np.zeros(len(row.input_ids), dtype=np.float32)  # 0 for the first token
-                nlls[: state.n_shared] = previous[: state.n_shared]
-                nlls[state.unsupervised_at] = loss.cpu()
-                nlls[state.supervised_at] = gradient.losses.cpu()
-                yield [row], self._score(row, gradient, values, nlls)
-            progress.advance(len(batch), sum(len(row.input_ids) for row in members))
+        for batch in one_behind(self._computed(rows, token_budget)):
+            for row, (score, own) in zip(batch.rows, self._finished(batch, nlls), strict=True):
+                yield [row], score
+                nlls = own
+            progress.advance(len(batch.rows), sum(len(row.input_ids) for row in batch.rows))
 
-    def _score(self, row: Encoded, gradient: RowGradient, values: Tensor, nlls: NDArray[np.float32]) -> Score:
-        """One row's score from the [n] singular values of its gradient and the [S] negative log-likelihoods of its tokens."""
-        if not values.isfinite().all():  # an overflow in the model, not an error in the row
+    def _computed(self, rows: Sequence[Encoded], token_budget: int) -> Iterator[_Computed]:
+        """The device's part: one batch after the other, without waiting for their results."""
+        for members, batch in self._states(rows, token_budget):
+            supervised, others = batch.supervised, batch.unsupervised
+            losses = self.head.losses(others.states, others.tokens)
+            found = self.target.gradients(supervised.states, supervised.tokens, supervised.lengths)
+            sides = [side for pair in found.gram_pairs for side in (pair.left, pair.right)]
+            copy = HostCopy([losses, found.losses, *sides], self.head.device)
+            yield _Computed(members, batch.n_shared, others.positions, supervised.positions, found.members, copy)
+
+    def _finished(self, batch: _Computed, nlls: NDArray[np.float32]) -> Iterator[tuple[Score, NDArray[np.float32]]]:
+        """The host's part: each row's score and the [S] negative log-likelihoods of its tokens.
+
+        Args:
+            nlls: of the row before the first.
+        """
+        losses, supervised_losses, *sides = batch.copy.wait()
+        members: list[list[int]] = []
+        pairs: list[spectrum.GramPair] = []
+        for group, left, right in zip(batch.groups, sides[::2], sides[1::2], strict=True):
+            counts = [self.target.n_values(len(batch.supervised_at[i])) for i in group]
+            for n in sorted(set(counts)):  # without padding: solving takes time with the third power of the size
+                at = [place for place, count in enumerate(counts) if count == n]
+                members.append([group[place] for place in at])
+                pairs.append(spectrum.GramPair(left[at, :n, :n], right[at, :n, :n]))
+        solved = map(_spectra, pairs) if self.solving is None else self.solving.map(_spectra, pairs)
+        spectra = {i: found for group, every in zip(members, solved, strict=True) for i, found in zip(group, every, strict=True)}
+        parts = _split(losses, batch.unsupervised_at), _split(supervised_losses, batch.supervised_at)
+        for i, (row, loss, supervised_loss) in enumerate(zip(batch.rows, *parts, strict=True)):
+            previous, nlls = nlls, np.zeros(len(row.input_ids), dtype=np.float32)  # 0 for the first token
+            nlls[: batch.n_shared[i]] = previous[: batch.n_shared[i]]
+            nlls[batch.unsupervised_at[i]] = loss
+            nlls[batch.supervised_at[i]] = supervised_loss
+            yield self._score(row, spectra[i], supervised_loss, nlls), nlls
+
+    def _score(self, row: Encoded, found: _Spectrum | None, losses: NDArray[np.float32], nlls: NDArray[np.float32]) -> Score:
+        """One row's score from its spectrum, the [T] losses of its supervised tokens and the [S] of all of its tokens."""
+        if found is None:  # an overflow in the model, not an error in the row
             reason = f"the model's logits are not finite in {self.dtype}; try --dtype float32"
             return Score(row.row, "error", n_tokens=row.n_tokens, reason=reason)
-        loss = float(gradient.losses.cpu().double().mean())
         supervised = np.asarray(row.labels) != IGNORED
         supervised[0] = False
         tokens, specials = np.asarray(row.input_ids, dtype=np.int32), np.asarray(row.spelled_specials, dtype=np.int32)
         surprises = Surprises(tokens, nlls.clip(0, FLOAT16_MAX).astype(np.float16), supervised, specials)
-        entropy = float(spectrum.entropy(values))
-        top = values.topk(min(spectrum.RANK, len(values))).values
-        shares = (top / top.sum().clamp_min(spectrum.FLOOR)).float().cpu().numpy()
-        return Score(row.row, "scored", entropy, row.n_tokens, loss, row.note, row.n_cut, surprises, shares)
+        loss = float(losses.mean(dtype=np.float64))
+        return Score(row.row, "scored", found.entropy, row.n_tokens, loss, row.note, row.n_cut, surprises, found.shares)
+
+
+@dataclass(frozen=True)
+class _Computed:
+    """A batch whose results are on their way to the host."""
+
+    rows: list[Encoded]
+    n_shared: list[int]
+    """See `BatchStates`."""
+    unsupervised_at: list[NDArray[np.int64]]
+    """Positions of each row's tokens whose losses are known but not supervised."""
+    supervised_at: list[NDArray[np.int64]]
+    """Positions of each row's supervised tokens."""
+    groups: list[list[int]]
+    """See `Gradients.members`."""
+    copy: HostCopy
+    """Losses of the unsupervised tokens, of the supervised tokens, and both sides of each group's Gram matrices."""
+
+
+@dataclass(frozen=True)
+class _Spectrum:
+    """The singular values of one row's gradient."""
+
+    entropy: float
+    shares: NDArray[np.float32]
+    """See `Score.spectrum`."""
+
+
+def _spectra(pair: spectrum.GramPair) -> list[_Spectrum | None]:
+    """The spectra of rows, None for one that is not finite; `pair` has matrices [rows, n, n]."""
+    values = spectrum.solve(pair)
+    finite = values.isfinite().all(-1)
+    values = values.masked_fill(~finite[:, None], 0)
+    top = values[:, : spectrum.RANK]
+    shares = (top / top.sum(-1, keepdim=True).clamp_min(spectrum.FLOOR)).float().numpy()
+    found = zip(finite.tolist(), spectrum.entropy(values).tolist(), shares, strict=True)
+    return [_Spectrum(entropy, part) if good else None for good, entropy, part in found]
+
+
+def _split(losses: Tensor, positions: Sequence[NDArray[np.int64]]) -> list[NDArray[np.float32]]:
+    """The losses of each row, of those of all rows one behind the other."""
+    return np.split(losses.float().numpy(), np.cumsum([len(part) for part in positions])[:-1])

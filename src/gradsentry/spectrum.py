@@ -11,11 +11,11 @@ defines the score on G; the factored form gives the same values, see `docs/metho
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 RANK = 16
 """k, the number of singular values the published score keeps (arXiv 2605.26574, section 4.2)."""
@@ -28,9 +28,6 @@ CROP_FRACTION = 8
 
 GRAM_CHUNK_COLUMNS = 2048
 """Columns of a factor that are converted to float64 at a time; bounds the memory of a Gram matrix."""
-
-SOLVE_BATCH_ELEMENTS = 2**22
-"""Elements of the largest padded batch of Gram matrices that is solved at once (32 MiB in float64)."""
 
 
 @dataclass(frozen=True)
@@ -108,33 +105,6 @@ def solve(problem: GramPair) -> Tensor:
     return squares.sqrt().masked_fill(broken[..., None], float("nan"))
 
 
-def solve_all(problems: Sequence[GramPair]) -> list[Tensor]:
-    """`solve` for several problems; those of similar size are padded and solved in one batch.
-
-    Args:
-        problems: [n, n] matrices each; n may differ.
-
-    Returns:
-        For each, in order, [n] float64.
-    """
-    order = sorted(range(len(problems)), key=lambda i: len(problems[i].left))
-    results: list[Tensor] = [torch.empty(0)] * len(problems)
-    while order:
-        size = len(problems[order[-1]].left)
-        most = max(1, SOLVE_BATCH_ELEMENTS // size**2)
-        group = [i for i in order[-most:] if 2 * len(problems[i].left) > size]
-        del order[-len(group) :]
-        left, right = (torch.stack([_padded(getattr(problems[i], side), size) for i in group]) for side in ("left", "right"))
-        for i, values in zip(group, solve(GramPair(left, right)), strict=True):
-            results[i] = values[: len(problems[i].left)]
-    return results
-
-
-def _padded(matrix: Tensor, size: int) -> Tensor:
-    """[size, size], the matrix with zeros to its right and below."""
-    return nn.functional.pad(matrix, (0, size - len(matrix)) * 2)
-
-
 def singular_values(delta: Tensor, hidden: Tensor) -> Tensor:
     """Non-zero singular values of ``G = delta^T hidden / T``, exactly, without forming G.
 
@@ -182,6 +152,6 @@ def entropy(values: Tensor, k: int = RANK) -> Tensor:
     top = values.topk(min(k, values.shape[-1]), dim=-1).values
     floored = top.clamp_min(FLOOR)
     p = floored / floored.sum(-1, keepdim=True)
-    result = -(p * p.log()).sum(-1) / math.log(k)
+    result = torch.special.entr(p).sum(-1) / math.log(k)
     zero = (top == 0).all(-1)
     return result.masked_fill(zero, 0.0).clamp(0.0, 1.0) + 0.0  # + 0.0: without it a single value's entropy would print as -0.0

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
 
 from gradsentry.model import memory
+from gradsentry.model.device import CPU
 from tiny import tiny_llama
 
 PER_TOKEN = memory.BATCH_BYTES_PER_WIDTH * (32 + 64)
@@ -56,8 +58,7 @@ gc.collect()
 open("/proc/self/clear_refs", "w").write("5")
 before = resident("VmRSS")
 for batch in packed_states(model, rows, 4096):
-    targets = [torch.tensor(rows[state.member].labels[1:]) for state in batch]
-    Head(model, "reference").gradients([state.supervised for state in batch], targets)
+    Head(model, "reference").gradients(batch.supervised.states, batch.supervised.tokens, batch.supervised.lengths)
 print(resident("VmHWM") - before, memory.plan(model, 4096).batch)
 """
 
@@ -71,7 +72,7 @@ def test_a_batch_uses_no_more_than_is_stated_and_not_far_less() -> None:
 
 def free_for(tokens: float) -> int:
     """Free bytes of which a batch of so many tokens of the tiny Llama takes the share that it may."""
-    return int((memory.LIVE_LOGIT_BLOCKS * memory.LOGIT_BLOCK_BYTES + tokens * PER_TOKEN) / memory.BATCH_SHARE_OF_FREE) + 1
+    return int((memory.LIVE_LOGIT_BLOCKS * CPU.logit_bytes + tokens * PER_TOKEN) / memory.BATCH_SHARE_OF_FREE) + 1
 
 
 def test_the_budget_is_the_devices_own_unless_memory_is_scarce(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -98,7 +99,7 @@ def test_a_budget_far_below_the_usual_one_is_warned_of(
 
 
 def test_a_plan_reads_as_a_sentence() -> None:
-    plan = memory.MemoryPlan(257 * 2**20, 2**27, 20 * 2**30, 1024)
+    plan = memory.MemoryPlan(257 * 2**20, 2**27, 20 * 2**30, 1024, CPU)
     assert str(plan) == "memory: model 257 MiB, a batch of 1,024 tokens about 128 MiB, 20,480 MiB free"
 
 
@@ -114,3 +115,20 @@ def test_free_memory_keeps_to_the_containers_limit(tmp_path: Path) -> None:
     (tmp_path / "memory.current").write_text("4900\n")
     (tmp_path / "memory.stat").write_text("anon 1900\nfile 3000\ninactive_file 2500\nactive_file 500\n")
     assert memory._group_limit(tmp_path) == 2600  # pages of files that were read are given back when memory is asked for
+
+
+def test_what_was_made_before_the_memory_was_full_is_not_lost() -> None:
+    made: list[int] = []
+
+    def items() -> Iterator[int]:
+        for i in range(3):
+            made.append(i)
+            yield i
+        raise MemoryError("full")
+
+    behind = memory.one_behind(items())
+    assert [(next(behind), len(made)) for _ in range(3)] == [(0, 2), (1, 3), (2, 3)]
+    with pytest.raises(MemoryError, match="full"):
+        next(behind)
+    assert list(memory.one_behind(iter("ab"))) == ["a", "b"]
+    assert list(memory.one_behind(iter(""))) == []

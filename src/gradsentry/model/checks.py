@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import inspect
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from gradsentry.errors import ModelError
 from gradsentry.model.batches.attention import NotPackable
-from gradsentry.model.batches.states import packed_states, padded_states
+from gradsentry.model.batches.states import BatchStates, packed_states, padded_states
+from gradsentry.model.device import CPU, Sizes
 from gradsentry.model.forward import known_ids, output_projection, states_before_head
 from gradsentry.types import Encoded
 
@@ -81,7 +84,16 @@ def change_by_later_token(model: Any) -> float:
     return float(((one - two).norm(dim=-1) / one.norm(dim=-1)).max())
 
 
-def can_pack(model: Any) -> bool:
+def pick_packing(model: Any, sizes: Sizes) -> Sizes | None:
+    """The sizes with which packed batches give this model's states; None if its rows must be padded.
+
+    The variable-length kernel serves only some models: it has no soft caps, and not every head width or dtype.
+    """
+    ways = [sizes, replace(sizes, variable_length=False)] if sizes.variable_length else [sizes]
+    return next((way for way in ways if can_pack(model, way)), None)
+
+
+def can_pack(model: Any, sizes: Sizes = CPU) -> bool:
     """Whether packed batches give this model's states; a few short rows are computed packed and alone, and compared.
 
     A trial decides, because a configuration does not say what the model's attention does, and a wrong guess gives wrong scores.
@@ -92,15 +104,22 @@ def can_pack(model: Any) -> bool:
     if not (takes_positions and layer_types <= PACKABLE_LAYER_TYPES and model._can_set_attn_implementation()):
         return False
     token = [(7 * i * i + 3 * i + 1) % config.vocab_size for i in range(40)]
-    # Rows with long, short and no common prefixes, which fill two batches of 16 tokens.
+    # Rows with long, short and no common prefixes, which fill several batches of 16 tokens. Five short ones behind one beginning
+    # share a batch, so that the variable-length kernel merges the results of two calls there.
     ids = [token[:12], [*token[:9], *token[20:24]], [*token[:9], *token[30:36]], token[24:30], token[:12]]
+    ids += [[*token[:11], *token[i : i + 2]] for i in range(20, 25)]
     rows = [Encoded(i, row, row) for i, row in enumerate(ids)]
     try:
-        packed = {row.member: row.supervised for batch in packed_states(model, rows, 16) for row in batch}
+        packed = {i: states for batch in packed_states(model, rows, 16, sizes) for i, states in _by_row(batch)}
     except (NotPackable, ModelError, RuntimeError, TypeError, ValueError, LookupError) as error:
         log.debug("rows are padded, not packed: %s", error)
         return False
-    alone = [next(padded_states(model, [row], 1))[0].supervised for row in rows]
+    alone = [next(padded_states(model, [row], 1)).supervised.states for row in rows]
     worst = max(float(((packed[i] - states).norm(dim=-1) / states.norm(dim=-1)).max()) for i, states in enumerate(alone))
     log.debug("packed and padded states differ by %.1e", worst)
     return worst <= ROUNDING_TOLERANCE[model.dtype]
+
+
+def _by_row(batch: BatchStates) -> Iterator[tuple[int, Tensor]]:
+    """Each row's index and the states before its supervised tokens."""
+    return ((member, states) for member, (states, _) in zip(batch.members, batch.supervised.by_row(), strict=True))

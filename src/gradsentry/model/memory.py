@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import psutil
 import torch
 
-from gradsentry.model.targets.head import LOGIT_BLOCK_BYTES
+from gradsentry.model.device import Sizes, sizes_for
 from gradsentry.types import Encoded
 
 log = logging.getLogger(__name__)
@@ -54,18 +54,21 @@ class MemoryPlan:
     """This process's share of the bytes that are free on the device, with the model loaded."""
     token_budget: int
     """Tokens in a batch."""
+    sizes: Sizes
+    """How much the device computes at once."""
 
     def __str__(self) -> str:
         model, batch, free = (f"{value / 2**20:,.0f} MiB" for value in (self.model, self.batch, self.free))
         return f"memory: model {model}, a batch of {self.token_budget:,} tokens about {batch}, {free} free"
 
 
-def plan(model: Any, token_budget: int | None, processes: int = 1) -> MemoryPlan:
+def plan(model: Any, token_budget: int | None, processes: int = 1, sizes: Sizes | None = None) -> MemoryPlan:
     """The memory that scoring with this model needs.
 
     Args:
         token_budget: the user's; None chooses the device's usual one, or a smaller one if memory is scarce.
         processes: number of processes that share the machine's memory.
+        sizes: None takes the device's.
     """
     config = model.config.get_text_config()
     feed_forward = getattr(config, "intermediate_size", None) or 4 * config.hidden_size
@@ -73,8 +76,10 @@ def plan(model: Any, token_budget: int | None, processes: int = 1) -> MemoryPlan
         feed_forward = max(feed_forward)
     per_token = BATCH_BYTES_PER_WIDTH * (config.hidden_size + feed_forward)
     free = free_memory(model.device) // (processes if model.device.type == "cpu" else 1)
+    sizes = sizes or sizes_for(model.device, free)
+    logits = LIVE_LOGIT_BLOCKS * sizes.logit_bytes
     if token_budget is None:
-        fitting = int((BATCH_SHARE_OF_FREE * free - LIVE_LOGIT_BLOCKS * LOGIT_BLOCK_BYTES) / per_token)
+        fitting = int((BATCH_SHARE_OF_FREE * free - logits) / per_token)
         usual = default_budget(model.device)
         token_budget = max(1, min(usual, fitting))
         if SCARCE_FACTOR * token_budget < usual:
@@ -84,7 +89,7 @@ def plan(model: Any, token_budget: int | None, processes: int = 1) -> MemoryPlan
                 *(f"{value:,.0f}" for value in (token_budget, usual, free / 2**20)),
             )
     weights = sum(parameter.numel() * parameter.element_size() for parameter in model.parameters())
-    return MemoryPlan(weights, LIVE_LOGIT_BLOCKS * LOGIT_BLOCK_BYTES + token_budget * per_token, free, token_budget)
+    return MemoryPlan(weights, logits + token_budget * per_token, free, token_budget, sizes)
 
 
 def default_budget(device: torch.device) -> int:
@@ -154,3 +159,21 @@ def in_fitting_batches(
             budget = max(1, budget // 4)
             log.warning("out of memory: continuing with %d tokens in a batch; set a scan's --token-budget to start with that", budget)
         waiting = [row for row in waiting if row.row not in done]
+
+
+Item = TypeVar("Item")
+
+
+def one_behind(items: Iterator[Item]) -> Iterator[Item]:
+    """The items, each after the next one was made. If making one fails, the item before it is yielded first, so that it is not lost."""
+    failure: Exception | None = None
+    waiting: list[Item] = []
+    try:
+        for item in items:
+            yield from waiting
+            waiting = [item]
+    except (MemoryError, RuntimeError) as error:
+        failure = error
+    yield from waiting
+    if failure is not None:
+        raise failure

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -13,16 +14,17 @@ from torch import Tensor
 
 from gradsentry.model.batches import attention, prefix_tree
 from gradsentry.model.batches.prefix_tree import Batch, pack
+from gradsentry.model.device import CPU, Sizes
 from gradsentry.types import Encoded
 
 HEADS, KEY_HEADS, WIDTH = 4, 2, 8
 
 
 def call(
-    batch: Batch, layers: attention.Layers, carry: int, states: tuple[Tensor, Tensor, Tensor], **options: object
+    batch: Batch, layers: attention.Layers, carry: int, states: tuple[Tensor, Tensor, Tensor], sizes: Sizes = CPU, **options: object
 ) -> attention.TreeMask:
     """One layer over a batch; the result is left in ``view.result``."""
-    current = attention.tree_mask(batch, layers, carry, torch.device("cpu"))
+    current = attention.tree_mask(batch, layers, carry, torch.device("cpu"), sizes)
     module = SimpleNamespace(layer_idx=0)
     with attention.using_mask(current):
         result, _ = attention._attention(module, *states, None, **options)  # pyright: ignore
@@ -49,7 +51,7 @@ def written_out(query: Tensor, keys: Tensor, values: Tensor, window: int | None,
     budget=st.sampled_from([1, 6, 1000]),
     window=st.sampled_from([None, 1, 3]),
     softcap=st.sampled_from([None, 0.7]),
-    gathered=st.sampled_from([1, 40, attention.GATHERED_KEYS]),
+    gathered=st.sampled_from([1, 40, CPU.gathered_keys]),
     skipped=st.sampled_from([1, prefix_tree.CAUSAL_KERNEL_BLOCK_KEYS]),
 )
 def test_equals_the_softmax_over_each_tokens_own_path(
@@ -67,8 +69,7 @@ def test_equals_the_softmax_over_each_tokens_own_path(
     encoded = [Encoded(i, ids, ids) for i, ids in enumerate(rows)]
     batches = list(pack(encoded, budget))
     layers: attention.Layers = {}
-    before = attention.GATHERED_KEYS, prefix_tree.CAUSAL_KERNEL_BLOCK_KEYS
-    attention.GATHERED_KEYS, prefix_tree.CAUSAL_KERNEL_BLOCK_KEYS = gathered, skipped
+    before, prefix_tree.CAUSAL_KERNEL_BLOCK_KEYS = prefix_tree.CAUSAL_KERNEL_BLOCK_KEYS, skipped
     try:
         for batch, after in zip(batches, [*batches[1:], None], strict=True):
             paths: dict[int, tuple[int, ...]] = {}
@@ -77,13 +78,14 @@ def test_equals_the_softmax_over_each_tokens_own_path(
                 paths |= {int(node): tuple(tokens[: n + 1]) for n, node in enumerate(path.nodes)}
             new = [paths[batch.carried + n] for n in range(len(batch.input_ids))]
             parts = [torch.stack([of(path)[side] for path in new]).transpose(0, 1)[None] for side in range(3)]
-            found = call(batch, layers, after.carried if after else 0, tuple(parts), sliding_window=window, softcap=softcap)  # pyright: ignore
+            sizes, carry = replace(CPU, gathered_keys=gathered), after.carried if after else 0
+            found = call(batch, layers, carry, tuple(parts), sizes, sliding_window=window, softcap=softcap)  # pyright: ignore
             layers = found.kept
             for n, path in enumerate(new):
                 keys, values = (torch.stack([of(path[: i + 1])[side] for i in range(len(path))]) for side in (1, 2))
                 torch.testing.assert_close(found.result[n], written_out(of(path)[0], keys, values, window, softcap))  # pyright: ignore
     finally:
-        attention.GATHERED_KEYS, prefix_tree.CAUSAL_KERNEL_BLOCK_KEYS = before
+        prefix_tree.CAUSAL_KERNEL_BLOCK_KEYS = before
 
 
 def test_padding_in_a_group_is_bounded() -> None:
@@ -96,8 +98,8 @@ def test_padding_in_a_group_is_bounded() -> None:
             real = [int((places < len(batch.input_ids)).sum()) for places in group.queries]
             keys = real if group.visible is None else [int(seen[0].any(0).sum()) for seen in group.visible]
             needed = sum(math.prod(pair) for pair in zip(real, keys, strict=True))
-            assert group.queries.numel() * group.keys.shape[1] <= attention.PADDING_FACTOR * needed + 1
-            assert group.keys.numel() <= attention.GATHERED_KEYS
+            assert group.queries.numel() * group.keys.shape[1] <= CPU.attention_padding * needed + 1
+            assert group.keys.numel() <= CPU.gathered_keys
     assert 1 < len(groups) < len(rows)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -12,9 +13,9 @@ from transformers import (
     PreTrainedModel,
 )
 
-from gradsentry.model.batches import attention
 from gradsentry.model.batches.states import Batches, group_by_rope_length, packed_states, padded_states
 from gradsentry.model.checks import can_pack
+from gradsentry.model.device import CPU
 from gradsentry.types import Encoded
 from tiny import MODELS, SMALL, SPECIAL, made
 
@@ -38,7 +39,7 @@ def rows() -> list[Encoded]:
 
 
 def by_row(batches: Batches) -> dict[int, torch.Tensor]:
-    return {row.member: row.supervised for batch in batches for row in batch}
+    return {i: states for batch in batches for i, (states, _) in zip(batch.members, batch.supervised.by_row(), strict=True)}
 
 
 def alone(model: PreTrainedModel, row: Encoded) -> torch.Tensor:
@@ -59,11 +60,10 @@ def test_states_equal_those_of_the_row_alone(name: str, budget: int, states: obj
         torch.testing.assert_close(found[i].double(), alone(model, row).detach(), rtol=1e-5, atol=2e-6)
 
 
-def test_small_groups_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_small_groups_change_nothing() -> None:
     model = made("llama", torch.float32)
     expected = by_row(packed_states(model, rows(), 10_000))
-    monkeypatch.setattr(attention, "GATHERED_KEYS", 1)
-    for i, states in by_row(packed_states(model, rows(), 10_000)).items():
+    for i, states in by_row(packed_states(model, rows(), 10_000, replace(CPU, gathered_keys=1))).items():
         torch.testing.assert_close(states, expected[i], rtol=1e-5, atol=1e-5)
 
 

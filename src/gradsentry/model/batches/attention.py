@@ -19,15 +19,11 @@ from torch import Tensor, nn
 from transformers import AttentionInterface
 
 from gradsentry.model.batches.prefix_tree import AttentionBlock, Batch, attention_blocks
+from gradsentry.model.batches.variable_length import VariableLengths
+from gradsentry.model.device import CPU, Sizes, to_device
 from gradsentry.model.forward import HALF
 
 NAME = "gradsentry_packed"
-
-GATHERED_KEYS = 16384
-"""Most keys gathered for one attention call; bounds the copy of keys and values that a packed batch needs."""
-
-PADDING_FACTOR = 1.25
-"""Largest ratio of query-key pairs computed with padding to those needed, for one group of attention blocks."""
 
 Layers = dict[int, tuple[Tensor, Tensor]]
 """Layer index -> (keys, values), each [tokens, key heads, head width]."""
@@ -74,6 +70,9 @@ class TreeMask:
     """What the tokens of one batch attend to, and the keys and values that the next batch needs."""
 
     groups: list[_PaddedGroup]
+    """What each layer computes by padded blocks; empty if `calls` are there."""
+    calls: VariableLengths | None
+    """What each layer computes by torch's variable-length kernel instead."""
     carried: Layers
     """Keys and values of the tokens shared with the previous batch."""
     carry: Tensor
@@ -88,31 +87,34 @@ class TreeMask:
         return self.groups
 
 
-def tree_mask(batch: Batch, carried: Layers, carry: int, device: torch.device) -> TreeMask:
+def tree_mask(batch: Batch, carried: Layers, carry: int, device: torch.device, sizes: Sizes = CPU) -> TreeMask:
     """The mask of a batch.
 
     Args:
         carried: `TreeMask.kept` of the previous batch.
         carry: number of leading tokens of the batch's last row that the next batch needs.
+        sizes: how much the device computes at once.
     """
+    needed_next = to_device(batch.paths[-1].nodes[:carry], device)
+    if sizes.variable_length:
+        return TreeMask([], VariableLengths.of(batch, device), carried, needed_next)
     groups: list[list[AttentionBlock]] = []
     blocks = (block for block in attention_blocks(batch) if len(block.queries))
     for block in sorted(blocks, key=lambda block: (block.causal, len(block.queries), len(block.keys))):
-        if groups and _fits([*groups[-1], block]):
+        if groups and _fits([*groups[-1], block], sizes):
             groups[-1].append(block)
         else:
             groups.append([block])
-    needed_next = torch.from_numpy(batch.paths[-1].nodes[:carry]).to(device)
-    return TreeMask([_padded_group(group, batch, device) for group in groups], carried, needed_next)
+    return TreeMask([_padded_group(group, batch, device) for group in groups], None, carried, needed_next)
 
 
-def _fits(members: list[AttentionBlock]) -> bool:
+def _fits(members: list[AttentionBlock], sizes: Sizes) -> bool:
     """Whether these blocks as one group stay within the bounds on padding and memory."""
     if members[0].causal != members[-1].causal:
         return False
     queries, keys = _shape(members)
     needed = sum(math.prod(_shape([member])) for member in members)
-    return keys * len(members) <= GATHERED_KEYS and queries * keys * len(members) <= PADDING_FACTOR * needed
+    return keys * len(members) <= sizes.gathered_keys and queries * keys * len(members) <= sizes.attention_padding * needed
 
 
 def _shape(members: Sequence[AttentionBlock]) -> tuple[int, int]:
@@ -140,8 +142,8 @@ def _padded_group(members: Sequence[AttentionBlock], batch: Batch, device: torch
             visible[i, 0, rows, :k] = block.visible
         query_positions[i, 0, rows, 0] = block.query_positions
         key_positions[i, 0, 0, :k] = block.key_positions
-    arrays = (torch.from_numpy(array).to(device) for array in (queries, keys, query_positions, key_positions))
-    return _PaddedGroup(*arrays, visible=None if causal else torch.from_numpy(visible).to(device))
+    arrays = (to_device(array, device) for array in (queries, keys, query_positions, key_positions))
+    return _PaddedGroup(*arrays, visible=None if causal else to_device(visible, device))
 
 
 _MASK: ContextVar[TreeMask] = ContextVar("tree_mask")
@@ -183,7 +185,8 @@ def _attention(
     """Attention as transformers calls it: query [1, H, N, D], key and value [1, K, N, D] -> [1, N, H, D].
 
     Raises:
-        NotPackable: attention sinks, layers that share one index, or a sliding window that only the ignored mask expresses.
+        NotPackable: attention sinks, layers that share one index, a sliding window that only the ignored mask expresses, or soft caps
+            and windows where the variable-length kernel is used.
     """
     mask = _MASK.get()
     layer = getattr(module, "layer_idx", None)
@@ -201,6 +204,11 @@ def _attention(
     carry = mask.carry.to(keys.device)
     mask.kept[layer] = keys[carry], values[carry]
     queries, keys, values = query[0].transpose(0, 1).to(dtype), keys.to(dtype), values.to(dtype)
+    if mask.calls is not None:
+        if softcap or sliding_window:
+            raise NotPackable(type(module).__name__)
+        with torch.autocast(device, enabled=False):
+            return mask.calls.to(query.device).attend(queries, keys, values, scaling).unsqueeze(0), None
     queries = torch.cat([queries, queries.new_zeros(1, *queries.shape[1:])])
     result = queries.new_empty(length + 1, queries.shape[1], values.shape[-1])
     with torch.autocast(device, enabled=False):

@@ -17,51 +17,65 @@ from torch import Tensor
 
 from gradsentry.model.batches.attention import Layers, packed_attention, tree_mask, using_mask
 from gradsentry.model.batches.prefix_tree import Ints, pack
+from gradsentry.model.device import CPU, Sizes, to_device
 from gradsentry.model.forward import states_before_head
 from gradsentry.tokens.labels import IGNORED
 from gradsentry.types import Encoded
 
 
 @dataclass(frozen=True)
-class RowStates:
-    """What enters the head for one row: each state is the one before the token that it predicts."""
+class Predicted:
+    """Tokens of the rows of a batch, one row behind the other, and what enters the head before each of them."""
 
-    member: int
-    """Index of the row in the list."""
-    supervised: Tensor
-    """[T, d] before the supervised tokens."""
-    supervised_at: Ints
-    """[T] positions of those tokens."""
-    supervised_tokens: Tensor
-    """[T] those tokens."""
-    n_shared: int
-    """Number of leading tokens shared with the previous row; their states were returned with that row."""
-    unsupervised: Tensor
-    """[M, d] before the other tokens that are neither shared nor first in the row (nothing predicts the first)."""
-    unsupervised_at: Ints
-    """[M] positions of those tokens."""
-    unsupervised_tokens: Tensor
-    """[M] those tokens."""
+    states: Tensor
+    """[N, d] each is the one before the token that it predicts."""
+    tokens: Tensor
+    """[N] those tokens."""
+    positions: list[Ints]
+    """For each row, the positions of its tokens in the row; they are N together."""
+
+    @property
+    def lengths(self) -> list[int]:
+        """Number of tokens of each row."""
+        return [len(part) for part in self.positions]
+
+    def by_row(self) -> list[tuple[Tensor, Tensor]]:
+        """The states and the tokens of each row: views."""
+        return list(zip(self.states.split(self.lengths), self.tokens.split(self.lengths), strict=True))
 
 
-Batches = Iterator[list[RowStates]]
+@dataclass(frozen=True)
+class BatchStates:
+    """What enters the head for the rows of a batch."""
+
+    members: list[int]
+    """Index of each row in the list."""
+    n_shared: list[int]
+    """Number of leading tokens of each row shared with the previous row; their states were returned with that row."""
+    supervised: Predicted
+    """The supervised tokens."""
+    unsupervised: Predicted
+    """The other tokens that are neither shared nor first in the row (nothing predicts the first)."""
+
+
+Batches = Iterator[BatchStates]
 
 
 def states_in_batches(
-    model: Any, rows: Sequence[Encoded], token_budget: int, packed: bool
-) -> Iterator[tuple[list[Encoded], list[RowStates]]]:
+    model: Any, rows: Sequence[Encoded], token_budget: int, packing: Sizes | None
+) -> Iterator[tuple[list[Encoded], BatchStates]]:
     """Rows and their states, batch by batch, in the order in which they are computed.
 
     Args:
-        packed: whether to pack the rows; only for a model that passes `checks.can_pack`.
+        packing: what `checks.pick_packing` found for the model; None pads the rows.
     """
-    states = packed_states if packed else padded_states
     for group in group_by_rope_length(model, rows):
-        for batch in states(model, group, token_budget):
-            yield [group[state.member] for state in batch], batch
+        batches = padded_states(model, group, token_budget) if packing is None else packed_states(model, group, token_budget, packing)
+        for batch in batches:
+            yield [group[member] for member in batch.members], batch
 
 
-def packed_states(model: Any, rows: Sequence[Encoded], token_budget: int) -> Batches:
+def packed_states(model: Any, rows: Sequence[Encoded], token_budget: int, sizes: Sizes = CPU) -> Batches:
     """States of rows in packed batches.
 
     Raises:
@@ -71,12 +85,12 @@ def packed_states(model: Any, rows: Sequence[Encoded], token_budget: int) -> Bat
     hidden = torch.empty(0)
     for batch, following in pairwise([*pack(rows, token_budget), None]):
         assert batch is not None  # only the last can be
-        mask = tree_mask(batch, layers, following.carried if following else 0, model.device)
-        ids, positions = (torch.tensor([values], device=model.device) for values in (batch.input_ids, batch.positions))
+        mask = tree_mask(batch, layers, following.carried if following else 0, model.device, sizes)
+        ids, positions = to_device(np.array([batch.input_ids, batch.positions]), model.device).split(1)
         with packed_attention(model), using_mask(mask):
             new = states_before_head(model, ids, position_ids=positions)[0]
         hidden = torch.cat([hidden[: batch.carried].to(new), new])
-        yield [_row_states(path.member, rows[path.member], path.n_shared, hidden, path.nodes) for path in batch.paths]
+        yield _batch_states([(path.member, path.n_shared, path.nodes) for path in batch.paths], rows, hidden)
         hidden, layers = hidden[mask.carry.to(new.device)], mask.kept
 
 
@@ -87,11 +101,13 @@ def padded_states(model: Any, rows: Sequence[Encoded], token_budget: int) -> Bat
     """
     lengths = [len(row.input_ids) - 1 for row in rows]
     for members in bins(lengths, token_budget):
-        ids = torch.zeros(len(members), max(lengths[i] for i in members), dtype=torch.long)
+        longest = max(lengths[i] for i in members)
+        ids = np.zeros((len(members), longest), dtype=np.int64)
         for place, i in enumerate(members):
-            ids[place, : lengths[i]] = torch.tensor(rows[i].input_ids[:-1])
-        states = states_before_head(model, ids.to(model.device))
-        yield [_row_states(i, rows[i], 0, states[place], np.arange(lengths[i])) for place, i in enumerate(members)]
+            ids[place, : lengths[i]] = rows[i].input_ids[:-1]
+        states = states_before_head(model, to_device(ids, model.device))
+        parts = [(i, 0, place * longest + np.arange(lengths[i])) for place, i in enumerate(members)]
+        yield _batch_states(parts, rows, states.flatten(0, 1))
 
 
 def bins(lengths: Sequence[int], token_budget: int) -> list[list[int]]:
@@ -116,20 +132,23 @@ def bins(lengths: Sequence[int], token_budget: int) -> list[list[int]]:
     return result
 
 
-def _row_states(member: int, row: Encoded, n_shared: int, hidden: Tensor, nodes: Ints) -> RowStates:
-    """One row's states from those of a batch.
+def _batch_states(parts: Sequence[tuple[int, int, Ints]], rows: Sequence[Encoded], hidden: Tensor) -> BatchStates:
+    """The states of a batch's rows.
 
     Args:
-        hidden: [N, d] states of the batch. nodes: [S] index in `hidden` of each of the row's tokens.
+        parts: of each row its index, `BatchStates.n_shared`, and the [S] indices of its tokens in `hidden` [N, d].
     """
 
-    def before(positions: Ints) -> tuple[Tensor, Ints, Tensor]:
-        states = hidden[torch.from_numpy(nodes[positions - 1]).to(hidden.device)]
-        return states, positions, torch.from_numpy(tokens[positions]).to(hidden.device)
+    def predicted(positions: list[Ints]) -> Predicted:
+        before = np.concatenate([nodes[at - 1] for (_, _, nodes), at in zip(parts, positions, strict=True)])
+        tokens = np.concatenate([ids[i][at] for (i, _, _), at in zip(parts, positions, strict=True)])
+        at, wanted = to_device(np.stack([before, tokens]), hidden.device)
+        return Predicted(hidden[at], wanted, positions)
 
-    tokens = np.asarray(row.input_ids, dtype=np.int64)
-    supervised = np.flatnonzero(np.asarray(row.labels[1:]) != IGNORED) + 1
-    return RowStates(member, *before(supervised), n_shared, *before(unsupervised_positions(row, n_shared)))
+    ids = {i: np.asarray(rows[i].input_ids, dtype=np.int64) for i, _, _ in parts}
+    supervised = [np.flatnonzero(np.asarray(rows[i].labels[1:]) != IGNORED) + 1 for i, _, _ in parts]
+    others = [unsupervised_positions(rows[i], n_shared) for i, n_shared, _ in parts]
+    return BatchStates([i for i, _, _ in parts], [n_shared for _, n_shared, _ in parts], predicted(supervised), predicted(others))
 
 
 def unsupervised_positions(row: Encoded, n_shared: int) -> Ints:

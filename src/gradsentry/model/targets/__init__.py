@@ -10,10 +10,10 @@ The output projection is the only target so far (`targets/head.py`). Another one
 from __future__ import annotations
 
 from gradsentry.errors import ModelError
-from gradsentry.model.targets.factors import RowGradient, Target
+from gradsentry.model.targets.factors import Gradients, Target
 from gradsentry.model.targets.head import Head
 
-__all__ = ["Head", "RowGradient", "Target", "pick_target"]
+__all__ = ["Gradients", "Head", "Target", "pick_target"]
 
 
 def pick_target(head: Head, name: str | None) -> Target:

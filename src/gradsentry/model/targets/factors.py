@@ -1,4 +1,4 @@
-"""What a scored parameter gives for each row: the seam for parameters other than the output projection."""
+"""What a scored parameter gives for the rows of a batch: the seam for parameters other than the output projection."""
 
 from __future__ import annotations
 
@@ -12,20 +12,27 @@ from gradsentry import spectrum
 
 
 @dataclass(frozen=True)
-class RowGradient:
-    """One row's gradient, reduced to what its spectrum and its loss need."""
+class Gradients:
+    """The gradients of the rows of a batch, reduced to what their spectra and losses need."""
 
-    gram_pair: spectrum.GramPair
-    """[n, n] with n = min(T, columns of `hidden` that the crop keeps), of the gradient of the SUMMED loss."""
     losses: Tensor
-    """[T] float32, negative log-likelihood of each supervised token in nats."""
+    """[N] float32, negative log-likelihood of each supervised token in nats, in the order in which the tokens were given."""
+    members: list[list[int]]
+    """Which rows each group of Gram matrices has."""
+    gram_pairs: list[spectrum.GramPair]
+    """[rows, n, n] for each group, of the gradients of the SUMMED losses; n is the largest `Target.n_values` in it. The matrices of a row
+    with fewer values have zeros behind them."""
 
 
 class Target(Protocol):
-    """A scored weight [out, in]. Both methods take a row's states [T, d] before the head and the tokens [T] that they predict."""
+    """A scored weight [out, in]. Both methods take states [N, d] before the head and the tokens [N] that they predict."""
 
-    def gradients(self, states: Sequence[Tensor], labels: Sequence[Tensor]) -> list[RowGradient]:
-        """The gradient of each row, in order."""
+    def gradients(self, states: Tensor, labels: Tensor, lengths: Sequence[int]) -> Gradients:
+        """The gradient of each row; `lengths` has the number of tokens of each row, one behind the other in `states`."""
+        ...
+
+    def n_values(self, n_tokens: int) -> int:
+        """Number of singular values of a row with so many supervised tokens."""
         ...
 
     def deltas(self, states: Tensor, labels: Tensor) -> Iterator[Tensor]:

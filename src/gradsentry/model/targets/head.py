@@ -12,25 +12,21 @@ from __future__ import annotations
 
 import copy
 import logging
+import math
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from gradsentry import spectrum
+from gradsentry.model.device import CPU, Sizes, to_device
 from gradsentry.model.forward import head_width, output_projection, scoring
-from gradsentry.model.targets.factors import RowGradient
+from gradsentry.model.targets.factors import Gradients
 
 log = logging.getLogger(__name__)
-
-LOGIT_BLOCK_BYTES = 32 * 2**20
-"""Bytes of one float32 block of logits, and the largest whole delta of a row; a larger delta is computed some columns at a time.
-Larger blocks are slower on a CPU: they do not fit its cache, and the C library returns them to the system each time."""
-
-SOFTMAX_SLICE_TOKENS = 32
-"""Tokens whose logits are converted to float32 and put through the softmax at a time, so that they stay in a CPU's cache."""
 
 
 class Head:
@@ -39,33 +35,58 @@ class Head:
     Its methods take `states` [N, d], what enters the head before each token, and `labels` [N], those tokens.
 
     Args:
-        model: a causal language model. crop: see `spectrum.crop_widths`. block_bytes: size of a float32 block of logits.
+        model: a causal language model. crop: see `spectrum.crop_widths`. sizes: how much the device computes at once.
     """
 
-    def __init__(self, model: Any, crop: str, block_bytes: int = LOGIT_BLOCK_BYTES) -> None:
+    def __init__(self, model: Any, crop: str, sizes: Sizes = CPU) -> None:
         self.model = model
         self.module: Any = output_projection(model)
         self.vocabulary, self.width = head_width(self.module)
         self.device: torch.device = self.module.weight.device
         """The head's device. A model spread over several devices may have its states on another one."""
         self.rows, self.columns = spectrum.crop_widths(self.vocabulary, self.width, crop)
-        self.block_bytes = block_bytes
-        self.block_tokens = max(1, block_bytes // (4 * self.vocabulary))
+        self.sizes = sizes
+        self.block_tokens = max(1, sizes.logit_bytes // (4 * self.vocabulary))
         """Tokens whose whole logits fit into a block."""
 
-    def gradients(self, states: Sequence[Tensor], labels: Sequence[Tensor]) -> list[RowGradient]:
-        """The gradient of each row, in order, from its [T, d] states and its [T] supervised tokens."""
-        found: list[RowGradient] = []
-        states, labels = ([part.to(self.device) for part in parts] for parts in (states, labels))
+    def gradients(self, states: Tensor, labels: Tensor, lengths: Sequence[int]) -> Gradients:
+        """The gradient of each row; `lengths` has the number of supervised tokens of each, one row behind the other in `states`.
+
+        Rows of similar length share a block of logits and a batch of Gram matrices, so the rows are sorted by length.
+        """
+        order = sorted(range(len(lengths)), key=lambda i: lengths[i])
+        starts = np.cumsum([0, *lengths])
+        places = np.concatenate([np.arange(starts[i], starts[i] + lengths[i]) for i in order])
+        there, back = to_device(np.stack([places, np.argsort(places)]), self.device)
+        states, labels = states.to(self.device)[there], labels.to(self.device)[there]
+        losses, members, pairs = [], [], []
+        start = 0
         with scoring(self.model):
-            while len(found) < len(states):
-                first = last = len(found)
-                tokens = 0
-                while last < len(states) and (last == first or tokens + len(labels[last]) <= self.block_tokens):
-                    tokens += len(labels[last])
-                    last += 1
-                found += self._gradients_in_block(states[first:last], labels[first:last])
-        return found
+            for block in self._blocks(order, lengths):
+                stop = start + sum(lengths[i] for i in block)
+                found, groups = self._gradients_in_block(states[start:stop], labels[start:stop], [lengths[i] for i in block])
+                losses.append(found)
+                for rows, pair in groups:
+                    members.append([block[i] for i in rows])
+                    pairs.append(pair)
+                start = stop
+        return Gradients(torch.cat(losses)[back], members, pairs)
+
+    def n_values(self, n_tokens: int) -> int:
+        """Number of singular values of a row with so many supervised tokens."""
+        return min(n_tokens, self.columns)
+
+    def _blocks(self, order: Sequence[int], lengths: Sequence[int]) -> Iterator[list[int]]:
+        """Rows whose logits fit into one block together, or one longer row."""
+        block: list[int] = []
+        tokens = 0
+        for i in order:
+            if block and tokens + lengths[i] > self.block_tokens:
+                yield block
+                block, tokens = [], 0
+            block.append(i)
+            tokens += lengths[i]
+        yield block
 
     def losses(self, states: Tensor, labels: Tensor) -> Tensor:
         """[N] float32 negative log-likelihoods in nats, for tokens whose gradient is not needed."""
@@ -89,31 +110,47 @@ class Head:
                 delta = self._delta(logits.detach().softmax(-1), wanted, 0, logits, leaf)
             yield delta
 
-    def _gradients_in_block(self, states: Sequence[Tensor], labels: Sequence[Tensor]) -> Iterator[RowGradient]:
-        """Gradients of rows whose logits fit into one block together, or of one longer row."""
-        lengths = [len(part) for part in labels]
-        hidden, all_labels = torch.cat(list(states)), torch.cat(list(labels))
-        whole = 4 * len(all_labels) * self.rows <= self.block_bytes
+    def _gradients_in_block(
+        self, hidden: Tensor, labels: Tensor, lengths: Sequence[int]
+    ) -> tuple[Tensor, list[tuple[range, spectrum.GramPair]]]:
+        """Losses [N] of rows whose logits fit into one block together, or of one longer row, and their Gram matrices by groups of rows."""
+        whole = 4 * len(labels) * self.rows <= self.sizes.logit_bytes
         deltas, losses, norms = [], [], []
-        for logits, leaf, wanted in self._softmax_slices(hidden, all_labels):
+        for logits, leaf, wanted in self._softmax_slices(hidden, labels):
             log_p = torch.log_softmax(logits.detach(), dim=-1)
             losses.append(-log_p.gather(-1, wanted[:, None]).squeeze(-1))
-            norms.append(logits.detach()[:, 0] - log_p[:, 0])
             if whole:
                 softmax = log_p[:, : self.rows].exp()
                 deltas.append(self._delta(softmax, wanted, 0, logits[:, : self.rows], leaf)[:, : self.rows])
-        row_losses = torch.cat(losses).split(lengths)
-        if whole:
-            cropped = hidden[:, : self.columns].split(lengths)
-            for delta, part, loss in zip(torch.cat(deltas).split(lengths), cropped, row_losses, strict=True):
-                yield RowGradient(spectrum.gram_pair([delta], part), loss)
-        else:
-            pieces = self._delta_columns(hidden, all_labels, torch.cat(norms))
-            yield RowGradient(spectrum.gram_pair(pieces, hidden[:, : self.columns]), row_losses[0])
+            else:
+                norms.append(logits.detach()[:, 0] - log_p[:, 0])
+        if not whole:
+            pieces = self._delta_columns(hidden, labels, torch.cat(norms))
+            pair = spectrum.gram_pair(pieces, hidden[:, : self.columns])
+            return torch.cat(losses), [(range(1), spectrum.GramPair(pair.left[None], pair.right[None]))]
+        delta, hidden = torch.cat(deltas), hidden[:, : self.columns]
+        groups = []
+        for rows in self._groups(lengths):
+            tokens = slice(sum(lengths[: rows.start]), sum(lengths[: rows.stop]))
+            padded = [_padded(part[tokens], lengths[rows.start : rows.stop]) for part in (delta, hidden)]
+            groups.append((rows, spectrum.gram_pair([padded[0]], padded[1])))
+        return torch.cat(losses), groups
+
+    def _groups(self, lengths: Sequence[int]) -> Iterator[range]:
+        """Consecutive rows whose Gram matrices are made together; `lengths` ascends.
+
+        Rows with more tokens than columns have matrices of another kind (see `spectrum.gram_pair`) and are groups of their own.
+        """
+        start = 0
+        for i in range(1, len(lengths) + 1):
+            longest = min(self.sizes.gram_padding * lengths[start], self.columns if lengths[start] <= self.columns else math.inf)
+            if i == len(lengths) or lengths[i] > longest:
+                yield range(start, i)
+                start = i
 
     def _softmax_slices(self, states: Tensor, labels: Tensor) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         """Logits, the leaf of their graph, and labels, of as many tokens as go through the softmax at a time."""
-        step = SOFTMAX_SLICE_TOKENS if self.plain else self.block_tokens
+        step = self.sizes.softmax_tokens if self.plain else self.block_tokens
         for hidden, block_labels in zip(states.split(self.block_tokens), labels.split(self.block_tokens), strict=True):
             for output, wanted in zip(self._output(hidden).split(step), block_labels.split(step), strict=True):
                 yield *self._logits(output), wanted
@@ -124,7 +161,7 @@ class Head:
         Args:
             norms: [T] logarithm of each token's softmax denominator.
         """
-        width = max(1, self.block_bytes // (4 * len(labels)))
+        width = max(1, self.sizes.logit_bytes // (4 * len(labels)))
         for start in range(0, self.rows, width):
             stop = min(start + width, self.rows)
             logits, leaf = self._logits(self._output(hidden, start, stop))
@@ -153,9 +190,9 @@ class Head:
 
     def _delta(self, softmax: Tensor, labels: Tensor, start: int, logits: Tensor, leaf: Tensor) -> Tensor:
         """softmax - onehot for the columns from start on, taken back through what the model does behind its head."""
-        inside = (labels >= start) & (labels < start + softmax.shape[-1])
-        at = inside.nonzero().squeeze(-1)
-        softmax[at, labels[at] - start] -= 1
+        at = labels - start
+        inside = (at >= 0) & (at < softmax.shape[-1])
+        softmax.scatter_add_(-1, at.clamp(0, softmax.shape[-1] - 1)[:, None], -inside[:, None].to(softmax.dtype))
         if logits.grad_fn is None:
             return softmax
         return torch.autograd.grad(logits, leaf, softmax)[0]
@@ -189,6 +226,16 @@ class Head:
             return model(input_ids=one, use_cache=False).logits.to(output.device)
         finally:
             hook.remove()
+
+
+def _padded(tokens: Tensor, lengths: Sequence[int]) -> Tensor:
+    """[rows, longest, n] of the tokens [N, n] of rows one behind the other, with zeros behind the shorter ones."""
+    longest = max(lengths)
+    if len(tokens) == longest * len(lengths):
+        return tokens.view(len(lengths), longest, -1)
+    places = np.concatenate([i * longest + np.arange(length) for i, length in enumerate(lengths)])
+    padded = tokens.new_zeros(len(lengths) * longest, tokens.shape[-1])
+    return padded.index_copy_(0, to_device(places, tokens.device), tokens).view(len(lengths), longest, -1)
 
 
 class _Stub(nn.Module):
