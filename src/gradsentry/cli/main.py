@@ -208,7 +208,7 @@ def threshold_of_run(
 def _preview(run: Path, threshold: str, as_json: bool, options: dict[str, Any]) -> int:
     """Print what a decision would flag, and whether the threshold is reliable."""
     from gradsentry.api import preview_decision
-    from gradsentry.report.escape import visible
+    from gradsentry.escape import visible
 
     decision, config = preview_decision(run, threshold, **options)
     if as_json:
