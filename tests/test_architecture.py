@@ -13,7 +13,7 @@ GUIDE = ROOT.parents[1] / "docs" / "architecture.md"
 
 ORDER = (
     *("_version", "errors", "escape", "guard", "types", "config", "schema", "spectrum", "data", "tokens", "model", "scorer", "verdict"),
-    *("run", "report", "api", "bench", "demo", "cli", "__main__", "scale", "columns"),
+    *("run", "report", "result", "api", "bench", "demo", "cli", "__main__", "scale", "columns"),
 )
 """Packages and top-level modules; the last two are deprecated names."""
 

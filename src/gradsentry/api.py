@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import tempfile
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -22,6 +23,7 @@ from gradsentry.report.document import Previews, report_document, rows_to_show
 from gradsentry.report.html import render
 from gradsentry.report.places import RowPlaces, Visitors
 from gradsentry.report.taxonomy import taxonomy
+from gradsentry.result import ScanResult
 from gradsentry.run.atomic import atomic_write, remove
 from gradsentry.run.directory import RunDirectory, as_json, open_run, write_text
 from gradsentry.run.engines import make_engine
@@ -29,7 +31,7 @@ from gradsentry.run.engines.base import Engine
 from gradsentry.run.job import absolute, plan
 from gradsentry.run.notes import kept_warnings
 from gradsentry.run.words import RunWords, words_of_rows
-from gradsentry.types import FailOn, Level, Progress, Shard, Threshold
+from gradsentry.types import Progress, Shard
 from gradsentry.verdict.combine import Decision
 from gradsentry.verdict.decide import decide_table
 from gradsentry.verdict.policies import policy_named
@@ -42,73 +44,6 @@ if TYPE_CHECKING:
 
 Data: TypeAlias = "str | os.PathLike[str] | datasets.Dataset | datasets.IterableDataset | Sequence[Mapping[str, Any]]"
 """What can be scanned."""
-
-
-@dataclass(frozen=True)
-class ScanResult:
-    """What a scan found."""
-
-    decision: Decision
-    """Threshold, verdict of every row, counts."""
-    document: dict[str, Any]
-    """The content of ``report.json``."""
-    run: Path | None
-    """The run directory; None if the scan wrote none."""
-
-    @property
-    def threshold(self) -> Threshold | None:
-        """None when no row could be scored."""
-        return self.decision.threshold
-
-    @property
-    def counts(self) -> dict[str, int]:
-        """Number of rows by what happened to them: rows, scored, unscorable, error, flagged, suspected, unexamined, kept."""
-        return self.decision.counts
-
-    @property
-    def flagged(self) -> list[int]:
-        """Positions of the flagged rows, in input order."""
-        return np.flatnonzero(self.decision.flagged).tolist()
-
-    @property
-    def kept(self) -> list[int]:
-        """Positions of the rows to train on: ``dataset.select(result.kept)``. Suspects are among them, for a person to look at."""
-        return np.flatnonzero(self.decision.kept).tolist()
-
-    @property
-    def suspects(self) -> list[int]:
-        """Positions of the rows of suspects that are not flagged."""
-        return np.flatnonzero(self.decision.suspected).tolist()
-
-    @property
-    def unexamined(self) -> list[int]:
-        """Positions of the rows that were not scored, and so not examined. They are among `kept` with `keep_unexamined` only."""
-        return np.flatnonzero(self.decision.unexamined).tolist()
-
-    @property
-    def level(self) -> Level:
-        """The verdict in a word."""
-        return self.decision.level
-
-    @property
-    def notes(self) -> list[str]:
-        """What limits the verdict, a sentence each: what could not be looked for, rows that were cut. Empty if nothing does."""
-        return self.document["notes"]
-
-    @property
-    def exit_code(self) -> int:
-        """0 nothing found and everything examined, 1 rows flagged, 3 nothing scorable, 4 no row flagged but not everything is clear."""
-        return self.exit_code_for(tuple(FailOn))
-
-    def exit_code_for(self, fail_on: Collection[str]) -> int:
-        """As `exit_code`, but 0 for whatever is not in `fail_on` (see `types.FailOn`). Where nothing was scorable it is 3 all the same."""
-        if self.threshold is None:
-            return 3
-        if self.flagged and "flagged" in fail_on:
-            return 1
-        if "suspect" in fail_on and self.suspects:
-            return 4
-        return 4 if "unexamined" in fail_on and (self.unexamined or not self.decision.answered) else 0
 
 
 def scan(
@@ -261,13 +196,14 @@ def _conclude(
     decision = decide_table(scores, lambda: RunWords(run, shards), config)
     manifest = manifest | {"config": config.as_dict()}
     previews, places = Previews(rows_to_show(decision), config), RowPlaces(decision)
+    words = words_of_rows(run, shards, previews.wanted) if run.has_vocabulary else {}
     if keep:
-        words = words_of_rows(run, shards, previews.wanted) if run.has_vocabulary else {}
         document = _write(run, manifest, source, decision, previews, places, words)
     else:
         Visitors(previews, places).read(source, shards)
         document = _document(decision, manifest, previews, places)
-    return ScanResult(decision, document, run.path if keep else None)
+    page = partial(render, document, decision, manifest, previews.rows, words, run.output("kept", source.suffix) if keep else None)
+    return ScanResult(decision, document, run.path if keep else None, config, previews.rows, page)
 
 
 def _document(decision: Decision, manifest: dict[str, Any], previews: Previews, places: RowPlaces) -> dict[str, Any]:
