@@ -10,7 +10,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -42,7 +42,15 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 
-Data: TypeAlias = "str | os.PathLike[str] | datasets.Dataset | datasets.IterableDataset | Sequence[Mapping[str, Any]]"
+class ArrowTable(Protocol):
+    """A pandas or polars DataFrame, a pyarrow Table: what hands out Arrow data."""
+
+    def __arrow_c_stream__(self, requested_schema: Any = None) -> object: ...
+
+
+Data: TypeAlias = (
+    "str | os.PathLike[str] | datasets.Dataset | datasets.DatasetDict | datasets.IterableDataset | ArrowTable | Sequence[Mapping[str, Any]]"
+)
 """What can be scanned."""
 
 
@@ -59,7 +67,8 @@ def scan(
     """Score every row of a fine-tuning set and decide which rows to flag.
 
     Args:
-        data: a file, a saved data set's directory, a Hub id, a `datasets.Dataset` or `IterableDataset`, or a list of dicts.
+        data: a file, a saved data set's directory, a Hub id, a `datasets.Dataset`, `DatasetDict` or `IterableDataset`, a pandas or
+            polars DataFrame, an Arrow table, or a list of dicts.
         model: the base model: a directory, a ``.gguf`` file, a Hub id, or a loaded model with its `tokenizer`; None is
             the embedded one.
         out: the run directory. A stopped run of the same data and options resumes there. None writes nothing.
