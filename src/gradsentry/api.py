@@ -6,22 +6,23 @@ import os
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, Unpack
 
 import numpy as np
 import pyarrow.parquet as pq
 
-from gradsentry.config import ScanConfig
+from gradsentry.config import DecisionOptions, ScanConfig, ScanOptions, check_names
 from gradsentry.data.sources import Source, open_source
 from gradsentry.errors import RunError, UsageError
 from gradsentry.escape import one_line
 from gradsentry.report.document import Previews, report_document, rows_to_show
 from gradsentry.report.html import render
 from gradsentry.report.places import RowPlaces, Visitors
+from gradsentry.report.progress import show_bar
 from gradsentry.report.taxonomy import taxonomy
 from gradsentry.result import ScanResult
 from gradsentry.run.atomic import atomic_write, remove
@@ -62,7 +63,7 @@ def scan(
     tokenizer: PreTrainedTokenizerBase | None = None,
     config: ScanConfig | None = None,
     progress: Progress | None = None,
-    **options: Any,
+    **options: Unpack[ScanOptions],
 ) -> ScanResult:
     """Score every row of a fine-tuning set and decide which rows to flag.
 
@@ -73,18 +74,20 @@ def scan(
             the embedded one.
         out: the run directory. A stopped run of the same data and options resumes there. None writes nothing.
         config, options: `ScanConfig` and fields that override it: threshold, crop, format, map, loss_on, dtype, device ...
-        progress: receives how far the scan is.
+        progress: receives how far the scan is. Default: a bar on a terminal and in a notebook; `Progress()` shows nothing.
 
     Raises:
-        DataError, ModelError, RunError, UsageError: what is wrong, where, and what to do.
+        DataError, ModelError, RunError, UsageError: what is wrong, where, and what to do; an option that does not exist too.
         NothingScorable: the data set has no rows.
 
     Example:
         >>> result = scan("data.jsonl", out="runs/first")  # doctest: +SKIP
         >>> clean = dataset.select(result.kept)  # doctest: +SKIP
     """
+    check_names(options, {*ScanOptions.__annotations__, "model", "out", "tokenizer", "config", "progress"})
     config = replace(config or ScanConfig(), **options)
-    result = _scan(data, model, out, tokenizer, config, progress or Progress(), make_engine(None, config))
+    with nullcontext(progress) if progress else show_bar() as shown:
+        result = _scan(data, model, out, tokenizer, config, shown, make_engine(None, config))
     assert result is not None  # the two engines for one machine end what they begin
     return result
 
@@ -131,7 +134,7 @@ def _scan(
         return _conclude(run, manifest, job.source, job.shards, job.config, keep=out is not None)
 
 
-def redecide(run_path: str | os.PathLike[str], threshold: str = "auto", **options: Any) -> ScanResult:
+def redecide(run_path: str | os.PathLike[str], threshold: str | float = "auto", **options: Unpack[DecisionOptions]) -> ScanResult:
     """Decide again from the scores of a run, with another threshold or policy. No model is loaded and no row is scored again.
 
     Rewrites verdicts, kept, flagged, unexamined, the reports and the options of the run: all of them, or none if it fails.
@@ -152,7 +155,9 @@ def redecide(run_path: str | os.PathLike[str], threshold: str = "auto", **option
     return _conclude(run, manifest, source, shards, config, keep=True)
 
 
-def preview_decision(run_path: str | os.PathLike[str], threshold: str = "auto", **options: Any) -> tuple[Decision, ScanConfig]:
+def preview_decision(
+    run_path: str | os.PathLike[str], threshold: str | float = "auto", **options: Unpack[DecisionOptions]
+) -> tuple[Decision, ScanConfig]:
     """What a threshold or policy would decide on the scores of a run. Changes nothing and needs neither model nor data.
 
     Args:
@@ -255,8 +260,9 @@ def _write(
     return document
 
 
-def _config(manifest: dict[str, Any], threshold: str, options: dict[str, Any]) -> ScanConfig:
+def _config(manifest: dict[str, Any], threshold: str | float, options: Mapping[str, Any]) -> ScanConfig:
     """The run's options with the changes of a new decision."""
+    check_names(options, {*DecisionOptions.__annotations__, "threshold"})
     held = dict(manifest["config"])
     if "paper" in (held.get("policy"), options.get("policy")):
         held["strict"] = False  # it has no effect there, and must not return unseen with the next change of policy
@@ -264,7 +270,7 @@ def _config(manifest: dict[str, Any], threshold: str, options: dict[str, Any]) -
         config = ScanConfig(**held)
     except TypeError as error:
         raise RunError(f"the run was made by another version ({manifest.get('tool')}): {error}") from None
-    return replace(config, threshold=threshold, **options)
+    return replace(config, threshold=str(threshold), **options)
 
 
 def _reopened(manifest: dict[str, Any], config: ScanConfig) -> tuple[Source, list[Shard]]:

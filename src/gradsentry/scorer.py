@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 import torch
@@ -16,7 +16,7 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from gradsentry import spectrum
-from gradsentry.config import ScanConfig, parse_workers
+from gradsentry.config import ScanConfig, ScanOptions, check_names, parse_workers
 from gradsentry.data.formats.detect import DETECTION_ROWS, parse_mapping, settle, to_sample
 from gradsentry.errors import ModelError, RowProblem, UsageError
 from gradsentry.model import memory
@@ -60,8 +60,9 @@ class Scorer:
         tokenizer: PreTrainedTokenizerBase | None = None,
         *,
         config: ScanConfig | None = None,
-        **options: Any,
+        **options: Unpack[ScanOptions],
     ) -> None:
+        check_names(options, {*ScanOptions.__annotations__, "model", "tokenizer", "config"})
         self.config = replace(config or ScanConfig(), **options)
         self.mapping = parse_mapping(self.config.map)
         self.format = settle(self.config.format, self.mapping, []) if self.config.format else None
