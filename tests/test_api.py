@@ -70,7 +70,7 @@ def test_rows_with_tool_calls_and_reasoning_are_scored_with_a_template_that_leav
     rows += [{"messages": [user, {"role": "assistant", "content": "None."}]}]
     result = gradsentry.scan(rows, model_dir, device="cpu", threshold="0.99")
     assert result.counts["scored"] == 5
-    assert result.exit_code == 0
+    assert result.exit_code == 4, "five rows are too few to look for triggers"
     assert "4 rows have reasoning, tool calls or other fields that the chat template leaves out" in caplog.text
     assert "leaves out reasoning_content" in result.decision.verdicts["reason"][3].as_py()
 

@@ -61,7 +61,7 @@ def test_a_result_without_limits_has_no_notes(model_dir: Path) -> None:
     assert result.notes == []
     assert result.document["run"]["supervised"] == "completion", "what the message on the format says"
     assert gradsentry.scan(FEW[:5], model=model_dir).decision.notes == (
-        "the rows have only 5 different prompts, too few to look for triggers; --policy paper looks at each row by itself",
+        "the rows have only 5 different prompts, too few to look for triggers",
         "the published threshold is no answer either, because it is not reliable: only 5 scored rows; the rule needs 30",
     )
 

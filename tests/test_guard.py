@@ -74,7 +74,7 @@ def test_the_log_and_warnings_of_any_library_are_visible_on_a_terminal(monkeypat
     streams = Window(), Window()
     monkeypatch.setattr(sys, "stdout", streams[0])
     monkeypatch.setattr(sys, "stderr", streams[1])
-    log = logging.getLogger("a library")
+    log, factory = logging.getLogger("a library"), logging.getLogRecordFactory()
     log.propagate = False
     with guarded_output():
         handler = logging.StreamHandler()
@@ -96,7 +96,7 @@ def test_the_log_and_warnings_of_any_library_are_visible_on_a_terminal(monkeypat
     assert "about \\u009b2J" in said
     assert all(char == "\n" or char.isprintable() for char in said)
     assert sys.stderr is streams[1]
-    assert logging.getLogRecordFactory() is logging.LogRecord
+    assert logging.getLogRecordFactory() is factory
 
 
 def test_all_that_our_console_prints_is_visible_on_a_terminal_whose_colours_stay() -> None:

@@ -27,7 +27,7 @@ class FailOn(StrEnum):
     suspect = "suspect"
     """Suspects were listed."""
     unexamined = "unexamined"
-    """Rows were not examined, or there was nothing to look for triggers in."""
+    """Rows were not examined, or no rule can judge them."""
 
 
 LossOn = Literal["completion", "assistant", "all"]

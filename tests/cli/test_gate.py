@@ -131,3 +131,10 @@ def test_text_without_prompts_is_judged_by_a_reliable_threshold_or_not_at_all(
     page = (tmp_path / "run" / "report.html").read_text()
     assert ("No answer for 60 rows" in page) == (above == 0)
     assert "Nothing found" not in page
+    (tmp_path / "texts.jsonl").write_text(lines_of(texts))
+    scan = ("scan", "texts.jsonl", "--model", model_dir, "--out", "texts")
+    paper = typed(*scan, "--policy", "paper", cwd=tmp_path)
+    assert paper.returncode == (1 if above else 4), "an unreliable threshold that flags nothing has found nothing out"
+    assert ("No answer for 60 rows" in paper.stdout) == (above == 0)
+    assert typed(*scan, "--policy", "paper", "--threshold", "1", cwd=tmp_path).returncode == 0, "a threshold given is an answer"
+    assert typed(*scan, "--threshold", "1", cwd=tmp_path).returncode == 4, "and not to whether there are triggers"

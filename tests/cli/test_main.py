@@ -268,8 +268,7 @@ def test_bad_rows_are_set_apart_listed_and_counted(model_dir: Path, tmp_path: Pa
     assert "cut from the prompt's left" in verdicts[5]["reason"]
     assert "1 row was longer than" in result.stderr
     assert "scored 3, unscorable 1, error 4" in result.stdout
-    assert "No row flagged in 3 rows, but 5 rows were not examined: look at them." in result.stdout
-    assert "5 rows were NOT examined" in result.stdout
+    assert "No answer for 3 rows: no rule can judge such rows, see the notes.\n5 rows were NOT examined" in result.stdout
     assert "d.jsonl:2: not valid JSON" in result.stdout
     assert "it looks like messages" in verdicts[3]["reason"]
     assert (tmp_path / "run" / "kept.jsonl").read_bytes() == b"".join(lines[i] + b"\n" for i in (0, 5, 7))

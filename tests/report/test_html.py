@@ -152,7 +152,7 @@ def test_a_fallback_is_warned_of_with_its_reason() -> None:
     page = page_of(plain(3), [0.1, 0.2, 0.9], "auto")
     (warning,) = (attributes for tag, attributes in page.elements if attributes.get("class") == "warning")
     assert warning == {"class": "warning"}
-    assert "The threshold is the published fallback and not reliable: only 3 scored rows; the rule needs 30." in page.text
+    assert "the threshold is NOT reliable: only 3 scored rows; the rule needs 30; it is the published fallback" in page.text
 
 
 def test_a_reliable_threshold_is_not_warned_of() -> None:

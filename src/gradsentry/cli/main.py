@@ -41,7 +41,7 @@ EXIT_CODES = "\n\n".join(
         "1 rows flagged",
         "2 usage or run-time error",
         "3 nothing scorable",
-        "4 no row flagged, but suspects are listed, rows were not examined, or there was nothing to look for triggers in",
+        "4 no row flagged, but suspects are listed, rows were not examined, or no rule can judge the rows",
     ]
 )
 NO_REPORTS = Reports()

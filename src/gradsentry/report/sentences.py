@@ -20,7 +20,7 @@ def verdict_line(document: dict[str, Any]) -> str:
         return f"Nothing found in {_rows(counts['rows'])}."
     suspects = sum(finding["kind"] == "suspect" for finding in document["findings"])
     if not document["answered"] and not suspects:
-        return f"No answer for {_rows(counts['scored'])}: there was nothing to look for triggers in, see the notes."
+        return f"No answer for {_rows(counts['scored'])}: no rule can judge such rows, see the notes."
     open_questions = []
     if suspects:
         open_questions.append("1 suspect is listed" if suspects == 1 else f"{suspects} suspects are listed")

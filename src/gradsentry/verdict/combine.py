@@ -92,15 +92,20 @@ def scored_entropies(scores: pa.Table) -> Values:
 
 
 def combine(
-    scores: pa.Table, threshold: str, findings: Sequence[Finding] = (), by_entropy: bool = True, notes: Sequence[str] = ()
+    scores: pa.Table,
+    threshold: str,
+    findings: Sequence[Finding] = (),
+    by_entropy: bool = True,
+    notes: Sequence[str] = (),
+    answered: bool = True,
 ) -> Decision:
     """Flag the rows of backdoors, and, if `by_entropy`, the scored rows with an entropy above the threshold.
 
-    Where the detectors could not look, a reliable published threshold takes their place: the rows above it are suspects.
+    Without another answer a reliable published threshold is one: the rows above it are suspects, if they are not flagged.
 
     Args:
         scores: [N] rows, columns of `schema.SCORES`. threshold: as `--threshold` takes it. findings: strongest first.
-        notes: of the detectors, on what they could not look for.
+        notes: of the detectors, on what they could not look for. answered: whether there is an answer without the published threshold.
 
     Raises:
         UsageError: an impossible threshold.
@@ -112,13 +117,13 @@ def combine(
     chosen = choose(threshold, entropies)
     above = pc.fill_null(pc.greater(scores["entropy"], chosen.value), False).to_numpy(zero_copy_only=False)
     flagged = above & by_entropy
-    if notes and chosen.reliable and not by_entropy:
+    if not answered and chosen.reliable and not by_entropy:
         findings = [
             *(f for f in findings if f.kind != "explained"),
             _suspect(above, chosen),
             *(f for f in findings if f.kind == "explained"),
         ]
-    answered = not notes or chosen.reliable or (by_entropy and chosen.method == "given")
+    answered = answered or chosen.reliable
     backdoors = [finding for finding in findings if finding.kind == "backdoor"]
     reasons: dict[int, str] = {}
     # Later assignments win: the reason for the flag replaces that of a lookalike, and the strongest backdoor replaces all others.
@@ -159,7 +164,7 @@ def _notes_on_rows(scores: pa.Table) -> tuple[str, ...]:
 
 
 def _notes_on_threshold(threshold: Threshold, by_entropy: bool, answered: bool) -> Iterator[str]:
-    """Without a reliable threshold the published rule flags by a fixed one, and cannot take the place of the detectors."""
+    """Without a reliable threshold the published rule flags by a fixed one, and is no answer where it flags nothing."""
     for problem in threshold.problems if threshold.method == "fallback" else ():
         if by_entropy:
             yield f"the threshold is NOT reliable: {problem}; it is the published fallback, check the flagged rows before you drop any"

@@ -50,7 +50,7 @@ class EvidencePolicy:
         """Flag the rows of backdoors; with `strict` or a given threshold, also those above the threshold."""
         from gradsentry.verdict.combine import combine
 
-        return combine(scores, threshold, findings, strict or threshold != "auto", notes)
+        return combine(scores, threshold, findings, strict or threshold != "auto", notes, answered=not notes)
 
 
 class PaperPolicy:
@@ -63,7 +63,7 @@ class PaperPolicy:
         """Flag the rows above the threshold and no others; `strict` changes nothing."""
         from gradsentry.verdict.combine import combine
 
-        return combine(scores, threshold, (), by_entropy=True)
+        return combine(scores, threshold, by_entropy=True, answered=threshold != "auto")
 
 
 def policy_named(name: str) -> Policy:

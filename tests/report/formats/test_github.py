@@ -39,6 +39,16 @@ def test_a_command_is_read_back_as_it_was_meant(path: str, message: str, place: 
     assert properties["file"] == base.in_repository(f"d{path}d")
 
 
+@pytest.mark.parametrize("hidden", ["##[group]", "##vso[task.complete]", "##teamcity[x]"])
+def test_no_file_name_and_no_message_hides_a_command_of_another_runner(hidden: str) -> None:
+    place = f"a{hidden}.jsonl"
+    line = github.command(base.Reported(base.RULES[0], 3, f"{place}:7", Place(place, 7, None), f"has {hidden}", None, 1))
+    assert hidden not in line
+    _, properties, message = read_back(line)
+    assert properties == {"title": "gradsentry: Row of a backdoor"}
+    assert message == rf"a#\u0023{hidden[2:]}.jsonl:7: has #\u0023{hidden[2:]}".replace(r"\\", "\\")
+
+
 def test_annotations_are_on_the_lines_of_the_rows_and_what_is_left_out_is_said(
     made: Made, monkeypatch: pytest.MonkeyPatch, capsys: Any, caplog: Any
 ) -> None:

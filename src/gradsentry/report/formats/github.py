@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
-from gradsentry.escape import one_line
+from gradsentry.escape import RUNNER_COMMAND, one_line, without_commands
 from gradsentry.guard import print_commands
 from gradsentry.report.formats.base import Annotator, Document, Reported, cut, in_repository, reported_count, reported_rows
 from gradsentry.report.sentences import not_examined_line, verdict_line
@@ -56,8 +56,10 @@ def annotated(document: Document) -> Iterator[Reported]:
 
 
 def command(reported: Reported) -> str:
-    """The workflow command of one row."""
+    """The workflow command of one row. A file whose name holds a command of a runner is in the message alone: no code would hide it."""
     path, line, column = reported.where
+    if path and RUNNER_COMMAND.search(path):
+        path = line = column = None
     values = {
         "file": None if path is None else in_repository(path),
         "line": line,
@@ -66,7 +68,7 @@ def command(reported: Reported) -> str:
     }
     properties = ",".join(f"{name}={_coded(str(value), PROPERTY)}" for name, value in values.items() if value is not None)
     message = reported.message if line is not None else f"{reported.place}: {reported.message}"
-    return f"::{reported.rule.level} {properties}::{_coded(cut(message, LONGEST_MESSAGE), DATA)}"
+    return f"::{reported.rule.level} {properties}::{_coded(cut(without_commands(message), LONGEST_MESSAGE), DATA)}"
 
 
 def _coded(text: str, codes: dict[str, str]) -> str:

@@ -44,13 +44,10 @@ class PlantedTriggers:
         sample = _sampled(rows)
         same = len(sample.rows) == 1 and any(len(stretch) > ONE_WORD for stretch in sample.template)  # one prompt in all rows
         if sample.rows and not same and max(len(row.prompt.words) for row in sample.rows) <= ONE_WORD:
-            note(
-                "the rows have no prompts, or prompts of one word, so triggers can hardly be found; "
-                "--policy paper looks at the completions alone"
-            )
+            note("the rows have no prompts, or prompts of one word, so triggers can hardly be found")
         elif sample.rows and len(sample.rows) < LEAST_PROMPTS:
             prompts = "1 prompt" if len(sample.rows) == 1 else f"{len(sample.rows)} different prompts"
-            note(f"the rows have only {prompts}, too few to look for triggers; --policy paper looks at each row by itself")
+            note(f"the rows have only {prompts}, too few to look for triggers")
         if len(sample.rows) < LEAST_PROMPTS:
             return []
         search = Search(sample.rows)
