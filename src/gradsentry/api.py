@@ -16,6 +16,7 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from gradsentry.config import DecisionOptions, ScanConfig, ScanOptions, check_names
+from gradsentry.data.formats import FORMATS
 from gradsentry.data.sources import Source, open_source
 from gradsentry.errors import RunError, UsageError
 from gradsentry.escape import one_line
@@ -171,7 +172,7 @@ def preview_decision(
     """
     run, manifest, shards = open_run(run_path)
     config = _config(manifest, threshold, options)
-    decision = decide_table(run.read_scores(shards), lambda: RunWords(run, shards), config)
+    decision = decide_table(run.read_scores(shards), partial(RunWords, run, shards), config, _sides(config))
     notes = dict.fromkeys([*manifest.get("notes", ()), *decision.notes])  # the scan's own first, as in the report
     return replace(decision, notes=tuple(notes)), config
 
@@ -207,7 +208,7 @@ def _conclude(
 ) -> ScanResult:
     """From scores to the result and, if `keep`, to the files of the run directory."""
     scores = run.read_scores(shards)
-    decision = decide_table(scores, lambda: RunWords(run, shards), config)
+    decision = decide_table(scores, partial(RunWords, run, shards), config, _sides(config))
     manifest = manifest | {"config": config.as_dict()}
     previews, places = Previews(rows_to_show(decision), config), RowPlaces(decision)
     words = words_of_rows(run, shards, previews.wanted) if run.has_vocabulary else {}
@@ -218,6 +219,11 @@ def _conclude(
         document = _document(decision, manifest, previews, places)
     page = partial(render, document, decision, manifest, previews.rows, words, run.output("kept", source.suffix) if keep else None)
     return ScanResult(decision, document, run.path if keep else None, config, previews.rows, page)
+
+
+def _sides(config: ScanConfig) -> tuple[str, ...]:
+    """Names of the sides of the run's rows."""
+    return FORMATS[config.format].sides if config.format else ()
 
 
 def _document(decision: Decision, manifest: dict[str, Any], previews: Previews, places: RowPlaces) -> dict[str, Any]:

@@ -13,6 +13,8 @@ from gradsentry.types import ChatSample, Row
 
 MESSAGE_KEYS = ("role", "content", "from", "value")
 """Keys of a message for its speaker and its text: OpenAI's spelling and ShareGPT's."""
+SYSTEM = ("system", "system_prompt", "system_message")
+"""Columns that hold a system prompt."""
 WEIGHTS = ("weight", "train", "training")
 """Keys of a message that say whether a trainer trains on it: OpenAI's and Axolotl's. 0 and false: it does not."""
 

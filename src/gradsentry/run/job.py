@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-MATHS_VERSION = 5
+MATHS_VERSION = 6
 """Raised when a change of the code changes scores: a run never mixes scores of two versions."""
 
 MODEL_OPTIONS = ("model", "dtype", "max_length")
