@@ -125,7 +125,11 @@ class ScanConfig:
         None, "Supervised tokens: the last answer, every assistant turn, or all. Default: depends on the format.", scores=True
     )
     split: str | None = option(None, "Split of a data set that has several. Default: all of them.", scores=True)
-    name: str | None = option(None, "Configuration of a Hub data set or directory that has several.", scores=True)
+    name: str | None = option(
+        None,
+        "Configuration of a Hub data set or directory that has several, or a data set of LLaMA-Factory's dataset_info.json.",
+        scores=True,
+    )
     revision: str | None = option(None, "Branch, tag or commit of a Hub data set. Default: the newest.", scores=True)
     streaming: bool = option(False, "Read a Hub data set or a directory as a stream, without a copy of the whole on disk.")
     max_length: int | None = option(
