@@ -28,7 +28,7 @@ ORDER = (
         "scorer",
         "verdict",
     ),
-    *("run", "report", "result", "api", "bench", "demo", "cli", "__main__", "scale", "columns"),
+    *("run", "report", "result", "api", "integrations", "bench", "demo", "cli", "__main__", "scale", "columns"),
 )
 """Packages and top-level modules; the last two are deprecated names."""
 
