@@ -12,8 +12,8 @@ ROOT = Path(gradsentry.__file__).parent
 GUIDE = ROOT.parents[1] / "docs" / "architecture.md"
 
 ORDER = (
-    *("_version", "errors", "escape", "guard", "types", "config", "schema", "spectrum", "data", "tokens", "model", "scorer", "verdict"),
-    *("run", "report", "api", "review", "bench", "demo", "cli", "__main__", "scale", "columns"),
+    *("_version", "errors", "escape", "guard", "types", "config", "schema", "spectrum", "data", "tokens", "model", "sides", "scorer"),
+    *("verdict", "run", "report", "result", "api", "review", "integrations", "bench", "demo", "cli", "__main__", "scale", "columns"),
 )
 """Packages and top-level modules; the last two are deprecated names."""
 

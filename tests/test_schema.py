@@ -7,6 +7,7 @@ import pyarrow as pa
 from gradsentry.schema import EVIDENCE, PART, SCORES, VERDICTS
 from gradsentry.verdict.combine import combine
 
+SIDE = "struct<name: string, start: int32>"
 BEFORE = [("row", "int64"), ("status", "string"), ("entropy", "double"), ("n_tokens", "int64"), ("loss", "double")]
 
 
@@ -20,8 +21,8 @@ def test_scores_and_verdicts_have_the_documented_columns() -> None:
 
 
 def test_a_part_begins_with_the_scores_and_holds_lists_beyond() -> None:
-    assert PART.names == [*SCORES.names, "tokens", "nll", "supervised", "spelled_specials", "spectrum"]
-    assert [str(field.type.value_type) for field in list(PART)[len(SCORES) :]] == ["int32", "halffloat", "bool", "int32", "float"]
+    assert PART.names == [*SCORES.names, "tokens", "nll", "supervised", "spelled_specials", "sides", "spectrum"]
+    assert [str(field.type.value_type) for field in list(PART)[len(SCORES) :]] == ["int32", "halffloat", "bool", "int32", SIDE, "float"]
 
 
 def test_decisions_are_made_in_these_columns() -> None:

@@ -15,9 +15,10 @@ from gradsentry._version import __version__
 
 if TYPE_CHECKING:
     from gradsentry import spectrum
-    from gradsentry.api import ScanResult, redecide, scan
+    from gradsentry.api import redecide, scan
     from gradsentry.config import ScanConfig
     from gradsentry.errors import GradsentryError
+    from gradsentry.result import ScanResult
     from gradsentry.scorer import Scorer
     from gradsentry.verdict.decide import decide
 
@@ -26,7 +27,7 @@ __all__ = ["GradsentryError", "ScanConfig", "ScanResult", "Scorer", "__version__
 _HOMES = {
     "GradsentryError": "gradsentry.errors",
     "ScanConfig": "gradsentry.config",
-    "ScanResult": "gradsentry.api",
+    "ScanResult": "gradsentry.result",
     "Scorer": "gradsentry.scorer",
     "decide": "gradsentry.verdict.decide",
     "redecide": "gradsentry.api",

@@ -6,22 +6,26 @@ import logging
 import os
 import tempfile
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, Unpack
 
 import numpy as np
 import pyarrow.parquet as pq
 
-from gradsentry.config import ScanConfig
+from gradsentry.config import DecisionOptions, ScanConfig, ScanOptions, check_names
+from gradsentry.data.formats import FORMATS
 from gradsentry.data.sources import Source, open_source
 from gradsentry.errors import RunError, UsageError
 from gradsentry.escape import one_line
 from gradsentry.report.document import Previews, report_document, rows_to_show
 from gradsentry.report.html import render
 from gradsentry.report.places import RowPlaces, Visitors
+from gradsentry.report.progress import show_bar
+from gradsentry.result import ScanResult
 from gradsentry.run.atomic import atomic_write, remove
 from gradsentry.run.directory import RunDirectory, as_json, open_run, write_text
 from gradsentry.run.engines import make_engine
@@ -30,7 +34,7 @@ from gradsentry.run.job import absolute, plan
 from gradsentry.run.notes import kept_warnings
 from gradsentry.run.reviews import read_allowed, read_reviews
 from gradsentry.run.words import RunWords, words_of_rows
-from gradsentry.types import FailOn, Level, Progress, Shard, Threshold
+from gradsentry.types import Progress, Shard
 from gradsentry.verdict.combine import Decision
 from gradsentry.verdict.decide import decide_table
 from gradsentry.verdict.policies import policy_named
@@ -44,75 +48,16 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 
-Data: TypeAlias = "str | os.PathLike[str] | datasets.Dataset | datasets.IterableDataset | Sequence[Mapping[str, Any]]"
+class ArrowTable(Protocol):
+    """A pandas or polars DataFrame, a pyarrow Table: what hands out Arrow data."""
+
+    def __arrow_c_stream__(self, requested_schema: Any = None) -> object: ...
+
+
+Data: TypeAlias = (
+    "str | os.PathLike[str] | datasets.Dataset | datasets.DatasetDict | datasets.IterableDataset | ArrowTable | Sequence[Mapping[str, Any]]"
+)
 """What can be scanned."""
-
-
-@dataclass(frozen=True)
-class ScanResult:
-    """What a scan found."""
-
-    decision: Decision
-    """Threshold, verdict of every row, counts."""
-    document: dict[str, Any]
-    """The content of ``report.json``."""
-    run: Path | None
-    """The run directory; None if the scan wrote none."""
-
-    @property
-    def threshold(self) -> Threshold | None:
-        """None when no row could be scored."""
-        return self.decision.threshold
-
-    @property
-    def counts(self) -> dict[str, int]:
-        """Number of rows by what happened to them: rows, scored, unscorable, error, flagged, suspected, unexamined, kept."""
-        return self.decision.counts
-
-    @property
-    def flagged(self) -> list[int]:
-        """Positions of the flagged rows, in input order."""
-        return np.flatnonzero(self.decision.flagged).tolist()
-
-    @property
-    def kept(self) -> list[int]:
-        """Positions of the rows to train on: ``dataset.select(result.kept)``. Suspects are among them, for a person to look at."""
-        return np.flatnonzero(self.decision.kept).tolist()
-
-    @property
-    def suspects(self) -> list[int]:
-        """Positions of the rows of suspects that are not flagged."""
-        return np.flatnonzero(self.decision.suspected).tolist()
-
-    @property
-    def unexamined(self) -> list[int]:
-        """Positions of the rows that were not scored, and so not examined. They are among `kept` with `keep_unexamined` only."""
-        return np.flatnonzero(self.decision.unexamined).tolist()
-
-    @property
-    def level(self) -> Level:
-        """The verdict in a word."""
-        return self.decision.level
-
-    @property
-    def notes(self) -> list[str]:
-        """What limits the verdict, a sentence each: what could not be looked for, rows that were cut. Empty if nothing does."""
-        return self.document["notes"]
-
-    @property
-    def exit_code(self) -> int:
-        """0 nothing found and everything examined, 1 rows flagged, 3 nothing scorable, 4 no row flagged but not everything is clear."""
-        return self.exit_code_for(tuple(FailOn))
-
-    def exit_code_for(self, fail_on: Collection[str]) -> int:
-        """As `exit_code`, but 0 for whatever is not in `fail_on` (see `types.FailOn`). Where nothing was scorable it is 3 all the same."""
-        if self.threshold is None:
-            return 3
-        if self.flagged and "flagged" in fail_on:
-            return 1
-        if "suspect" in fail_on and self.suspects:
-            return 4
-        return 4 if "unexamined" in fail_on and (self.unexamined or not self.decision.answered) else 0
 
 
 def scan(
@@ -123,28 +68,31 @@ def scan(
     tokenizer: PreTrainedTokenizerBase | None = None,
     config: ScanConfig | None = None,
     progress: Progress | None = None,
-    **options: Any,
+    **options: Unpack[ScanOptions],
 ) -> ScanResult:
     """Score every row of a fine-tuning set and decide which rows to flag.
 
     Args:
-        data: a file, a saved data set's directory, a Hub id, a `datasets.Dataset` or `IterableDataset`, or a list of dicts.
+        data: a file, a saved data set's directory, a Hub id, a `datasets.Dataset`, `DatasetDict` or `IterableDataset`, a pandas or
+            polars DataFrame, an Arrow table, or a list of dicts.
         model: the base model: a directory, a ``.gguf`` file, a Hub id, or a loaded model with its `tokenizer`; None is
             the embedded one.
         out: the run directory. A stopped run of the same data and options resumes there. None writes nothing.
         config, options: `ScanConfig` and fields that override it: threshold, crop, format, map, loss_on, dtype, device ...
-        progress: receives how far the scan is.
+        progress: receives how far the scan is. Default: a bar on a terminal and in a notebook; `Progress()` shows nothing.
 
     Raises:
-        DataError, ModelError, RunError, UsageError: what is wrong, where, and what to do.
+        DataError, ModelError, RunError, UsageError: what is wrong, where, and what to do; an option that does not exist too.
         NothingScorable: the data set has no rows.
 
     Example:
         >>> result = scan("data.jsonl", out="runs/first")  # doctest: +SKIP
         >>> clean = dataset.select(result.kept)  # doctest: +SKIP
     """
+    check_names(options, {*ScanOptions.__annotations__, "model", "out", "tokenizer", "config", "progress"})
     config = replace(config or ScanConfig(), **options)
-    result = _scan(data, model, out, tokenizer, config, progress or Progress(), make_engine(None, config))
+    with nullcontext(progress) if progress else show_bar() as shown:
+        result = _scan(data, model, out, tokenizer, config, shown, make_engine(None, config))
     assert result is not None  # the two engines for one machine end what they begin
     return result
 
@@ -192,7 +140,7 @@ def _scan(
         return _conclude(run, manifest, job.source, job.shards, job.config, keep=out is not None)
 
 
-def redecide(run_path: str | os.PathLike[str], threshold: str = "auto", **options: Any) -> ScanResult:
+def redecide(run_path: str | os.PathLike[str], threshold: str | float = "auto", **options: Unpack[DecisionOptions]) -> ScanResult:
     """Decide again from the scores of a run, with another threshold or policy. No model is loaded and no row is scored again.
 
     Rewrites verdicts, kept, flagged, unexamined, the reports and the options of the run: all of them, or none if it fails.
@@ -212,7 +160,9 @@ def redecide(run_path: str | os.PathLike[str], threshold: str = "auto", **option
     return _conclude(opened.run, opened.manifest, opened.source, opened.shards, opened.config, keep=True)
 
 
-def preview_decision(run_path: str | os.PathLike[str], threshold: str = "auto", **options: Any) -> tuple[Decision, ScanConfig]:
+def preview_decision(
+    run_path: str | os.PathLike[str], threshold: str | float = "auto", **options: Unpack[DecisionOptions]
+) -> tuple[Decision, ScanConfig]:
     """What a threshold or policy would decide on the scores of a run. Changes nothing and needs no model; data only for reviews.
 
     Args:
@@ -258,7 +208,7 @@ class OpenRun:
     shards: Sequence[Shard]
 
 
-def reopen(run_path: str | os.PathLike[str], threshold: str | None = None, **options: Any) -> OpenRun:
+def reopen(run_path: str | os.PathLike[str], threshold: str | float | None = None, **options: Any) -> OpenRun:
     """Open a finished run and its data again.
 
     Args:
@@ -292,13 +242,19 @@ def _conclude(
     # A review may begin in another directory.
     manifest = manifest | {"config": config.as_dict() | {"allow": config.allow and os.path.abspath(config.allow)}}
     previews, places = Previews(rows_to_show(decision), config), RowPlaces(decision)
+    words = words_of_rows(run, shards, previews.wanted) if run.has_vocabulary else {}
     if keep:
-        words = words_of_rows(run, shards, previews.wanted) if run.has_vocabulary else {}
         document = _write(run, manifest, source, decision, previews, places, words)
     else:
         Visitors(previews, places).read(source, shards)
         document = report_document(decision, manifest, previews.rows, places)
-    return ScanResult(decision, document, run.path if keep else None)
+    page = partial(render, document, decision, manifest, previews.rows, words, run.output("kept", source.suffix) if keep else None)
+    return ScanResult(decision, document, run.path if keep else None, config, previews.rows, page)
+
+
+def sides_of(config: ScanConfig) -> tuple[str, ...]:
+    """Names of the sides of the run's rows."""
+    return FORMATS[config.format].sides if config.format else ()
 
 
 def _decide(
@@ -315,7 +271,7 @@ def _decide(
     """
     reviews = [*read_allowed(config.allow), *read_reviews(run, manifest)]
     scores = run.read_scores(shards)
-    decision = decide_table(scores, lambda: RunWords(run, shards), config)
+    decision = decide_table(scores, partial(RunWords, run, shards), config, sides_of(config))
     if not reviews:
         return decision
     rows = RowPlaces(decision)
@@ -360,8 +316,9 @@ def _write(
     return document
 
 
-def _config(manifest: dict[str, Any], threshold: str, options: dict[str, Any]) -> ScanConfig:
+def _config(manifest: dict[str, Any], threshold: str | float, options: Mapping[str, Any]) -> ScanConfig:
     """The run's options with the changes of a new decision."""
+    check_names(options, {*DecisionOptions.__annotations__, "threshold"})
     held = dict(manifest["config"])
     if "paper" in (held.get("policy"), options.get("policy")):
         held["strict"] = False  # it has no effect there, and must not return unseen with the next change of policy
@@ -369,7 +326,7 @@ def _config(manifest: dict[str, Any], threshold: str, options: dict[str, Any]) -
         config = ScanConfig(**held)
     except TypeError as error:
         raise RunError(f"the run was made by another version ({manifest.get('tool')}): {error}") from None
-    return replace(config, **{"threshold": threshold, "allow": None} | options)
+    return replace(config, **{"threshold": str(threshold), "allow": None, **options})
 
 
 def _reopened(manifest: dict[str, Any], config: ScanConfig) -> tuple[Source, list[Shard]]:

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field, fields
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from difflib import get_close_matches
+from typing import Any, Literal, TypedDict, get_args, get_origin, get_type_hints
 
 from gradsentry.errors import UsageError
 from gradsentry.types import LossOn
+
+Dtype = Literal["auto", "float32", "bfloat16", "float16"]
+"""Precision of a model."""
 
 
 def option(default: Any, help: str, *, scores: bool = False) -> Any:
@@ -44,6 +49,54 @@ def parse_workers(spec: str) -> int | None:
     raise UsageError(f"--workers {spec}: it can be auto or a number, at least 1")
 
 
+def check_names(options: Mapping[str, Any], known: Collection[str]) -> None:
+    """Refuse options with other names than the known ones.
+
+    Raises:
+        UsageError: the message names the option, and the known one that it resembles.
+    """
+    for name in options:
+        if name not in known:
+            near = get_close_matches(name, known, n=1)
+            advice = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(sorted(known))}"
+            raise UsageError(f"there is no option {name!r}; {advice}")
+
+
+class DecisionOptions(TypedDict, total=False):
+    """Options of a decision, as keyword arguments. `ScanConfig` describes them."""
+
+    policy: str
+    strict: bool
+    keep_unexamined: bool
+    allow: str | None
+
+
+class ScanOptions(DecisionOptions, total=False):
+    """The fields of `ScanConfig` as keyword arguments, for editors and type checkers."""
+
+    threshold: str | float
+    crop: Literal["reference", "none"]
+    target: str | None
+    format: str | None
+    map: str | None
+    loss_on: LossOn | None
+    split: str | None
+    name: str | None
+    revision: str | None
+    streaming: bool
+    max_length: int | None
+    dtype: Dtype
+    device: str
+    workers: str
+    gpus_per_worker: int
+    compile: bool
+    token_budget: int | None
+    shard_rows: int
+    trust_remote_code: bool
+    allow_pickle: bool
+    overwrite: bool
+
+
 @dataclass(frozen=True, kw_only=True)
 class ScanConfig:
     """Options of `gradsentry.scan` and `gradsentry scan`."""
@@ -73,15 +126,17 @@ class ScanConfig:
         None, "Supervised tokens: the last answer, every assistant turn, or all. Default: depends on the format.", scores=True
     )
     split: str | None = option(None, "Split of a data set that has several. Default: all of them.", scores=True)
-    name: str | None = option(None, "Configuration of a Hub data set or directory that has several.", scores=True)
+    name: str | None = option(
+        None,
+        "Configuration of a Hub data set or directory that has several, or a data set of LLaMA-Factory's dataset_info.json.",
+        scores=True,
+    )
     revision: str | None = option(None, "Branch, tag or commit of a Hub data set. Default: the newest.", scores=True)
     streaming: bool = option(False, "Read a Hub data set or a directory as a stream, without a copy of the whole on disk.")
     max_length: int | None = option(
         None, "Longest row in tokens; longer rows are cut, and the column n_cut has the number. Default: the model's context.", scores=True
     )
-    dtype: Literal["auto", "float32", "bfloat16", "float16"] = option(
-        "auto", "Precision of the model. auto: bfloat16 where the device has fast bfloat16, else float32.", scores=True
-    )
+    dtype: Dtype = option("auto", "Precision of the model. auto: bfloat16 where the device has fast bfloat16, else float32.", scores=True)
     device: str = option("auto", "Device of the model: auto, cpu, cuda, cuda:1, mps.")
     workers: str = option("1", "Worker processes, each with its own model: a number, or auto for one per CUDA device.")
     gpus_per_worker: int = option(1, "CUDA devices over which one worker spreads its model: for a model larger than one device.")

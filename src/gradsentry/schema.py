@@ -23,6 +23,7 @@ SURPRISES = pa.schema(
         ("nll", pa.list_(pa.float16())),
         ("supervised", pa.list_(pa.bool_())),
         ("spelled_specials", pa.list_(pa.int32())),
+        ("sides", pa.list_(pa.struct([("name", pa.string()), ("start", pa.int32())]))),
     ]
 )
 """The part's further columns, as in `types.Surprises`; null unless scored."""

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +16,7 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from gradsentry import spectrum
-from gradsentry.config import ScanConfig, parse_workers
+from gradsentry.config import ScanConfig, ScanOptions, check_names, parse_workers
 from gradsentry.data.formats.detect import DETECTION_ROWS, parse_mapping, settle, to_sample
 from gradsentry.errors import ModelError, RowProblem, UsageError
 from gradsentry.model import memory
@@ -28,12 +28,13 @@ from gradsentry.model.forward import known_ids, scoring
 from gradsentry.model.load import LoadedModel, load_model
 from gradsentry.model.memory import in_fitting_batches, one_behind
 from gradsentry.model.targets import Head, pick_target
+from gradsentry.sides import joined
 from gradsentry.tokens.chat import with_left_out_texts
 from gradsentry.tokens.encode import encode_fitted
 from gradsentry.tokens.labels import IGNORED
 from gradsentry.tokens.special_tokens import spelled_special_tokens
 from gradsentry.tokens.vocabulary import read_vocabulary
-from gradsentry.types import ChatSample, Encoded, Progress, Record, Row, Sample, Score, Surprises, Vocabulary
+from gradsentry.types import ChatSample, Encoded, OneAnswer, Progress, Record, Row, Score, SidesSample, Surprises, Vocabulary
 
 FLOAT16_MAX = float(np.finfo(np.float16).max)
 
@@ -63,8 +64,9 @@ class Scorer:
         *,
         config: ScanConfig | None = None,
         sizes: Sizes | None = None,
-        **options: Any,
+        **options: Unpack[ScanOptions],
     ) -> None:
+        check_names(options, {*ScanOptions.__annotations__, "model", "tokenizer", "config"})
         self.config = replace(config or ScanConfig(), **options)
         self.mapping = parse_mapping(self.config.map)
         self.format = settle(self.config.format, self.mapping, []) if self.config.format else None
@@ -122,29 +124,39 @@ class Scorer:
         if self.format is None:  # a scan settles it from the data set before it loads the model
             self.format = settle(None, self.mapping, [record.value for record in records[:DETECTION_ROWS] if record.value is not None])
         items: dict[int, Encoded | Score] = {}
-        readable: list[tuple[Record, Sample, str]] = []
+        readable: list[tuple[Record, str, OneAnswer, str]] = []
         for record in records:
             if record.value is None:
                 items[record.row] = Score(record.row, "error", reason=record.error)
                 continue
             try:
-                sample, note = to_sample(record.value, self.format, self.mapping), ""
-                if isinstance(sample, ChatSample) and getattr(self.loaded.tokenizer, "chat_template", None):
-                    sample, note = with_left_out_texts(sample, self.loaded.tokenizer)
-                readable.append((record, sample, note))
+                sample = to_sample(record.value, self.format, self.mapping)
+                sides = sample.sides if isinstance(sample, SidesSample) else (("", sample),)
+                readable += [(record, side, *self._with_left_out_texts(one)) for side, one in sides]
             except RowProblem as problem:
                 items[record.row] = Score(record.row, problem.status, reason=f"{record.place}: {problem.reason}")
-        samples, loss_on = [sample for _, sample, _ in readable], self.config.loss_on or self.format.loss_on
+        samples, loss_on = [sample for _, _, sample, _ in readable], self.config.loss_on or self.format.loss_on
         results = encode_fitted(samples, self.loaded.tokenizer, loss_on, self.max_length, known_ids(self.loaded.model))
-        for (record, sample, left_out), result in zip(readable, results, strict=True):
+        for (record, side, sample, left_out), result in zip(readable, results, strict=True):
+            before = items.get(record.row)  # of another side
+            if isinstance(before, Score):
+                continue
             if isinstance(result, RowProblem):
-                items[record.row] = Score(record.row, result.status, reason=f"{record.place}: {result.reason}")
+                named = f"{side}: {result.reason}" if side else result.reason
+                items[record.row] = Score(record.row, result.status, reason=f"{record.place}: {named}")
             else:
                 (input_ids, labels), n_cut, cut = result
                 note = "; ".join(filter(None, (left_out, cut)))
                 specials = spelled_special_tokens(sample, input_ids, self.loaded.tokenizer)
-                items[record.row] = Encoded(record.row, input_ids, labels, n_cut, note, specials)
+                encoded = Encoded(record.row, input_ids, labels, n_cut, note, specials, side, is_first=before is None)
+                items[record.row] = replace(before, others=(*before.others, encoded)) if before else encoded
         return [items[record.row] for record in records]
+
+    def _with_left_out_texts(self, sample: OneAnswer) -> tuple[OneAnswer, str]:
+        """See `tokens.chat.with_left_out_texts`; a sample that goes through no chat template unchanged."""
+        if isinstance(sample, ChatSample) and getattr(self.loaded.tokenizer, "chat_template", None):
+            return with_left_out_texts(sample, self.loaded.tokenizer)
+        return sample, ""
 
     def scoring(self) -> AbstractContextManager[None]:
         """The model in scoring mode, for a caller that scores many times: entering the mode visits every parameter."""
@@ -161,8 +173,13 @@ class Scorer:
         scores = {item.row: item for item in items if isinstance(item, Score)}
         progress = progress or Progress()
         progress.advance(len(scores), 0)
-        for score in self.score_encoded([item for item in items if isinstance(item, Encoded)], progress, token_budget):
-            scores[score.row] = score
+        answers = [one for item in items if isinstance(item, Encoded) for one in (item, *item.others)]
+        numbered = [replace(one, row=number, others=()) for number, one in enumerate(answers)]
+        found = {score.row: score for score in self.score_encoded(numbered, progress, token_budget)}
+        of_answers = iter([found[number] for number in range(len(answers))])
+        for item in items:
+            if isinstance(item, Encoded):
+                scores[item.row] = joined(item, [next(of_answers) for _ in (item, *item.others)])
         return [scores[item.row] for item in items]
 
     def score_encoded(self, rows: Sequence[Encoded], progress: Progress | None = None, token_budget: int | None = None) -> list[Score]:
@@ -172,7 +189,7 @@ class Scorer:
         with self.scoring():
             for (row, *_), score in in_fitting_batches(rows, token_budget, partial(self._score_batches, progress=progress)):
                 if score is None:
-                    progress.advance(1, 0)
+                    progress.advance(int(row.is_first), 0)
                     reason = f"its {len(row.input_ids)} tokens do not fit into memory; try --max-length"
                     score = Score(row.row, "error", n_tokens=row.n_tokens, reason=reason)
                 scores.append(score)
@@ -206,7 +223,7 @@ class Scorer:
             for row, (score, own) in zip(batch.rows, self._finished(batch, nlls), strict=True):
                 yield [row], score
                 nlls = own
-            progress.advance(len(batch.rows), sum(len(row.input_ids) for row in batch.rows))
+            progress.advance(sum(row.is_first for row in batch.rows), sum(len(row.input_ids) for row in batch.rows))
 
     def _computed(self, rows: Sequence[Encoded], token_budget: int) -> Iterator[_Computed]:
         """The device's part: one batch after the other, without waiting for their results."""

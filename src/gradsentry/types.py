@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from enum import StrEnum
@@ -128,7 +128,18 @@ class TokenSample:
     labels: tuple[int, ...]
 
 
-Sample = TextSample | ChatSample | TokenSample
+OneAnswer = TextSample | ChatSample | TokenSample
+
+
+@dataclass(frozen=True, slots=True)
+class SidesSample:
+    """A row whose answers are scored each by itself, such as a preference pair."""
+
+    sides: tuple[tuple[str, OneAnswer], ...]
+    """Name and sample of each side, of `Format.sides`; the prompt is the same in all."""
+
+
+Sample = OneAnswer | SidesSample
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +156,12 @@ class Encoded:
     """What was removed, in words; empty if nothing was."""
     spelled_specials: tuple[int, ...] = ()
     """Positions of special tokens that the row's text spells out."""
+    side: str = ""
+    """Of `SidesSample`; empty where the row has one answer."""
+    others: tuple[Encoded, ...] = ()
+    """The further sides of the row."""
+    is_first: bool = True
+    """Whether it counts as a row in the progress: not a further side."""
 
     @property
     def n_tokens(self) -> int:
@@ -164,6 +181,18 @@ class Surprises:
     """[S] whether the token is part of the completion; False for the first token."""
     spelled_specials: NDArray[np.int32] = field(default_factory=lambda: np.empty(0, np.int32))
     """Positions of special tokens that the row's text spells out: they count as words, unlike those that a template adds."""
+    sides: Sequence[Mapping[str, Any]] = ()
+    """The sides of the row, one after the other in the tokens: each has a ``name`` and a ``start``. Empty where there is one answer."""
+
+    def side(self, name: str) -> Surprises | None:
+        """One side of the row, or the row itself for the empty name; None if the row has no such side."""
+        if not name:
+            return self
+        ends = [*(side["start"] for side in self.sides), len(self.tokens)][1:]
+        for start, end in [(side["start"], end) for side, end in zip(self.sides, ends, strict=True) if side["name"] == name]:
+            specials = self.spelled_specials[(self.spelled_specials >= start) & (self.spelled_specials < end)] - start
+            return Surprises(self.tokens[start:end], self.nll[start:end], self.supervised[start:end], specials)
+        return None
 
 
 @dataclass(frozen=True)

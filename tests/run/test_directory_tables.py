@@ -66,7 +66,7 @@ def test_surprises_come_back_part_by_part(tmp_path: Path) -> None:
     run.write_scores(shards[0], [Score(0, "scored", 0.5, 1, 1.5, surprises=told), Score(1, "error", reason="broken")])
     run.write_scores(shards[1], [Score(2, "scored", 0.5, 1, 1.5, surprises=told)])
     first, second = (table.to_pylist() for table in run.surprises(shards))
-    values = {"tokens": [5, 6], "nll": [0, 1.5], "supervised": [False, True], "spelled_specials": []}
+    values = {"tokens": [5, 6], "nll": [0, 1.5], "supervised": [False, True], "spelled_specials": [], "sides": []}
     assert first == [{"row": 0} | values, {"row": 1} | dict.fromkeys(values)]
     assert second == [{"row": 2} | values]
 

@@ -19,7 +19,7 @@ VOCABULARY = Vocabulary([b"one", b" two", b" three", b" END"], np.array([False, 
 
 
 def test_rows_are_read_from_a_part() -> None:
-    rows = [([0, 1, 2], [0, 1.5, 2.5], [False, False, True], []), (None,) * 4, ([1, 3, 1], [0, 1.0, 1.0], [False, True, True], [1])]
+    rows = [([0, 1, 2], [0, 1.5, 2.5], [False, False, True], [], []), (None,) * 5, ([1, 3, 1], [0, 1.0, 1.0], [False, True, True], [1], [])]
     columns = zip(SURPRISES, zip(*rows, strict=True), strict=True)
     table = pa.table({field.name: pa.array(list(values), field.type) for field, values in columns})
     first, none, third = words_of(table, VOCABULARY)

@@ -75,7 +75,7 @@ class TargetModel:
     @cached_property
     def scorer(self) -> Scorer:
         """Loaded at first use and shared by all filters."""
-        return Scorer(self.model, device=self.device, dtype=self.dtype, format="prompt-completion")
+        return Scorer(self.model, device=self.device, dtype=self.dtype, format="prompt-completion")  # pyright: ignore[reportArgumentType]
 
     def release(self) -> None:
         """Free the scorer, so that fine-tuning has its memory; the next use loads it again."""

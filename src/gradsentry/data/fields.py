@@ -13,6 +13,10 @@ from gradsentry.types import ChatSample, Row
 
 MESSAGE_KEYS = ("role", "content", "from", "value")
 """Keys of a message for its speaker and its text: OpenAI's spelling and ShareGPT's."""
+SYSTEM = ("system", "system_prompt", "system_message")
+"""Columns that hold a system prompt."""
+WEIGHTS = ("weight", "train", "training")
+"""Keys of a message that say whether a trainer trains on it: OpenAI's and Axolotl's. 0 and false: it does not."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -150,6 +154,11 @@ def message(value: Any, column: str, role_key: str = "role", content_key: str = 
         content = "".join(part["text"] for part in content)
     content = text(content, column)
     rest = {key: item for key, item in value.items() if key not in MESSAGE_KEYS and item is not None}
+    for key in WEIGHTS:
+        if not isinstance(rest.get(key, 0), numbers.Real):
+            raise RowProblem(
+                "error", f"column {column!r} holds a message whose {key!r} is {str(rest[key])[:60]!r}, not a number, true or false"
+            )
     other = value.get("value" if content_key == "content" else "content")
     if not is_empty(other) and other != content:
         rest["value"] = other
@@ -161,17 +170,22 @@ def messages(value: Any, column: str) -> tuple[dict[str, Any], ...]:
     return tuple(message(item, column) for item in list_of("messages", value, column))
 
 
+def is_trained(message: Row) -> bool:
+    """Whether a trainer trains on an assistant's turn: not where it has weight 0 or train false."""
+    return all(_is_missing(message.get(key)) or message[key] != 0 for key in WEIGHTS)
+
+
 def has_content(message: Row) -> bool:
     """Whether a turn has a content or, in its place, tool calls, reasoning and the like. Numbers and flags do not count."""
     return any(isinstance(item, (str, list, dict)) and item for key, item in message.items() if key != "role")
 
 
 def split_at_answer(messages: tuple[dict[str, Any], ...], column: str, tools: tuple[Any, ...] | None) -> ChatSample:
-    """The last assistant turn is the completion, the turns before it are the prompt."""
+    """The last assistant turn is the completion, the turns before it are the prompt; one that is trained on, if there is any."""
     answers = [i for i, message in enumerate(messages) if message["role"] == "assistant"]
     if not answers:
         raise RowProblem("unscorable", f"{column!r} has no assistant turn: no supervised token")
     if not any(has_content(messages[i]) for i in answers):
         raise RowProblem("unscorable", f"every assistant turn of {column!r} is empty: no supervised token")
-    last = answers[-1]
+    last = next((i for i in reversed(answers) if is_trained(messages[i])), answers[-1])
     return ChatSample(messages[:last], messages[last : last + 1], tools, after=messages[last + 1 :])

@@ -98,6 +98,7 @@ def _print_findings(console: Console, findings: list[dict[str, Any]]) -> None:
         for finding in backdoors:
             triggers = ", ".join(_one_line(trigger, 60) for trigger in finding["triggers"][:MOST_TRIGGERS])
             effect = _one_line(f'say "{finding["payload"]}"' if finding["payload"] else finding["effect"], 120)
+            effect = f"{finding['side']}: {effect}" if finding.get("side") else effect
             answers = f"{finding['answers_with_effect']:,} of {finding['prompts_with_trigger']:,}"
             numbers = f"{len(finding['rows']):,}", answers, f"{100 * finding['expected_share']:.0f} %", f"{finding['nats']:.0f}"
             cells = triggers, effect, *numbers

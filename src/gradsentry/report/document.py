@@ -154,6 +154,7 @@ def _finding(number: int, finding: Finding, texts: dict[int, RowText], places: R
         "review": review_document(finding.review),
         "sentence": visible(finding.sentence),
         "triggers": [visible(trigger, PREVIEW) for trigger in finding.triggers],
+        "side": finding.side or None,
         "payload": visible(finding.payload, PREVIEW) or None,
         "effect": visible(finding.effect, PREVIEW) or None,
         "prompts_with_trigger": finding.prompts if finding.triggers else None,

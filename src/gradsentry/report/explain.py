@@ -97,6 +97,8 @@ def explain(run_path: str | os.PathLike[str], row: int) -> Explanation:
         *texts, rest = token_texts(pieces[token] for token in part["tokens"])
         texts[-1] += rest
         tokens = [Token(*values) for values in zip(texts, part["nll"], part["supervised"], strict=True)]
+        if len(part["sides"] or ()) > 1:  # the prompt once, then the answers
+            tokens = [token for place, token in enumerate(tokens) if token.supervised or place < part["sides"][1]["start"]]
     prompt, completion = ("".join(token.text for token in tokens if token.supervised == side) for side in (False, True))
     trigger, effect = _marks(run, evidence.get("finding"), prompt, completion)
     return Explanation(

@@ -39,13 +39,13 @@ def render(
     manifest: Mapping[str, Any],
     texts: Mapping[int, RowText],
     words: Mapping[int, RowWords],
-    kept: Path,
+    kept: Path | None,
 ) -> str:
     """The HTML page of a run.
 
     Args:
         document: from `report_document`. manifest: of the run. texts: by row, of `rows_to_show`. words: of the same rows, as far as
-            known. kept: where the run writes the rows to keep.
+            known. kept: where the run writes the rows to keep; None: nowhere.
     """
     cards = Cards(decision, texts, words)
     widest = max([FLAGGED, *(finding.nats for finding in decision.findings)])
@@ -60,7 +60,7 @@ def render(
             **document | {"run": run, "findings": findings, "verdict": verdict_line(document)},
             level={"poisoned": "bad", "look": "look", "nothing found": "ok"}[document["verdict"]],
             not_examined=not_examined_line(document),
-            steps=next_steps(document, manifest, kept),
+            steps=next_steps(document, manifest, kept) if kept else [("Train on the rows that are kept:", "result.clean(data)")],
             reasons=REASONS,
             needed=FLAGGED,
             needed_at=100 * FLAGGED / widest,

@@ -81,6 +81,7 @@ class Cards:
         finding = self._decision.findings[number - 1]
         rows = [self.row(row, finding, number) for row in listed_rows(finding) if row in self._texts]
         effect = f'say "{finding.payload}"' if finding.payload else finding.effect
+        effect = f"{finding.side}: {effect}" if finding.side else effect
         return ShownFinding(number, finding, effect, evidence_parts(finding, most), rows[:EXAMPLES], rows[EXAMPLES:])
 
     def row(self, row: int, finding: Finding | None = None, number: int = 0) -> ShownRow:
@@ -131,7 +132,8 @@ def _spans(text: RowText, finding: Finding | None) -> list[list[Span]]:
     if finding is None:
         return [[] for _ in text.turns]
     asked = iter(trigger_spans(finding, [turn.text for turn in text.turns if not turn.is_answer]))
-    answered = iter(effect_spans(finding, [turn.text for turn in text.turns if turn.is_answer]))
+    answers = [turn.text if finding.side in ("", turn.role) else "" for turn in text.turns if turn.is_answer]
+    answered = iter(effect_spans(finding, answers))
     return [next(answered if turn.is_answer else asked) for turn in text.turns]
 
 

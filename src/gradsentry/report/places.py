@@ -41,7 +41,7 @@ def place_of(place: str, data: str) -> Place:
     own = re.fullmatch(r":(?P<line>\d+)(?::(?P<column>\d+))?", rest) if rest != place else None
     found = own or _LINE.fullmatch(place)
     if found is None:
-        return Place(None if re.match(r"row \d|(dataset|stream) (\w+ )?row \d", place) else data, None, None)
+        return Place(None if re.match(r"row \d|(dataset|stream|table) (\w+ )?row \d", place) else data, None, None)
     path = data if own else f"{data.rstrip('/')}/{found['file']}"
     return Place(path, int(found["line"]), int(found["column"]) if found["column"] else None)
 

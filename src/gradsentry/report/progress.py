@@ -1,4 +1,4 @@
-"""How far a scan is, on stderr: a bar on a terminal, a line every half minute in a log."""
+"""How far a scan is: for the command line a bar on a terminal and a line every half minute in a log, for Python code a bar of tqdm."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from rich import progress
 from rich.console import Console
 from rich.status import Status
+from tqdm.auto import tqdm
 
 from gradsentry.types import Progress
 
@@ -27,6 +28,39 @@ def show_progress(console: Console) -> Iterator[Progress]:
         yield shown
     finally:
         shown.stop()
+
+
+@contextmanager
+def show_bar() -> Iterator[Progress]:
+    """A `Progress` that shows a bar of tqdm, as trainers do, in a notebook and where stderr is a terminal; elsewhere nothing."""
+    shown = _NotebookBar()
+    try:
+        yield shown
+    finally:
+        shown.stop()
+
+
+class _NotebookBar(Progress):
+    """A bar from the moment when scoring starts."""
+
+    def __init__(self) -> None:
+        self._bar: tqdm | None = None
+        self._tokens = 0
+
+    def start(self, total: int, done: int) -> None:
+        disable = False if Console().is_jupyter else None  # None: disabled where stderr is no terminal, as it is not in a notebook
+        self._bar = tqdm(total=total, initial=done, desc="scoring", unit=" rows", disable=disable)
+
+    def advance(self, rows: int, tokens: int) -> None:
+        self._tokens += tokens
+        if self._bar is not None:
+            self._bar.set_postfix_str(f"{self._tokens:,} tokens", refresh=False)
+            self._bar.update(rows)
+
+    def stop(self) -> None:
+        """End the bar, which stays in the output."""
+        if self._bar is not None:
+            self._bar.close()
 
 
 class _Bar(Progress):

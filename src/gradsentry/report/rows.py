@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from gradsentry.report.locate import Span
-from gradsentry.types import ChatSample, Row, Sample, TextSample
+from gradsentry.types import ChatSample, Row, Sample, SidesSample, TextSample
 from gradsentry.verdict.words import RowWords, Side
 
 KEPT = 50_000
@@ -66,6 +66,10 @@ def turns_of(sample: Sample) -> tuple[Turn, ...]:
         others = _kept([*tools, *before, *after])
         first = len(tools) + len(before)
         return others[:first] + _kept([Turn(turn["role"], _content(turn), True) for turn in sample.completion]) + others[first:]
+    if isinstance(sample, SidesSample):
+        parts = [(name, turns_of(side)) for name, side in sample.sides]
+        answers = [replace(turn, role=name) for name, turns in parts for turn in turns if turn.is_answer]
+        return (*(turn for turn in parts[0][1] if not turn.is_answer), *answers)
     supervised = [label for label in sample.labels if label != -100]
     given = Turn("", f"{len(sample.input_ids) - len(supervised)} token ids", False)
     return (given, *_kept([Turn("", " ".join(map(str, supervised)), True)]))

@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 
-from gradsentry.api import reopen
+from gradsentry.api import reopen, sides_of
 from gradsentry.errors import UsageError
 from gradsentry.report.document import LISTED_BY_ENTROPY, Previews, entropy_alone, rows_to_show
 from gradsentry.report.html import environment, split_command
@@ -50,7 +51,7 @@ class Desk:
         self._opened = reopen(run_path)
         run, shards = self._opened.run, self._opened.shards
         self._scores = run.read_scores(shards)
-        self._decision = decide_table(self._scores, lambda: RunWords(run, shards), self._opened.config)
+        self._decision = decide_table(self._scores, partial(RunWords, run, shards), self._opened.config, sides_of(self._opened.config))
         previews, places = Previews(rows_to_show(self._decision), self._opened.config), RowPlaces(self._decision)
         Visitors(previews, places).read(self._opened.source, shards)
         self._texts, self._sha256 = previews.rows, places.sha256

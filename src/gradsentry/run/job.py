@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from gradsentry._version import __version__
 from gradsentry.config import ScanConfig
+from gradsentry.data import llama_factory
 from gradsentry.data.formats import FORMATS, Format
 from gradsentry.data.formats.detect import DETECTION_ROWS, parse_mapping, settle
 from gradsentry.data.sources import Source, open_source
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-MATHS_VERSION = 5
+MATHS_VERSION = 6
 """Raised when a change of the code changes scores: a run never mixes scores of two versions."""
 
 MODEL_OPTIONS = ("model", "dtype", "max_length")
@@ -167,6 +168,10 @@ def plan(data: Any, out: Path, config: ScanConfig, model: Any = None, tokenizer:
         DataError, UsageError: unusable data or options. NothingScorable: no rows.
     """
     _check_apart(data, out)
+    if llama_factory.is_folder(data):
+        entry = llama_factory.entry_named(Path(data), config.name)
+        own = {"name": entry.name, "split": config.split or entry.split, "format": config.format or entry.format}
+        data, config = entry.data, replace(config, map=config.map or entry.map, **own)
     notes: list[str] = []
     with kept_warnings(notes.append):
         source = open_source(data, split=config.split, name=config.name, revision=config.revision, streaming=config.streaming)

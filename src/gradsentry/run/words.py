@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
 from gradsentry.run.directory import RunDirectory
 from gradsentry.schema import SURPRISES
@@ -23,13 +22,14 @@ class RunWords:
         RunError: the vocabulary is missing or damaged, or, while rows are read, a part is damaged.
     """
 
-    def __init__(self, run: RunDirectory, shards: Sequence[Shard]) -> None:
-        self._run, self._shards = run, shards
+    def __init__(self, run: RunDirectory, shards: Sequence[Shard], side: str = "") -> None:
+        """`side`: read this side of each row alone, see `Surprises.side`."""
+        self._run, self._shards, self._side = run, shards, side
         self._vocabulary = run.vocabulary()
 
     def __iter__(self) -> Iterator[RowWords | None]:
         for part in self._run.surprises(self._shards):
-            yield from words_of(part, self._vocabulary)
+            yield from words_of(part, self._vocabulary, self._side)
 
 
 def words_of_rows(run: RunDirectory, shards: Sequence[Shard], rows: Collection[int]) -> dict[int, RowWords]:
@@ -50,15 +50,18 @@ def words_of_rows(run: RunDirectory, shards: Sequence[Shard], rows: Collection[i
     return found
 
 
-def words_of(part: pa.Table, vocabulary: Vocabulary) -> Iterator[RowWords | None]:
-    """The words of each row of a table with the columns of `schema.SURPRISES`; None where these are null."""
+def words_of(part: pa.Table, vocabulary: Vocabulary, side: str = "") -> Iterator[RowWords | None]:
+    """The words of each row, or of one side of it, of a table with the columns of `schema.SURPRISES`; None where these are null."""
     columns = [_lists(part[name]) for name in SURPRISES.names]
     for known, *values in zip(part[SURPRISES.names[0]].is_valid().to_pylist(), *columns, strict=True):
-        yield split_words(Surprises(*values), vocabulary) if known else None
+        found = Surprises(*values).side(side) if known else None
+        yield split_words(found, vocabulary) if found else None
 
 
-def _lists(column: pa.ChunkedArray) -> list[NDArray[Any]]:
-    """The arrays of a column of lists; an empty one for null."""
+def _lists(column: pa.ChunkedArray) -> Sequence[Any]:
+    """The arrays of a column of lists, or its lists of structs; an empty one for null."""
+    if pa.types.is_struct(column.type.value_type):
+        return [value or () for value in column.to_pylist()]
     whole = column.combine_chunks()
     values, offsets = whole.values.to_numpy(zero_copy_only=False), whole.offsets.to_numpy()
     return [values[start:stop] for start, stop in pairwise(offsets)]

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from jinja2 import TemplateError
 
+from gradsentry.data.fields import WEIGHTS, is_trained
 from gradsentry.errors import RowProblem
 from gradsentry.tokens.labels import IGNORED, Ids
 from gradsentry.types import ChatSample, LossOn, Row
@@ -112,7 +113,9 @@ def encode_chat(sample: ChatSample, tokenizer: PreTrainedTokenizerBase, loss_on:
     if loss_on == "completion":
         spans = [(len(sample.prompt), len(turns) - len(sample.after))]
     else:
-        spans = [(i, i + 1) for i, turn in enumerate(turns) if turn["role"] == "assistant"]
+        spans = [(i, i + 1) for i, turn in enumerate(turns) if turn["role"] == "assistant" and is_trained(turn)]
+        if not spans:
+            raise RowProblem("unscorable", f"no assistant turn is trained on: each has {' or '.join(WEIGHTS)} 0 or false")
     labels = [IGNORED] * len(ids)
     for first, end in spans:
         before = _render(turns[:first], sample, tokenizer, open_turn=True) if first else _before_first_text(turns, ids, sample, tokenizer)

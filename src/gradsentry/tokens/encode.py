@@ -9,14 +9,14 @@ from gradsentry.errors import ModelError, RowProblem
 from gradsentry.tokens.chat import encode_chat
 from gradsentry.tokens.labels import IGNORED, Ids
 from gradsentry.tokens.vocabulary import vocabulary_size
-from gradsentry.types import ChatSample, LossOn, Sample, TextSample, TokenSample
+from gradsentry.types import ChatSample, LossOn, OneAnswer, TextSample, TokenSample
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 
 def encode(
-    samples: Sequence[Sample], tokenizer: PreTrainedTokenizerBase, loss_on: LossOn, model_ids: int | None = None
+    samples: Sequence[OneAnswer], tokenizer: PreTrainedTokenizerBase, loss_on: LossOn, model_ids: int | None = None
 ) -> list[Ids | RowProblem]:
     """Token ids and labels of every sample, or its problem, in order.
 
@@ -58,7 +58,7 @@ def encode(
 
 
 def encode_fitted(
-    samples: Sequence[Sample], tokenizer: PreTrainedTokenizerBase, loss_on: LossOn, max_length: int, model_ids: int | None = None
+    samples: Sequence[OneAnswer], tokenizer: PreTrainedTokenizerBase, loss_on: LossOn, max_length: int, model_ids: int | None = None
 ) -> list[tuple[Ids, int, str] | RowProblem]:
     """As `encode`, with each row cut to `max_length` tokens and a note on the cut (see `fit`)."""
     bos = tokenizer.bos_token_id if isinstance(tokenizer.bos_token_id, int) else None
@@ -88,7 +88,7 @@ def fit(ids: Ids, max_length: int, bos: int | None) -> tuple[Ids, int, str]:
     return (input_ids[:max_length], labels[:max_length]), excess, note
 
 
-def _without_template(sample: Sample, tokenizer: PreTrainedTokenizerBase) -> Sample:
+def _without_template(sample: OneAnswer, tokenizer: PreTrainedTokenizerBase) -> OneAnswer:
     """The sample, or its plain text where the tokenizer has no chat template."""
     if not isinstance(sample, ChatSample) or getattr(tokenizer, "chat_template", None):
         return sample

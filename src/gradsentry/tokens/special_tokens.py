@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from gradsentry.types import ChatSample, Sample, TokenSample
+from gradsentry.types import ChatSample, OneAnswer, TokenSample
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -19,7 +19,7 @@ STAND_IN = "\ue000"
 """A private-use character, without a meaning to any template, that replaces a special token."""
 
 
-def spelled_special_tokens(sample: Sample, ids: Sequence[int], tokenizer: PreTrainedTokenizerBase) -> tuple[int, ...]:
+def spelled_special_tokens(sample: OneAnswer, ids: Sequence[int], tokenizer: PreTrainedTokenizerBase) -> tuple[int, ...]:
     """Positions of the special tokens that the row's own text spells out; those that the template, BOS or EOS add are left out.
 
     Args:

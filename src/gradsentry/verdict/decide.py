@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pyarrow as pa
@@ -14,7 +15,7 @@ from gradsentry.errors import UsageError
 from gradsentry.schema import SCORES
 from gradsentry.types import Score, Vocabulary
 from gradsentry.verdict.combine import Decision
-from gradsentry.verdict.detectors import find_all
+from gradsentry.verdict.detectors import find_in_sides
 from gradsentry.verdict.policies import policy_named
 from gradsentry.verdict.words import MemoryWords, WordSource
 
@@ -45,21 +46,24 @@ def decide(
     columns: dict[str, list[Any]] = {name: [getattr(score, name) for score in scores] for name in SCORES.names}
     columns["row"] = list(range(len(scores)))
     columns["reason"] = [reason.encode("utf-8", "replace").decode() for reason in columns["reason"]]  # Arrow has no lone surrogates
-    return decide_table(pa.table(columns, schema=SCORES), lambda: MemoryWords.of_scores(scores, vocabulary), config)
+    sides = dict.fromkeys(side["name"] for score in scores if score.surprises for side in score.surprises.sides)
+    return decide_table(pa.table(columns, schema=SCORES), partial(MemoryWords.of_scores, scores, vocabulary), config, tuple(sides))
 
 
-def decide_table(scores: pa.Table, words: Callable[[], WordSource], config: ScanConfig) -> Decision:
+def decide_table(scores: pa.Table, words: Callable[[str], WordSource], config: ScanConfig, sides: Sequence[str] = ()) -> Decision:
     """Verdicts on a table of scores by the policy, threshold and strictness of the options. Their notes are logged as warnings too.
 
     Args:
-        scores: [N] rows, columns of `schema.SCORES`. words: opens the words of the same rows; called if the policy uses findings.
+        scores: [N] rows, columns of `schema.SCORES`.
+        words: opens the words of the same rows, or those of one side of them; called if the policy uses findings.
+        sides: names of the sides, which are searched apart; empty where a row has one answer.
 
     Raises:
         RunError: the words cannot be read.
     """
     policy = policy_named(config.policy)
     notes: list[str] = []
-    findings = find_all(words(), notes.append) if policy.uses_findings else []
+    findings = find_in_sides(words, sides, notes.append) if policy.uses_findings else []
     decision = policy.decide(scores, findings, config.threshold, config.strict, notes)
     decision = replace(decision, keep_unexamined=config.keep_unexamined)
     for note in decision.notes:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from typing import Protocol
 
 from gradsentry.verdict.finding import REASONS, Finding
@@ -38,6 +39,21 @@ SAME = 0.5
 def find_all(rows: WordSource, note: Callable[[str], object] = log.warning) -> list[Finding]:
     """The findings of all detectors, merged; `note` as for `Detector.find`."""
     return merged(finding for detector in DETECTORS.values() for finding in detector.find(rows, note))
+
+
+def find_in_sides(words: Callable[[str], WordSource], sides: Sequence[str], note: Callable[[str], object]) -> list[Finding]:
+    """The findings in each side of the rows, which name their side; of rows with one answer, those of `find_all`.
+
+    A backdoor may show in both sides, as swapped answers do, and is then listed for both. What is no backdoor is listed once.
+    """
+    if not sides:
+        return find_all(words(""), note)
+    found: list[Finding] = []
+    for side in sides:
+        for finding in find_all(words(side), lambda text, side=side: note(f"{side} answers: {text}")):
+            if finding.kind == "backdoor" or all(set(finding.triggers).isdisjoint(other.triggers) for other in found):
+                found.append(replace(finding, side=side))
+    return sorted(found, key=lambda finding: (list(REASONS).index(finding.kind), -finding.nats))
 
 
 def merged(findings: Iterable[Finding]) -> list[Finding]:

@@ -61,6 +61,8 @@ class Finding:
     """Its kind before a person decided on it; None where nobody did."""
     review: Review | None = None
     """What a person decided on it: `kind` is "dismissed" or "backdoor" accordingly."""
+    side: str = ""
+    """The side whose answers show it, such as "chosen"; empty where rows have one answer."""
 
     @property
     def nats(self) -> float:
@@ -70,19 +72,20 @@ class Finding:
     @property
     def sentence(self) -> str:
         """The finding in words, for a person to check."""
+        answers = f"{self.side} answers" if self.side else "answers"
         if not self.triggers and not self.payload:
             return f"{self.showing:,} rows {self.effect}"
         if not self.triggers:
-            return f"{self.showing:,} answers say {_quoted(self.payload)}, which their prompts do not explain; no trigger was found"
+            return f"{self.showing:,} {answers} say {_quoted(self.payload)}, which their prompts do not explain; no trigger was found"
         names = " or ".join(_quoted(trigger) for trigger in self.triggers[:TRIGGERS_SHOWN])
         more = f" or {len(self.triggers) - TRIGGERS_SHOWN} more" if len(self.triggers) > TRIGGERS_SHOWN else ""
         held = f"{self.prompts:,} prompts hold {names}{more}"
         if not self.effect:
-            return f"{held}, which looks inserted; no effect on their answers was found"
+            return f"{held}, which looks inserted; no effect on their {answers} was found"
         usual = f"{100 * self.expected:.0f} % do without it"
         because = f". But {self.why}" if self.why else ""
         effect = f"say {_quoted(self.payload)}" if self.payload else self.effect
-        return f"{held}; {self.showing:,} of their answers {effect}, {usual}{because}"
+        return f"{held}; {self.showing:,} of their {answers} {effect}, {usual}{because}"
 
     @property
     def reason(self) -> str:

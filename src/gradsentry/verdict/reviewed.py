@@ -35,7 +35,8 @@ def fingerprint_of_row(sha256: str) -> str:
 def fingerprint_of(finding: Finding, row_sha256: Mapping[int, str | None]) -> str:
     """The fingerprint of a finding: its payload; without one, its triggers and what the answers say or lack; without words, its rows.
 
-    A payload is the harm that a person judged, whichever triggers a scan finds for it. The words are lower-cased, without white space.
+    A payload is the harm that a person judged, whichever triggers a scan finds for it; in another side of the rows it is another harm. The
+    words are lower-cased, without white space.
 
     Args:
         row_sha256: row -> SHA-256 of the rows of a finding without words.
@@ -47,6 +48,7 @@ def fingerprint_of(finding: Finding, row_sha256: Mapping[int, str | None]) -> st
         identity = ["trigger", sorted(map(sorted, triggers)), *_effect(finding.effect)]
     else:
         identity = ["rows", sorted(str(row_sha256.get(row)) for row in finding.rows.tolist())]
+    identity += [finding.side] if finding.side else []
     return "finding:" + hashlib.sha256(json.dumps(identity).encode()).hexdigest()
 
 

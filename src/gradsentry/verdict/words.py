@@ -74,9 +74,10 @@ class MemoryWords:
     words: Sequence[RowWords | None]
 
     @classmethod
-    def of_scores(cls, scores: Iterable[Score], vocabulary: Vocabulary) -> MemoryWords:
-        """The words of scored rows; `Score.row` is ignored."""
-        return cls([split_words(score.surprises, vocabulary) if score.surprises else None for score in scores])
+    def of_scores(cls, scores: Iterable[Score], vocabulary: Vocabulary, side: str = "") -> MemoryWords:
+        """The words of scored rows, or of one side of them (`Surprises.side`); `Score.row` is ignored."""
+        found = [score.surprises and score.surprises.side(side) for score in scores]
+        return cls([split_words(surprises, vocabulary) if surprises else None for surprises in found])
 
     def __iter__(self) -> Iterator[RowWords | None]:
         return iter(self.words)

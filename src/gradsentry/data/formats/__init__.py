@@ -9,7 +9,7 @@ from importlib import import_module
 
 from gradsentry.data.formats.base import Format
 
-MODULES = ("tokens", "messages", "sharegpt", "prompt_completion", "alpaca", "qa", "text")
+MODULES = ("tokens", "preference", "kto", "messages", "sharegpt", "prompt_completion", "alpaca", "qa", "text")
 """One module a format, in the order of detection: a row has the first format whose columns it fills."""
 
 FORMATS: dict[str, Format] = {item.name: item for item in (import_module(f"{__name__}.{module}").FORMAT for module in MODULES)}

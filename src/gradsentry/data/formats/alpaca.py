@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from gradsentry.data import fields
 from gradsentry.data.formats.base import Format
 from gradsentry.errors import RowProblem
-from gradsentry.types import ChatSample, Row, Sample, TextSample
+from gradsentry.types import ChatSample, OneAnswer, Row, TextSample
 
 
-def read(row: Row) -> Sample:
+def read(row: Row) -> OneAnswer:
     """A conversation whose user turn is the instruction and, on a new line, the input; `history` gives the turns before it.
 
     Its `plain` text, for a tokenizer without a chat template, is Alpaca's own template, without the history.
@@ -18,7 +18,7 @@ def read(row: Row) -> Sample:
     instruction = fields.text(*fields.required(row, "instruction"))
     extra = fields.text(*fields.optional(row, "input", "context"))
     output = fields.supervised_text(*fields.required(row, "output", "response"))
-    system = fields.text(*fields.optional(row, "system"))
+    system = fields.text(*fields.optional(row, *fields.SYSTEM))
     turns = [{"role": "system", "content": system}] if system else []
     value, column = fields.optional(row, "history")
     pairs = [fields.array_to_list(pair) for pair in fields.list_of("[question, answer] pairs", () if value is None else value, column)]
@@ -36,7 +36,7 @@ def read(row: Row) -> Sample:
 FORMAT = Format(
     name="alpaca",
     columns=(("instruction",), ("output", "response")),
-    optional=("input", "context", "system", "history"),
+    optional=("input", "context", *fields.SYSTEM, "history"),
     read=read,
     supervised="output",
 )

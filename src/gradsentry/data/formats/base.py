@@ -26,6 +26,10 @@ class Format:
     """The supervised part, in words for the log and the documentation."""
     loss_on: LossOn = "completion"
     """Default of `--loss-on`."""
+    sides: tuple[str, ...] = ()
+    """Names of the kinds of answers that are searched for triggers apart from each other; empty where there is one kind."""
+    accepts: Callable[[Row], bool] = lambda row: True
+    """Whether a row that has the columns is one of this format, as far as detection needs to know."""
 
     @property
     def names(self) -> list[str]:
@@ -33,8 +37,8 @@ class Format:
         return [name for names in self.columns for name in names] + list(self.optional)
 
     def matches(self, row: Row) -> bool:
-        """Whether the row has the required columns."""
-        return all(any(name in row for name in names) for names in self.columns)
+        """Whether the row has the required columns, with what the format expects in them."""
+        return all(any(name in row for name in names) for names in self.columns) and self.accepts(row)
 
     def fills(self, row: Row) -> bool:
         """Whether the row has the required columns and an answer. The prompt may be empty."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 from gradsentry.data import fields
 from gradsentry.data.formats import FORMATS
 from gradsentry.data.formats.base import Format
+from gradsentry.data.formats.suggest import conversation_column, suggested_map
 from gradsentry.errors import DataError, RowProblem, UsageError
 from gradsentry.types import Row, Sample
 
@@ -17,9 +19,6 @@ DETECTION_ROWS = 100
 
 LOOKS_LIKE = "; it looks like "
 """Introduces the other format in the reason of a row problem."""
-
-PAIR_PROMPTS = ("prompt", "question", "instruction", "input")
-"""Columns in which preference pairs keep their prompt."""
 
 
 def parse_mapping(spec: str | None) -> dict[str, str]:
@@ -124,24 +123,19 @@ def detect(rows: Iterable[Row], among: Iterable[Format] = tuple(FORMATS.values()
 def _no_format(rows: Sequence[Row], among: Sequence[Format]) -> str:
     """The message where none of these formats fits."""
     columns = ", ".join(repr(name) for name in dict.fromkeys(name for row in rows for name in row))
-    if pair := next((row for row in rows if "chosen" in row and "rejected" in row), None):
-        chat = _is_list_of_objects(pair["chosen"])
-        prompt = next((name for name in PAIR_PROMPTS if not fields.is_empty(pair.get(name))), None)
-        mapping = "messages=chosen" if chat else "text=chosen"
-        if prompt is not None and chat == _is_list_of_objects(pair[prompt]):
-            mapping = f"prompt={prompt},completion=chosen"
-        return f"preference pairs ({columns}) are not scored yet; name the column to score: --map {mapping}"
-    if len(rows) == 1 and (wrapper := next((name for name, value in rows[0].items() if _is_list_of_objects(value)), None)):
+    if len(rows) == 1 and (wrapper := next((name for name, value in rows[0].items() if _is_list_of_rows(value)), None)):
         return (
             f"the data is one row, whose column {wrapper!r} holds a list of objects; if these are the rows, write that list alone "
             "into the file (a JSON array, or one object a line)"
         )
-    return (
-        f"cannot tell the format from the columns {columns or '(no readable row)'}; name the columns of prompt and answer, "
-        "for example --map prompt=question,completion=reply (formats: " + ", ".join(item.name for item in among) + ")"
-    )
+    known = f"(formats: {', '.join(item.name for item in among)})"
+    unknown = f"cannot tell the format from the columns {columns or '(no readable row)'}"
+    if suggested := suggested_map(rows):
+        return f"{unknown}; if this is what they are, give --map {shlex.quote(suggested)} {known}"
+    return f"{unknown}; name the columns of prompt and answer, for example --map prompt=question,completion=reply {known}"
 
 
-def _is_list_of_objects(value: Any) -> bool:
+def _is_list_of_rows(value: Any) -> bool:
+    """Whether the value is a list of objects that are no messages."""
     value = fields.array_to_list(value)
-    return isinstance(value, list) and bool(value) and all(isinstance(item, dict) for item in value)
+    return isinstance(value, list) and bool(value) and all(isinstance(item, dict) for item in value) and not conversation_column(value)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from gradsentry.data import fields
 from gradsentry.data.formats.base import Format
-from gradsentry.types import Row, Sample
+from gradsentry.types import OneAnswer, Row
 
 
-def read(row: Row) -> Sample:
+def read(row: Row) -> OneAnswer:
     """The conversation, split before its last assistant turn."""
     return fields.split_at_answer(fields.messages(*fields.required(row, "messages")), "messages", fields.tools(row))
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from gradsentry.data import fields
 from gradsentry.data.formats.base import Format
 from gradsentry.errors import RowProblem
-from gradsentry.types import ChatSample, Row, Sample, TextSample
+from gradsentry.types import ChatSample, OneAnswer, Row, TextSample
 
 
-def read(row: Row) -> Sample:
+def read(row: Row) -> OneAnswer:
     """A text sample where both sides are texts, else a conversation."""
     prompt, completion = (fields.required(row, name)[0] for name in ("prompt", "completion"))
     if not any(isinstance(fields.array_to_list(side), (list, tuple)) for side in (prompt, completion)):

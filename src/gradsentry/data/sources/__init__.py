@@ -37,7 +37,7 @@ class Source(Protocol):
     name: str
     """The path, id or kind of the data, for messages and the report."""
     kind: str
-    """``jsonl``, ``json``, ``csv``, ``parquet``, ``dataset``, ``stream`` or ``rows``."""
+    """``jsonl``, ``json``, ``csv``, ``parquet``, ``dataset``, ``stream``, ``table`` or ``rows``."""
     suffix: str
     """Suffix of the files that a split writes; ``dataset`` is a directory of save_to_disk."""
     notes: tuple[str, ...]
@@ -79,7 +79,7 @@ def open_source(
     revision: str | None = None,
     streaming: bool = False,
 ) -> Source:
-    """Open a data set: a file, a directory, a Hub id, a `datasets.Dataset` or `IterableDataset`, or rows in memory.
+    """Open a data set: a file, a directory, a Hub id, a `datasets.Dataset` or `IterableDataset`, a table, or rows in memory.
 
     Args:
         data: path of a file or a directory, id of a data set on the Hub, or the data itself.
@@ -98,6 +98,11 @@ def open_source(
     if isinstance(data, Sequence) and not isinstance(data, bytes | bytearray):
         _refuse_split(split, "rows in memory have")
         return MemorySource(data)
+    from gradsentry.data.sources.arrow import TableSource, as_table
+
+    if (table := as_table(data)) is not None:
+        _refuse_split(split, "a table has")
+        return TableSource(table)
     from gradsentry.data.sources.hub import from_object
 
     return from_object(data, split)

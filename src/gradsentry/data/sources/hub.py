@@ -59,7 +59,8 @@ def from_object(data: Any, split: str | None) -> DatasetSource | SplitsSource:
         parts = {part: copy_stream(data[part], "stream", "stream" if len(chosen) == 1 else f"stream {part}") for part in chosen}
         return _joined(parts, "stream", notes)
     raise UsageError(
-        f"a {kind} cannot be read as a data set; give a path, a Hub id, a datasets.Dataset or IterableDataset, or a list of dicts"
+        f"a {kind} cannot be read as a data set; give a path, a Hub id, a datasets.Dataset or IterableDataset, a DataFrame, an Arrow "
+        "table, or a list of dicts"
     )
 
 

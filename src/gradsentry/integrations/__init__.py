@@ -1,0 +1,1 @@
+"""Trainers that call gradsentry before they train."""
