@@ -50,7 +50,7 @@ def test_a_decision_refuses_options_that_would_need_another_scan(model_dir: Path
     first = run(ROWS, model_dir, tmp_path / "run")
     wrong: Any = {"crop": "none"}
     for decide in (redecide, preview_decision):
-        with pytest.raises(UsageError, match="there is no option 'crop'; there are keep_unexamined, policy, strict, threshold"):
+        with pytest.raises(UsageError, match="there is no option 'crop'; there are allow, keep_unexamined, policy, strict, threshold"):
             decide(tmp_path / "run", 0.5, **wrong)
     decision, config = preview_decision(tmp_path / "run", 0.5, strict=True)
     assert (config.threshold, config.strict) == ("0.5", True)
