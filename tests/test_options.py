@@ -35,7 +35,7 @@ def test_no_function_takes_just_any_option(function: Any) -> None:
         ("losson", "there is no option 'losson'; did you mean 'loss_on'?"),
         ("Format", "there is no option 'Format'; did you mean 'format'?"),
         ("tokeniser", "there is no option 'tokeniser'; did you mean 'tokenizer'?"),
-        ("zzz", "there is no option 'zzz'; there are allow_pickle, compile, config, crop"),
+        ("zzz", "there is no option 'zzz'; there are allow, allow_pickle, compile, config, crop"),
     ],
 )
 def test_a_misspelt_option_is_refused_before_anything_is_read(name: str, message: str, tmp_path: Path) -> None:
