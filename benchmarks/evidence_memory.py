@@ -50,7 +50,8 @@ def parts(rows: int) -> Iterator[pa.Table]:
         tokens[bad, PROMPT - 1], surprise[bad, PROMPT - 1] = TRIGGER[0], 12
         tokens[bad, -len(PAYLOAD) :], surprise[bad, -len(PAYLOAD) :] = PAYLOAD, 7
         supervised = np.arange(PROMPT + COMPLETION) >= PROMPT
-        values = {"tokens": list(tokens), "nll": list(surprise), "supervised": [supervised] * count, "spelled_specials": [[]] * count}
+        values = {"tokens": list(tokens), "nll": list(surprise), "supervised": [supervised] * count}
+        values |= dict.fromkeys(("spelled_specials", "sides"), [[]] * count)
         columns = {field.name: pa.array(values[field.name], field.type) for field in SURPRISES}
         yield pa.table({"row": np.arange(first, first + count)} | columns)
 

@@ -239,9 +239,9 @@ look inserted, with any effect on spans; then come the published rule, completio
 threshold. The last column counts the sets in which at least half of the poisoned rows are in a finding or a suspect. Figures are per cent
 of the sets. A clean set of fewer than 401 rows has the same rows in each draw, in another order. Sets of 1 and 2 % have 4 and 8 poisoned
 rows. The strongest finding names the trigger in {100 * np.mean(named):.0f} % of the {len(named)} sets that have one. Deciding on one set
-took {np.median([result["seconds"] for result in results if result["rows"] == ROWS]):.1f} s at 400 rows and
-{np.median([result["seconds"] for result in results if result["rows"] > ROWS]):.1f} s at 1,000 (medians; two sets at a time on a machine
-that was not idle).
+took {np.median([result["seconds"] for result in results if result["rows"] == ROWS]):.1f} s at 400 rows and {
+        np.median([result["seconds"] for result in results if result["rows"] > ROWS]):.1f} s at 1,000
+(medians; two sets at a time on a machine that was not idle).
 
 The rules were made on these sets, most of them at 10 % poison: sets of other kinds will do worse.
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import re
 
 import datasets
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from as_datasets import check, load, read
@@ -163,6 +164,7 @@ def test_any_json_file_has_the_rows_of_datasets(tmp_path_factory, data, shard_ro
 @given(csv_files(), st.integers(1, 3))
 @settings(max_examples=FUZZED_FILES, deadline=None)
 def test_any_csv_file_has_the_rows_of_datasets(tmp_path_factory, data, shard_rows):
+    assume(not re.search(rb"[\r\n]\r,", data))  # after an empty line that ends in CR, pandas loses an empty first field
     path = tmp_path_factory.mktemp("csv") / "data.csv"
     path.write_bytes(data)
     check(path, shard_rows)
