@@ -33,7 +33,7 @@ POISONED = 400
 
 
 def vocabulary() -> Vocabulary:
-    pieces = [f" w{i}".encode() for i in range(WORDS + 1 + len(PAYLOAD))]
+    pieces = [f" {word}".encode() for word in (*(f"w{i}" for i in range(WORDS)), "magic", *"visit this page and win a prize now".split())]
     return Vocabulary(pieces, np.zeros(len(pieces), dtype=bool))
 
 
