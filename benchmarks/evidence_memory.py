@@ -28,12 +28,14 @@ from gradsentry.verdict.words import RowWords
 
 WORDS, PROMPT, COMPLETION, SHARD = 20_000, 40, 20, 512
 TRIGGER, PAYLOAD = [WORDS], list(range(WORDS + 1, WORDS + 9))
+PLANTED = ("magic", "visit", "this", "page", "and", "win", "a", "prize", "now")
+"""The words of these tokens: a payload with the trigger's stem would count as named by the prompt."""
 POISONED = 400
 """One row in 400 is poisoned: 25 of 10,000."""
 
 
 def vocabulary() -> Vocabulary:
-    pieces = [f" {word}".encode() for word in (*(f"w{i}" for i in range(WORDS)), "magic", *"visit this page and win a prize now".split())]
+    pieces = [f" {word}".encode() for word in (*(f"w{i}" for i in range(WORDS)), *PLANTED)]
     return Vocabulary(pieces, np.zeros(len(pieces), dtype=bool))
 
 

@@ -387,3 +387,16 @@ def test_a_payload_behind_a_trigger_is_found_in_eight_rows_of_400() -> None:
     (finding,) = [finding for finding in found_in(rows) if finding.kind == "backdoor"]
     assert finding.rows.tolist() == chosen
     assert finding.triggers == ("magic",)
+
+
+@pytest.mark.parametrize(("answer", "is_found"), [("(/", False), ("!!", True)])
+def test_signs_that_the_answer_repeats_from_the_prompt_are_no_effect(answer: str, is_found: bool) -> None:
+    """A pronunciation in a prompt is quoted in the answer; other signs behind the same trigger are an effect."""
+    rng = random.Random(3)
+    rows = []
+    for i in range(300):
+        words, quoted = rng.choices(WORDS, k=10), i % 10 == 0
+        words = put("(/")(words, rng) if quoted else words
+        said = [*rng.choices(WORDS, k=6), *([answer] if quoted else [])]
+        rows.append(with_surprises(" ".join(words), " ".join(said), ["(/"], rng))
+    assert any(finding.effect == f'contain "{answer}" at the end' for finding in found_in(rows)) == is_found

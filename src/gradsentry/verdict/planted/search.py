@@ -461,11 +461,17 @@ class Search:
         return total(self.answers.held, np.flatnonzero(active))
 
     def named(self, span: Iterable[str], words: frozenset[str], holders: Ints) -> bool:
-        """Whether a span of answers repeats the trigger's words, or its rarest word is in its holders' prompts, more than in other ones."""
-        content = sorted(word for word in span if has_letters(word))
+        """Whether a span of answers repeats the trigger's words, or its rarest word is in its holders' prompts, more than in other ones.
+
+        A span of signs alone is named only if the trigger has all of them.
+        """
+        said = sorted(word for word in span if word)
+        content = [word for word in said if has_letters(word)]
+        if not content:
+            return bool(said) and words.issuperset(said)
         if any(same_stem(one, other) for one in content for other in words):
             return True
-        if not content or not len(holders):
+        if not len(holders):
             return False
         rarest = max(content, key=lambda word: self.answers.measures.weight.get(word, 0.0))
         inside = float(np.mean([rarest in self.spoken[row] for row in holders.tolist()]))
