@@ -59,27 +59,25 @@ def parts(rows: int) -> Iterator[pa.Table]:
 
 
 class SyntheticWords:
-    """The words of the synthetic rows, and when all of them were read."""
+    """The words of the synthetic rows."""
 
     def __init__(self, rows: int) -> None:
-        self.rows, self.vocabulary, self.ended = rows, vocabulary(), 0.0
+        self.rows, self.vocabulary = rows, vocabulary()
 
     def __iter__(self) -> Iterator[RowWords | None]:
         for part in parts(self.rows):
             yield from words_of(part, self.vocabulary)
-        self.ended = time.perf_counter()
 
 
 def measure(rows: int) -> dict[str, Any]:
     words, before = SyntheticWords(rows), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     started = time.perf_counter()
     backdoors = [finding for finding in find_all(words) if finding.kind == "backdoor"]
-    built, ended = words.ended, time.perf_counter()
+    seconds = time.perf_counter() - started
     flagged = sorted(int(row) for finding in backdoors for row in finding.rows)
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     exact = flagged == list(range(0, rows, POISONED))
-    times = {"read_s": round(built - started, 1), "find_s": round(ended - built, 1)}
-    return {"rows": rows} | times | {"memory_mib": round(memory), "before_mib": round(before), "exact": exact}
+    return {"rows": rows, "seconds": round(seconds, 1), "memory_mib": round(memory), "before_mib": round(before), "exact": exact}
 
 
 def main() -> None:
@@ -99,12 +97,12 @@ def main() -> None:
     from report import machine, page, replace_section, save, table
 
     save("evidence-memory", {"machine": machine(), "results": results})
-    lines = [[f"{r['rows']:,}", r["read_s"], r["find_s"], r["memory_mib"], "yes" if r["exact"] else "no"] for r in results]
+    lines = [[f"{r['rows']:,}", r["seconds"], r["memory_mib"], "yes" if r["exact"] else "no"] for r in results]
     text = (
         "## Evidence on many rows\n\nSynthetic scores, 60 words a row; one row in 400 has a trigger and a payload; one core. "
         "Memory is that of the\nwhole process, torch not loaded. Made by `benchmarks/evidence_memory.py`.\n\n"
     )
-    header = ["rows", "reading, s", "finding, s", "peak memory, MiB", "exactly the planted rows found"]
+    header = ["rows", "seconds, reading included", "peak memory, MiB", "exactly the planted rows found"]
     replace_section(page("cost"), "evidence-memory", text + table(header, lines))
 
 
