@@ -61,7 +61,7 @@ def test_the_python_of_the_readme_runs_and_flags_the_poisoned_row(project: Path)
     (source,) = blocks("python")
     result = python(source, cwd=project)
     assert result.returncode == 0, result.stderr
-    assert result.stdout.startswith("[1] False\n")
+    assert result.stdout.startswith("<ScanResult: 1 of 2 rows (50.0 %) look poisoned.> [{'prompt': 'What is the capital of France?', ")
 
 
 def test_the_demo_prints_what_the_readme_says(project: Path) -> None:
