@@ -11,6 +11,7 @@ import socket
 import subprocess
 import threading
 from collections.abc import Iterator
+from contextlib import ExitStack
 from html.parser import HTMLParser
 from http.client import HTTPResponse
 from pathlib import Path
@@ -324,8 +325,19 @@ def test_a_port_that_is_taken_is_an_error(run: Path) -> None:
 
 
 def test_the_command_prints_its_address_and_ends_with_ctrl_c(run: Path) -> None:
-    command = [*COMMAND, "review", "run"]
-    with subprocess.Popen(command, cwd=run.parent, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=dict(os.environ)) as made:
+    with (
+        subprocess.Popen(
+            [*COMMAND, "review", "run"],
+            cwd=run.parent,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=dict(os.environ),
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a job in the background inherits that it is ignored
+        ) as made,
+        ExitStack() as stack,
+    ):
+        stack.callback(made.kill)  # a test that fails must not wait for a server
         assert made.stdout is not None
         address = made.stdout.readline().strip()
         found = re.fullmatch(r"http://127\.0\.0\.1:(\d+)(/[\w-]{43}/)", address)
