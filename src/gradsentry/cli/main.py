@@ -32,7 +32,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
     help="Find backdoor-poisoned rows in fine-tuning data before training on them.",
-    epilog="The exit codes of scan, check and filter are in their help; every other command ends with 0, or 2 for a usage or run-time error.",
+    epilog="Exit codes of scan, check and filter: see their help. Other commands end with 0, or 2 for a usage or run-time error.",
 )
 EXIT_CODES = "\n\n".join(
     [
