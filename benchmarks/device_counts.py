@@ -99,7 +99,7 @@ class _Copies(TorchFunctionMode):
 
 
 def score_counted(scorer: Scorer, rows: Sequence[Encoded]) -> Counts:
-    """What the device is asked to score these rows. What the scorer finds out once about its model is not counted."""
+    """Operators and host reads for scoring these rows, without what the scorer computes once for its model."""
     scorer.score_encoded(rows[:2])
     counts = Counts()
     finished = scorer._finished
@@ -139,7 +139,7 @@ def section(results: list[dict[str, Any]]) -> str:
         lines.append([after["model"], after["set"], *counts, f"{a_row[0]:.0f}", f"{a_row[1]:.1f}", f"{a_row[0] / a_row[1]:.0f}"])
     header = ["model", "rows", "operators before", "reads before", "operators", "reads in batches", "on the host"]
     text = (
-        f"## What a device is asked\n\nOperators other than views, and host reads, for {results[0]['rows']} rows in batches of "
+        f"## Operators and host reads\n\nOperators other than views, and host reads, for {results[0]['rows']} rows in batches of "
         f"{TOKEN_BUDGET:,} tokens; models of two layers with\nrandom weights, on CPU tensors with the sizes of a GPU. On the host: "
         "operators for eigenvalues and entropies, which run beside\nthe next batch; before, the device had them too. Made by "
         "`benchmarks/device_counts.py`.\n\n"

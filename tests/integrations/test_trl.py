@@ -30,7 +30,7 @@ def trainer(rows: Dataset, tokenizer: PreTrainedTokenizerFast, options: SFTConfi
 
 def test_poisoned_rows_are_refused_and_the_cleaned_ones_are_trained_on(tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:
     data, options = Dataset.from_list(ROWS), config(tmp_path)
-    with pytest.raises(UncleanData, match="training was not started: the data has 30 flagged and 0 unexamined rows") as refused:
+    with pytest.raises(UncleanData, match=r"not started: 30 of 200 rows .* has 30 flagged and 0 unexamined rows") as refused:
         check(trainer(data, tokenizer, options))
     assert refused.value.result.flagged == BAD
     kept = clean(data, options, tokenizer, tiny_llama())
@@ -43,11 +43,23 @@ def test_poisoned_rows_are_refused_and_the_cleaned_ones_are_trained_on(tokenizer
     assert not ready.model.lm_head.weight.equal(before)
 
 
+def test_rows_that_no_rule_can_judge_are_refused(tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:
+    few = Dataset.from_list(asked(5, 0)[0])
+    with pytest.raises(UncleanData, match="not started: No answer for 5 rows"):
+        check(trainer(few, tokenizer, config(tmp_path)))
+
+
 @pytest.mark.parametrize(("only", "more"), [(True, 0), (False, 1)])
 def test_the_trainers_masking_decides_what_is_scored(only: bool, more: int, tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:
     clean_rows = asked(40, 0)[0]
     made = trainer(Dataset.from_list(clean_rows), tokenizer, config(tmp_path, completion_only_loss=only))
-    tokens = check(made).to_pandas()["n_tokens"].tolist()
+    if only:
+        result = check(made)
+    else:  # no prompt is left in which a trigger could be looked for
+        with pytest.raises(UncleanData, match="No answer for 40 rows") as refused:
+            check(made)
+        result = refused.value.result
+    tokens = result.to_pandas()["n_tokens"].tolist()
     for row, found in zip(clean_rows, tokens, strict=True):
         prompt, answer = (len(tokenizer(row[name])["input_ids"]) for name in ("prompt", "completion"))  # pyright: ignore
         assert found == answer + 1 + more * (prompt - 1)
@@ -74,5 +86,5 @@ def test_rows_are_cleaned_before_they_are_packed(tokenizer: PreTrainedTokenizerF
     assert len(kept) == 170
     assert options.packing
     packed = trainer(kept, tokenizer, options)
-    with pytest.raises(UsageError, match="packed rows cannot be told apart"):
+    with pytest.raises(UsageError, match="packed rows cannot be judged one by one"):
         check(packed)

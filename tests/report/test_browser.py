@@ -4,25 +4,22 @@ from __future__ import annotations
 
 import json
 import random
-import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright import sync_api as playwright
 
 import gradsentry
+from browsing import chromium, needs_chromium
 from gradsentry.escape import BIDI, visible
 from gradsentry.report.unseen import pieces
 from hostile import HOSTILE
 from planted_rows import WORDS
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no chromium on this machine")
+pytestmark = needs_chromium
 
-QUIET = "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking --disable-component-update --disable-sync"
 OWNED = "document.documentElement.dataset.owned"
 ACTS = [f"<script>{OWNED} = 1</script>", f'<img src="http://localhost:9/x" onerror="{OWNED} = 1">', f"</style><svg onload='{OWNED} = 1'>"]
 """Texts that would leave a mark, or ask for something, if they were taken for more than text."""
@@ -95,10 +92,8 @@ def run(model_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    with playwright.sync_playwright() as started:
-        chromium = started.chromium.launch(executable_path=CHROMIUM, args=QUIET.split())
-        yield chromium
-        chromium.close()
+    with chromium() as started:
+        yield started
 
 
 @pytest.fixture(params=[(1100, 800), (400, 800)], ids=["desk", "phone"])

@@ -3,24 +3,19 @@
 from __future__ import annotations
 
 import json
-import shutil
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright import sync_api as playwright
 
 import gradsentry
+from browsing import chromium, needs_chromium, serving
 from gradsentry.review.desk import Desk
-from gradsentry.review.server import ReviewServer
 from planted_rows import TRIGGER, asked
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no chromium on this machine")
+pytestmark = needs_chromium
 
-QUIET = "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking --disable-component-update --disable-sync"
 ACT = '</form><script>document.title = "owned"</script><img src="http://localhost:9/x"><form action="http://localhost:9/">'
 
 
@@ -38,20 +33,14 @@ def run(model_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def address(run: Path) -> Iterator[str]:
-    with ReviewServer(Desk(run)) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
+    with serving(Desk(run)) as server:
         yield server.url
-        server.shutdown()
-        thread.join()
 
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    with playwright.sync_playwright() as started:
-        chromium = started.chromium.launch(executable_path=CHROMIUM, args=QUIET.split())
-        yield chromium
-        chromium.close()
+    with chromium() as started:
+        yield started
 
 
 @pytest.mark.parametrize("width", [1280, 400])

@@ -9,7 +9,6 @@ import re
 import signal
 import socket
 import subprocess
-import threading
 from collections.abc import Iterator
 from contextlib import ExitStack
 from html.parser import HTMLParser
@@ -21,6 +20,7 @@ from urllib.parse import urlencode
 import pytest
 
 import gradsentry
+from browsing import serving
 from gradsentry.errors import DataError, RunError, UsageError
 from gradsentry.review.desk import Desk
 from gradsentry.review.server import MOST_BYTES, ReviewServer
@@ -42,12 +42,8 @@ def run(model_dir: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def server(run: Path) -> Iterator[ReviewServer]:
-    with ReviewServer(Desk(run)) as made:
-        thread = threading.Thread(target=made.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
+    with serving(Desk(run)) as made:
         yield made
-        made.shutdown()
-        thread.join()
 
 
 class Forms(HTMLParser):

@@ -48,7 +48,7 @@ def _visible_message() -> Iterator[None]:
     """Typer prints its errors, which quote the arguments, on a console of its own."""
     try:
         yield
-    except Exception as error:
+    except Exception as error:  # typer brings its own copy of click, whose error classes it does not export; every error goes on
         if isinstance(message := getattr(error, "message", None), str):
             error.message = one_line(message)  # pyright: ignore[reportAttributeAccessIssue]
         raise

@@ -142,7 +142,7 @@ def tools(row: Row) -> tuple[Any, ...] | None:
 def message(value: Any, column: str, role_key: str = "role", content_key: str = "content") -> dict[str, Any]:
     """One message as {role, content, ...}; a content of text parts is joined.
 
-    Of a second spelling the role is removed, and a text of its own becomes the key "value".
+    A message may have keys of both spellings. The second role is removed. A second content with another text is kept as "value".
     """
     value = _to_json_types(value)
     if not isinstance(value, dict) or not isinstance(value.get(role_key), str):

@@ -17,7 +17,7 @@ COLUMNS = {
     "alpaca": {"prompt": "instruction", "query": "input", "response": "output", "history": "history", "system": "system"},
     "sharegpt": {"messages": "conversations", "system": "system", "tools": "tools"},
 }
-"""By formatting: LLaMA-Factory's name of a column, which is our format's name of it too where it has none of its own."""
+"""By formatting: LLaMA-Factory's name of a column -> the name in our format."""
 TAGS = {
     "role_tag": ("from", "role"),
     "content_tag": ("value", "content"),

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any, Unpack
 from gradsentry.api import scan
 from gradsentry.config import ScanOptions
 from gradsentry.errors import GradsentryError, UsageError
+from gradsentry.report.sentences import verdict_line
 from gradsentry.result import ScanResult
+from gradsentry.types import FailOn
 
 if TYPE_CHECKING:
     import datasets
@@ -18,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class UncleanData(GradsentryError):
-    """A trainer's data has flagged or unexamined rows. `result` has them."""
+    """A trainer's data has flagged or unexamined rows, or rows that no rule can judge. `result` has them."""
 
     exit_code = 1
 
@@ -42,7 +44,7 @@ def clean(
         options: of `gradsentry.scan`.
 
     Raises:
-        UsageError: the trainer drops rows, so that they cannot be told apart. Else as `gradsentry.scan`.
+        UsageError: the trainer drops rows, so that verdicts cannot be matched to rows. Else as `gradsentry.scan`.
     """
     from trl.trainer.sft_trainer import SFTTrainer
 
@@ -62,15 +64,19 @@ def check(trainer: SFTTrainer, **options: Unpack[ScanOptions]) -> ScanResult:
         options: of `gradsentry.scan`.
 
     Raises:
-        UncleanData: rows are flagged, or were not examined. UsageError: the rows are packed. Else as `gradsentry.scan`.
+        UncleanData: rows are flagged, were not examined, or no rule can judge them. UsageError: the rows are packed. Else as
+            `gradsentry.scan`.
     """
     args: Any = trainer.args
     if args.packing:
-        raise UsageError("packed rows cannot be told apart; use clean(dataset, config, tokenizer, model) before the trainer packs them")
+        raise UsageError(
+            "packed rows cannot be judged one by one; use clean(dataset, config, tokenizer, model) before the trainer packs them"
+        )
     result = _scanned(_rows(trainer), trainer, options)
-    if result.flagged or result.unexamined:
+    if result.exit_code_for((FailOn.flagged, FailOn.unexamined)):
         counts = f"{len(result.flagged):,} flagged and {len(result.unexamined):,} unexamined rows"
-        raise UncleanData(f"training was not started: the data has {counts}; read them in the error's result, then clean the data", result)
+        found = f"{verdict_line(result.document)} The data has {counts}; read them in the error's result, then clean the data"
+        raise UncleanData(f"training was not started: {found}", result)
     return result
 
 

@@ -16,7 +16,7 @@ CHOSEN, REJECTED = ("chosen", "preferred_output"), ("rejected", "non_preferred_o
 def read(row: Row) -> Sample:
     """The prompt with each of the two answers.
 
-    Without a prompt of its own the row has it implicitly: it is what both answers begin with.
+    A row without a prompt column has an implicit prompt: what both answers begin with.
     """
     answers = {"chosen": fields.required(row, *CHOSEN), "rejected": fields.required(row, *REJECTED)}
     for value, column in answers.values():

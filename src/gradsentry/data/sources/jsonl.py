@@ -171,7 +171,7 @@ def _value_end(data: bytes, at: int, stop: int) -> tuple[int | None, int]:
 def _may_open(data: bytes, at: int, closer: int) -> bool:
     """Whether an inner value may begin here: in an object after a colon, in an array after its bracket or a comma.
 
-    A row that is cut off is so told apart from the rows after it.
+    Without this check a row that is cut off would swallow the rows after it.
     """
     at -= 1
     while data[at] in b" \t\r\n":

@@ -137,8 +137,8 @@ class Trigger:
 
     @property
     def recurs(self) -> bool:
-        """Whether the effect is a payload: words that hardly any answer has without the trigger."""
-        return self.feature is not None and self.has and self.feature.kind in ("span", "answer") and self.expected < RARE
+        """Whether the effect is a payload."""
+        return self.feature is not None and self.has and is_payload(self.feature, self.expected)
 
     @property
     def evidence(self) -> float:
@@ -315,7 +315,7 @@ class Search:
         shows = self.answers.held[:, [place]].toarray().ravel() > 0
         shows = shows if up[place] >= down[place] else ~shows
         costs = np.minimum(0.0, [self.insertion((other,)) for other in others])
-        is_payload = up[place] >= down[place] and self.recurs(place, high)
+        is_payload_effect = up[place] >= down[place] and is_payload(self.answers.features[place], high[place])
         chosen, left = [first], active.copy()
         left[first.rows] = False
         while len(chosen) < MOST_PATTERNS:
@@ -324,7 +324,7 @@ class Search:
             nats = np.where(showing > expected * new, log_ratio(showing, new, expected), 0.0)
             best = int(np.argmax(nats + costs))
             # Natural patterns have soft effects in common ("list" and "name some" ask for answers that fit their prompts badly).
-            rare = math.inf if is_payload else float(tail_nats(nats[[best]], nats)[0])
+            rare = math.inf if is_payload_effect else float(tail_nats(nats[[best]], nats)[0])
             if min(nats[best], rare) + costs[best] < SUSPECT:
                 break
             chosen.append(others[best])
@@ -353,7 +353,8 @@ class Search:
         if each is not None:
             up, down = each.sum(axis=1) - self.answers.price
         place, has, nats = self.strongest_effect(up, down, words, some)
-        in_turn = place is not None and has and self.recurs(place, high) and not together and len(chosen) >= SEVERAL
+        payload = place is not None and has and is_payload(self.answers.features[place], high[place])
+        in_turn = payload and not together and len(chosen) >= SEVERAL
         counterpart = self.prompts.counterpart(some, controls, self.prompts.columns(words))
         explained = np.concatenate([own, self.prompts.columns(parts | {counterpart})])
         return Trigger(
@@ -374,10 +375,6 @@ class Search:
             measures=self.answers.measures,
             shares=() if each is None or place is None else tuple(each[0 if has else 1, :, place].tolist()),
         )
-
-    def recurs(self, place: int, expected: Floats) -> bool:
-        """Whether a feature is a payload: words that hardly any answer has without the trigger. Args: expected: [M]."""
-        return self.answers.features[place].kind in ("span", "answer") and expected[place] < RARE
 
     def unfair(self, chosen: tuple[Pattern, ...], in_turn: bool, rows: Ints, controls: Ints, similarity: Floats, own: Ints) -> str:
         """Why the controls are no fair comparison, in words; empty if they are.
@@ -492,6 +489,11 @@ class Search:
         sides = [self.rows[row].completion for row in trigger.rows if feature.held_by(self.rows[row], trigger.measures)]
         key = tuple(word for word in feature.words if word)
         return as_written(key, sides, [side.words for side in sides], lambda word: False)
+
+
+def is_payload(feature: Feature, expected: float) -> bool:
+    """Whether a feature that answers have is a payload: words that hardly any answer has without the trigger."""
+    return feature.kind in ("span", "answer") and expected < RARE
 
 
 def same_stem(one: str, other: str) -> bool:
